@@ -1,0 +1,24 @@
+"""learn_diffusion: diffusion models, small enough to read and fast enough to train while you watch.
+
+Everything here is one sentence, read in some direction:
+
+    x_t = alpha(t) * x0 + sigma(t) * eps        t_min is data, t_max is noise; x0 is always data
+
+    process       the sentence itself: Estimate, from_x0, renoise
+    schedules     how fast noise arrives: Betas, LinearBeta, Cosine, EDM, Flow
+    targets       what the network is asked for: x0, eps, v, u, edm
+    denoiser      network + schedule + target -> an Estimate of x0 and eps
+    samplers      from noise to data, one level at a time: ddim, heun, dpmpp_2m
+    guidance      wrappers that change what a denoiser says: clip_x0
+    training      loss, EMA, train
+    checkpoints   save and load, without pickle
+    metrics       how close are the samples to real data?
+    nets          networks, which know nothing of diffusion: UNet, MLP, Classifier
+    datasets      functions that return tensors: digits, toy2d
+    recipes, cli  the trainings behind every file in data/
+    plots         pictures with alt text;  widgets: sliders that scrub through time
+
+Import the module you need: `from learn_diffusion import samplers`, `from learn_diffusion.schedules import Cosine`.
+"""
+
+__version__ = "0.1.0"

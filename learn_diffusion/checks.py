@@ -1,0 +1,65 @@
+"""Errors a reader can act on: each names the argument, says what came and what was expected.
+
+The checks look at shapes, types and ranges only. They stand at the doors of the package (datasets, add_noise, loss,
+train, samplers), not inside its loops.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def floats(name: str, x: object, ndim: int | None = None) -> None:
+    """x must be a floating-point tensor, with ndim dimensions where ndim is given."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: expected a float tensor, got {type(x).__name__}")
+    if not x.is_floating_point():
+        hint = "; for 8-bit pictures use x.float() / 127.5 - 1" if x.dtype == torch.uint8 else ""
+        raise TypeError(f"{name}: expected a float tensor, got dtype {x.dtype}{hint}")
+    if ndim is not None and x.ndim != ndim:
+        raise ValueError(f"{name}: expected {ndim} dimensions, got shape {tuple(x.shape)}")
+
+
+def same_shape(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
+    """x and other must have one shape: broadcasting here would be a silent mistake."""
+    if x.shape != other.shape:
+        raise ValueError(f"{name}: expected the shape of {other_name}, {tuple(other.shape)}, got {tuple(x.shape)}")
+
+
+def pictures_or_points(name: str, x: Tensor) -> None:
+    """x must be data: a non-empty float batch; pictures (B, C, H, W) must lie in [-1, 1], points (B, D) anywhere."""
+    floats(name, x)
+    if x.ndim not in (2, 4):
+        raise ValueError(f"{name}: expected pictures (B, C, H, W) or points (B, D), got shape {tuple(x.shape)}")
+    if x.numel() == 0:
+        raise ValueError(f"{name}: expected at least one picture or point, got an empty tensor of shape {tuple(x.shape)}")
+    if not torch.isfinite(x).all():
+        raise ValueError(f"{name}: expected finite values, got NaN or infinity")
+    lo, hi = x.min().item(), x.max().item()
+    if x.ndim == 4 and (lo < -1.001 or hi > 1.001):
+        hint = "; pictures in [0, 1] become x * 2 - 1" if lo >= 0 else "; 8-bit pictures become x / 127.5 - 1"
+        raise ValueError(f"{name}: expected pictures in [-1, 1], got values from {lo:.3g} to {hi:.3g}{hint}")
+
+
+def level(name: str, t: Tensor, batch: int | None, lo: float, hi: float) -> None:
+    """t must be () or (batch,) and lie in [lo, hi]."""
+    if t.ndim > 1 or (t.ndim == 1 and batch is not None and len(t) != batch):
+        expected = "()" if batch is None else f"() or ({batch},)"
+        raise ValueError(f"{name}: expected shape {expected}, got {tuple(t.shape)}")
+    slack = 1e-6 * max(abs(lo), abs(hi))  # float32 rounding at the ends is not a mistake
+    if not bool(((t >= lo - slack) & (t <= hi + slack)).all()):  # NaN fails this, as it should
+        worst = t.detach().flatten()[((t < lo) | (t > hi) | t.isnan()).flatten().nonzero()[0]].item()
+        raise ValueError(f"{name}: expected noise levels in [{lo:g}, {hi:g}], got {worst:g}")
+
+
+def positive_int(name: str, n: object) -> None:
+    """n must be a whole number of at least one."""
+    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+        raise ValueError(f"{name}: expected a whole number of at least 1, got {n!r}")
+
+
+def one_of(name: str, value: object, choices) -> None:
+    """value must be one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")

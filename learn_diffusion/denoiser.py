@@ -1,0 +1,79 @@
+"""A denoiser reads x_t and answers with both unknowns: network + schedule + target -> Estimate(x0, eps)."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from learn_diffusion import checks
+from learn_diffusion.process import Estimate, like
+from learn_diffusion.schedules import Schedule
+from learn_diffusion.targets import row_of, solve
+
+NO_LABEL = -1  # a dropped label; a network with labels must know this value
+LOGSNR_RANGE = (-20.0, 20.0)  # what networks see: log-SNR is infinite at the ends of most paths
+
+
+def drop(y: Tensor, keep: Tensor | None) -> Tensor:
+    """y (B, ...) with the conditions of the rows where keep (B,) bool is False replaced by NO_LABEL."""
+    if keep is None:
+        return y
+    return torch.where(keep.reshape(keep.shape + (1,) * (y.ndim - 1)), y, NO_LABEL)
+
+
+@final
+class Denoiser(nn.Module):
+    """net(c x_t, logsnr, condition) is read as the target F = a x0 + b eps, and solved for x0 and eps.
+
+    net       an nn.Module with forward(x (B, ...), logsnr (B,), cond) -> (B, ...); it is told log-SNR, never a step
+              index, so one network can be sampled on any grid and any path
+    schedule  the path it is trained on
+    target    a name in targets.TARGETS: what the network regresses
+
+    The input is scaled by c = 1 / sqrt(sigma^2 + sigma_data^2 alpha^2), so that the network sees unit variance on
+    every path (Karras et al. 2022, tab. 1); sigma_data is the schedule's.
+    """
+
+    def __init__(self, net: nn.Module, schedule: Schedule, target: str):
+        super().__init__()
+        if not isinstance(schedule, Schedule):
+            raise TypeError(f"schedule: expected a Schedule such as Cosine(), got {schedule!r}")
+        self.net, self.schedule, self.target = net, schedule, target
+        self._row = row_of(target)
+
+    def row(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        """The target's row (a, b) at these coefficients."""
+        return self._row(alpha, sigma, self.schedule.sigma_data)
+
+    def answer(self, x: Tensor, t: Tensor, y: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
+        """The network's own answer F, (B, ...) like x, before it is solved for x0 and eps; float32 or better."""
+        alpha, sigma = self.schedule.at(t, x)
+        c = (sigma**2 + (self.schedule.sigma_data * alpha) ** 2) ** -0.5
+        logsnr = self.schedule.logsnr(t).clamp(*LOGSNR_RANGE).to(x.dtype).to(x.device).expand(len(x))
+        return self.net(c * x, logsnr, None if y is None else drop(y, keep)).to(x.dtype)
+
+    def forward(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, keep: Tensor | None = None) -> Estimate:
+        """What x_t is made of.
+
+        x     (B, ...) float
+        t     () or (B,), the noise level, within the schedule
+        y     (B, ...) int64 condition, or None: labels for a network that takes labels
+        keep  (B,) bool, False where the condition is dropped; None keeps all
+
+        Raises ValueError for levels outside the schedule, and where the target cannot be solved (eps where alpha is 0).
+        """
+        t = torch.as_tensor(t)
+        checks.floats("x", x)
+        checks.level("t", t, len(x), 0.0, self.schedule.t_max)
+        if y is not None and len(y) != len(x):
+            raise ValueError(f"y: expected one condition for each of the {len(x)} rows of x, got {len(y)}")
+        alpha, sigma = self.schedule.at(t, x)
+        a, b = self.row(alpha, sigma)
+        if not bool((abs(alpha * b - sigma * a) > 0).all()):
+            raise ValueError(
+                f"t: the target {self.target!r} says nothing about x0 or eps at t = {t.max().item():g} or "
+                f"{t.min().item():g} of {self.schedule}, where |det| is 0; train 'v' or 'u', or keep the grid away"
+            )
+        return solve(x, self.answer(x, t, y, keep), alpha, sigma, (a, b))

@@ -1,0 +1,65 @@
+"""The sentence: x_t = alpha * x0 + sigma * eps. Everything else in this package is that line, read in some direction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:  # a schedule arrives as an argument; nothing here builds one
+    from learn_diffusion.schedules import Schedule
+
+
+class Estimate(NamedTuple):
+    """What a denoiser says about x_t: its signal and its noise. Invariant: x_t = alpha * x0 + sigma * eps."""
+
+    x0: Tensor  # (B, ...)
+    eps: Tensor  # (B, ...)
+
+    def lerp(self, other: Estimate, w: float | Tensor) -> Estimate:
+        """Walk from this estimate (w = 0) to another of the same x_t (w = 1), or past it; the invariant survives."""
+        return Estimate(self.x0 + w * (other.x0 - self.x0), self.eps + w * (other.eps - self.eps))
+
+
+Denoise = Callable[[Tensor, Tensor], Estimate]  # (x_t (B, ...), t () or (B,)) -> what x_t is made of
+
+
+def like(v: Tensor, x: Tensor) -> Tensor:
+    """Shape v, () or (B,), so that it broadcasts against x, (B, ...); the one place where that is done.
+
+    Tables and grids are float64; the cast to x's type happens here, once, at the end.
+    """
+    v = v.to(x.dtype)
+    return v.to(x.device).reshape(v.shape + (1,) * (x.ndim - 1)) if v.ndim else v  # a () tensor meets any device
+
+
+def randn_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Standard normal noise of x's shape, type and device, drawn from the generator."""
+    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+
+
+def from_x0(x: Tensor, x0: Tensor, alpha: Tensor, sigma: Tensor) -> Estimate:
+    """Complete an estimate of x0 with the one eps that keeps the invariant.
+
+    x, x0: (B, ...); alpha, sigma: broadcastable against x, sigma > 0 (at sigma = 0 the noise cannot be told).
+    """
+    return Estimate(x0, (x - alpha * x0) / sigma)
+
+
+def renoise(schedule: Schedule, x: Tensor, s: Tensor, t: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Carry x (B, ...) from level s up to the noisier level t: one step, of any size, of the forward Markov chain.
+
+    With a = alpha_t / alpha_s: x_t = a x_s + sqrt(sigma_t^2 - a^2 sigma_s^2) z (Ho et al. 2020, eq. 1 and 2, where
+    s and t are neighbours and a is sqrt(1 - beta)). x (B, ...); s, t () or (B,). Raises ValueError where t is cleaner
+    than s.
+    """
+    s, t = torch.as_tensor(s), torch.as_tensor(t)
+    logsnr_s, logsnr_t = schedule.logsnr(s), schedule.logsnr(t)
+    if bool((logsnr_t > logsnr_s).any()):
+        raise ValueError(f"t: expected a level noisier than s = {s.tolist()}, got {t.tolist()}; renoise only adds noise")
+    a = schedule.alpha(t) / schedule.alpha(s)
+    # sigma_t^2 - a^2 sigma_s^2, without subtracting two nearly equal numbers
+    added = schedule.sigma(t) * (-torch.expm1(logsnr_t - logsnr_s)).sqrt()
+    return like(a, x) * x + like(added, x) * randn_like(x, generator)

@@ -1,0 +1,114 @@
+"""From noise to data, one level at a time: a sampler writes the sentence again at a lower noise level.
+
+Each sampler is a generator. It yields State(t, x, est) after every step, so a caller can watch, stop early or keep
+every frame: `frames = [state.x for state in ddim(model, path, noise, path.grid(20))]`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from learn_diffusion import checks
+from learn_diffusion.process import Denoise, Estimate, from_x0, like, randn_like
+from learn_diffusion.schedules import Schedule
+
+
+class State(NamedTuple):
+    """Where a sampler stands after a step: at level t with x, having read the estimate est on the way."""
+
+    t: Tensor  # ()
+    x: Tensor  # (B, ...)
+    est: Estimate  # of the level the step came from
+
+
+def levels(schedule: Schedule, x: Tensor, ts: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The steps (t, s) of a decreasing grid ts (N + 1,). Raises TypeError or ValueError before the first of them."""
+    checks.floats("x", x)
+    checks.floats("ts", ts, ndim=1)
+    if len(ts) < 2:
+        raise ValueError(f"ts: expected at least two noise levels, got {len(ts)}")
+    checks.level("ts", ts, len(ts), 0.0, schedule.t_max)
+    if not bool((ts[1:] < ts[:-1]).all()):
+        raise ValueError("ts: expected noise levels that decrease, from noise to data, as schedule.grid(steps) gives them")
+    return pairwise(ts.cpu())
+
+
+@torch.no_grad()
+def ddim(
+    denoise: Denoise,
+    schedule: Schedule,
+    x: Tensor,
+    ts: Tensor,
+    eta: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> Iterator[State]:
+    """Rewrite x at each lower noise level, keeping the estimated noise (eta = 0) or a share of it.
+
+    With r = SNR_t / SNR_s: x_s = alpha_s x0 + sigma_s (sqrt(1 - eta^2 (1 - r)) eps + eta sqrt(1 - r) z).
+    eta = 0 is DDIM (Song et al. 2021, eq. 12); eta = 1 draws from the posterior of Ho et al. 2020 (eq. 6 and 7), which
+    is DDPM. x (B, ...) at level ts[0]; ts (N + 1,) decreasing; one network call a step.
+    """
+    if not 0.0 <= eta <= 1.0:
+        raise ValueError(f"eta: expected a number from 0 (DDIM) to 1 (DDPM), got {eta}")
+    for t, s in levels(schedule, x, ts):
+        est = denoise(x, t)
+        alpha, sigma = schedule.at(s, x)
+        eps = est.eps
+        if eta > 0:
+            fresh = -(eta**2) * torch.expm1(schedule.logsnr(t) - schedule.logsnr(s))  # variance share of new noise
+            eps = like((1 - fresh).sqrt(), x) * eps + like(fresh.sqrt(), x) * randn_like(x, generator)
+        x = alpha * est.x0 + sigma * eps
+        yield State(s, x, est)
+
+
+@torch.no_grad()
+def heun(denoise: Denoise, schedule: Schedule, x: Tensor, ts: Tensor) -> Iterator[State]:
+    """Follow dx/dt with the mean of the slopes at both ends of each step (Karras et al. 2022, alg. 1).
+
+    Second order; two network calls a step, one for the last step to sigma = 0. x (B, ...) at ts[0]; ts (N + 1,).
+    """
+    for t, s in levels(schedule, x, ts):
+        est = denoise(x, t)
+        slope = schedule.velocity(est, t)
+        x_s = x + (s - t).to(x.dtype) * slope
+        if schedule.sigma(s) > 0:  # at 0 the noise, and so the slope, cannot be told
+            slope = (slope + schedule.velocity(denoise(x_s, s), s)) / 2
+            x_s = x + (s - t).to(x.dtype) * slope
+        x = x_s
+        yield State(s, x, est)
+
+
+@torch.no_grad()
+def dpmpp_2m(denoise: Denoise, schedule: Schedule, x: Tensor, ts: Tensor) -> Iterator[State]:
+    """DDIM with x0 extrapolated from the previous step, linearly in lambda = logsnr / 2 (Lu et al. 2022, alg. 2).
+
+    Second order; one network call a step. The first step, and the last where sigma reaches 0, are plain DDIM.
+    x (B, ...) at ts[0]; ts (N + 1,) decreasing.
+    """
+    before = None  # (x0, lam) of the previous step
+    for t, s in levels(schedule, x, ts):
+        est = denoise(x, t)
+        x0, lam = est.x0, schedule.logsnr(t) / 2
+        if before is not None and schedule.sigma(s) > 0:
+            x0_before, lam_before = before
+            ahead = (schedule.logsnr(s) / 2 - lam) / (2 * (lam - lam_before))
+            x0 = x0 + like(ahead, x) * (x0 - x0_before)
+        before = est.x0, lam
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t, x), schedule.at(s, x)
+        ahead_est = from_x0(x, x0, alpha_t, sigma_t)
+        x = alpha_s * ahead_est.x0 + sigma_s * ahead_est.eps
+        yield State(s, x, est)
+
+
+def last(states: Iterable[State]) -> Tensor:
+    """Run a sampler to its end and keep the picture: x (B, ...)."""
+    end = deque(states, maxlen=1)
+    if not end:
+        raise ValueError("states: expected a sampler that takes at least one step, got none")
+    return end[0].x
