@@ -33,7 +33,7 @@ def pictures_or_points(name: str, x: Tensor) -> None:
     if x.ndim not in (2, 4):
         raise ValueError(f"{name}: expected pictures (B, C, H, W) or points (B, D), got shape {tuple(x.shape)}")
     if x.numel() == 0:
-        raise ValueError(f"{name}: expected at least one picture or point, got an empty tensor of shape {tuple(x.shape)}")
+        raise ValueError(f"{name}: expected at least one picture or point, got shape {tuple(x.shape)}")
     if not torch.isfinite(x).all():
         raise ValueError(f"{name}: expected finite values, got NaN or infinity")
     lo, hi = x.min().item(), x.max().item()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from learn_diffusion import checks
-from learn_diffusion.process import Estimate, like
+from learn_diffusion.process import Estimate
 from learn_diffusion.schedules import Schedule
 from learn_diffusion.targets import row_of, solve
 

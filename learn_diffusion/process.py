@@ -1,4 +1,4 @@
-"""The sentence: x_t = alpha * x0 + sigma * eps. Everything else in this package is that line, read in some direction."""
+"""The sentence: x_t = alpha * x0 + sigma * eps. This package is that line, read in some direction."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def renoise(schedule: Schedule, x: Tensor, s: Tensor, t: Tensor, generator: torc
     s, t = torch.as_tensor(s), torch.as_tensor(t)
     logsnr_s, logsnr_t = schedule.logsnr(s), schedule.logsnr(t)
     if bool((logsnr_t > logsnr_s).any()):
-        raise ValueError(f"t: expected a level noisier than s = {s.tolist()}, got {t.tolist()}; renoise only adds noise")
+        raise ValueError(f"t: expected a level noisier than s = {s.tolist()}, got {t.tolist()}; this only adds noise")
     a = schedule.alpha(t) / schedule.alpha(s)
     # sigma_t^2 - a^2 sigma_s^2, without subtracting two nearly equal numbers
     added = schedule.sigma(t) * (-torch.expm1(logsnr_t - logsnr_s)).sqrt()

@@ -35,7 +35,7 @@ def levels(schedule: Schedule, x: Tensor, ts: Tensor) -> Iterator[tuple[Tensor, 
         raise ValueError(f"ts: expected at least two noise levels, got {len(ts)}")
     checks.level("ts", ts, len(ts), 0.0, schedule.t_max)
     if not bool((ts[1:] < ts[:-1]).all()):
-        raise ValueError("ts: expected noise levels that decrease, from noise to data, as schedule.grid(steps) gives them")
+        raise ValueError("ts: expected noise levels that decrease, from noise to data: see schedule.grid(steps)")
     return pairwise(ts.cpu())
 
 

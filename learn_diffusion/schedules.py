@@ -155,7 +155,7 @@ def _log_alpha_bar_table(path: Betas, dtype: torch.dtype, device: torch.device) 
 @final
 @dataclass(frozen=True)
 class LinearBeta(Schedule):
-    """Betas with the steps made infinitely small (Song et al. 2021, eq. 32): beta(t) = beta_min + t (beta_max - beta_min)."""
+    """Betas with infinitely small steps (Song et al. 2021, eq. 32): beta(t) = beta_min + t (beta_max - beta_min)."""
 
     beta_min: float = 0.1
     beta_max: float = 20.0
@@ -177,7 +177,7 @@ class LinearBeta(Schedule):
 @final
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """A quarter of a circle (Nichol & Dhariwal 2021, without their offset): alpha = cos(pi t / 2), sigma = sin(pi t / 2)."""
+    """A quarter of a circle (Nichol & Dhariwal 2021, without their offset): cos(pi t / 2) and sin(pi t / 2)."""
 
     def alpha(self, t: Tensor) -> Tensor:
         return torch.sin(pi / 2 * (1 - t))  # the cosine, written so that alpha(1) is 0 and not -4e-8

@@ -1,0 +1,10 @@
+"""Networks. They know nothing of diffusion: forward(x, logsnr, cond) maps a batch and a number to a batch.
+
+Each keeps the arguments it was built with in `.arguments`, so that a checkpoint can say how to build it again.
+"""
+
+from learn_diffusion.nets.classifier import Classifier
+from learn_diffusion.nets.mlp import MLP
+from learn_diffusion.nets.unet import UNet
+
+__all__ = ["MLP", "Classifier", "UNet"]

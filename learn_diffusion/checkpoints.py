@@ -1,0 +1,174 @@
+"""Self-describing checkpoints: one safetensors file that says in its header how to build the model it holds.
+
+No pickle: a file can name only classes that stand in the two registries below, and only arguments those classes take.
+A SHA-256 over header and weights tells an altered file; it guards against accidents, not against a forger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+import learn_diffusion
+from learn_diffusion import devices
+from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.nets import MLP, Classifier, UNet
+from learn_diffusion.schedules import SCHEDULES
+from learn_diffusion.targets import TARGETS
+
+FORMAT = 1  # raise it when an older version of this package could no longer read the file rightly
+NETS: dict[str, type[nn.Module]] = {cls.__name__: cls for cls in (UNet, MLP, Classifier)}
+KEY = "learn_diffusion"  # the one entry of the safetensors header, so that its bytes have one order
+
+
+class CheckpointError(ValueError):
+    """A file that cannot be read as a checkpoint; the message names the file and the reason."""
+
+
+def save(path: str | Path, model: nn.Module, state: Mapping[str, Tensor] | None = None, **about: Any) -> None:
+    """Write model, a Denoiser or a registered network, to path: whole or not at all.
+
+    state  further tensors (a training's optimiser and random states), ignored by load
+    about  what a reader should know: data, recipe, steps, seed, metrics ... (anything JSON can say)
+
+    The package's version, torch's and the hardware are added. Raises TypeError for a model or an `about` that cannot
+    be described, OSError where the file cannot be written; the file that stood there before is then still whole.
+    """
+    path = Path(path)
+    about = {"package": learn_diffusion.__version__, "torch": torch.__version__} | about
+    about.setdefault("hardware", devices.hardware(next(model.parameters()).device))
+    tensors = {f"model/{name}": w for name, w in model.state_dict().items()}
+    tensors |= {f"state/{name}": w for name, w in (state or {}).items()}
+    tensors = {name: w.detach().cpu().contiguous() for name, w in tensors.items()}
+    header = {"format": FORMAT, "model": _describe(model), "about": about}
+    try:
+        header["sha256"] = _digest(header, tensors)
+    except TypeError as error:
+        raise TypeError(f"about: expected what JSON can say (numbers, strings, lists, dicts): {error}") from None
+    _write_whole(path, to_bytes(tensors, {KEY: json.dumps(header)}))
+
+
+def load(path: str | Path, device: str | torch.device | None = None) -> tuple[nn.Module, dict[str, Any]]:
+    """(model, about) from a file that save wrote: the model in eval mode on the device (None: see devices.pick).
+
+    Raises FileNotFoundError, or CheckpointError that names the file and what is wrong with it.
+    """
+    model, _, about = read(path)
+    return model.to(devices.pick(device)).eval(), about
+
+
+def read(path: str | Path) -> tuple[nn.Module, dict[str, Tensor], dict[str, Any]]:
+    """(model, state, about) on the CPU; see save. Raises as load does."""
+    path = Path(path)
+    header, tensors = _read_file(path)
+    weights = {name.removeprefix("model/"): w for name, w in tensors.items() if name.startswith("model/")}
+    try:
+        with torch.device("meta"):  # sizes only: a header that asks for a giant network costs nothing to refuse
+            expected = _build(header["model"]).state_dict()
+    except Exception as error:
+        raise CheckpointError(
+            f"{path}: its header does not describe a model this package can build: {error}"
+        ) from error
+    if wrong := _mismatch(expected, weights):
+        raise CheckpointError(f"{path}: its weights do not fit the model it describes: {wrong}")
+    model = _build(header["model"])
+    model.load_state_dict(weights)
+    state = {name.removeprefix("state/"): w for name, w in tensors.items() if name.startswith("state/")}
+    return model, state, header["about"]
+
+
+def _describe(model: nn.Module) -> dict[str, Any]:
+    if isinstance(model, Denoiser):
+        schedule = model.schedule
+        if type(schedule).__name__ not in SCHEDULES:
+            raise TypeError(f"model: its schedule {schedule} is not registered in schedules.SCHEDULES")
+        return {
+            "class": "Denoiser",
+            "net": _describe(model.net),
+            "schedule": {"class": type(schedule).__name__, "arguments": asdict(schedule)},
+            "target": model.target,
+        }
+    if type(model).__name__ not in NETS:
+        raise TypeError(f"model: expected a Denoiser or one of {', '.join(NETS)}, got {type(model).__name__}")
+    return {"class": type(model).__name__, "arguments": model.arguments}
+
+
+def _build(spec: Mapping[str, Any]) -> nn.Module:
+    if spec["class"] == "Denoiser":
+        schedule = _registered(SCHEDULES, "schedule", spec["schedule"]["class"])(**spec["schedule"]["arguments"])
+        _registered(TARGETS, "target", spec["target"])
+        return Denoiser(_build(spec["net"]), schedule, spec["target"])
+    return _registered(NETS, "network", spec["class"])(**spec["arguments"])
+
+
+def _registered(registry: Mapping[str, Any], kind: str, name: str) -> Any:
+    if name not in registry:
+        raise CheckpointError(f"unknown {kind} {name!r}, expected one of {', '.join(registry)}")
+    return registry[name]
+
+
+def _mismatch(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    if missing := sorted(expected.keys() - found.keys()):
+        return f"missing {missing[0]!r}"
+    if extra := sorted(found.keys() - expected.keys()):
+        return f"unexpected {extra[0]!r}"
+    for name, w in expected.items():
+        if w.shape != found[name].shape or w.dtype != found[name].dtype:
+            return f"{name!r} is {found[name].dtype} {tuple(found[name].shape)}, expected {w.dtype} {tuple(w.shape)}"
+    return ""
+
+
+def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    content = {key: value for key, value in header.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode())
+    for name in sorted(tensors):
+        w = tensors[name]
+        digest.update(f"{name} {w.dtype} {tuple(w.shape)}".encode())
+        digest.update(w.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    part = path.with_name(path.name + ".part")
+    try:
+        with open(part, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # on disk before the name moves: a power cut leaves the old file or the new one
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        reason = error.strerror or str(error)
+        raise OSError(error.errno, f"{path}: could not write {len(content) / 1e6:.1f} MB ({reason})") from error
+
+
+def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint; expected a .safetensors file written by save")
+    try:
+        with safe_open(path, "pt") as file:
+            header = json.loads((file.metadata() or {}).get(KEY, "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, ValueError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: not a whole safetensors file (truncated, altered or foreign): {error}"
+        ) from error
+    if not isinstance(header, dict) or not {"format", "model", "about", "sha256"} <= header.keys():
+        raise CheckpointError(f"{path}: a safetensors file, but not one that learn_diffusion wrote")
+    if header["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path}: written in format {header['format']!r}, this version reads format {FORMAT}; update learn_diffusion"
+        )
+    if header["sha256"] != _digest(header, tensors):
+        raise CheckpointError(f"{path}: altered since it was written (its SHA-256 does not match)")
+    return header, tensors

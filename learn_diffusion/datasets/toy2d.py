@@ -1,0 +1,45 @@
+"""Points in the plane, for seeing with the eyes what happens in 64 dimensions."""
+
+from __future__ import annotations
+
+from math import pi
+
+import torch
+from torch import Tensor
+
+from learn_diffusion import checks
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def gaussians(n: int, seed: int = 0, modes: int = 8, std: float = 0.08) -> tuple[Tensor, Tensor]:
+    """n points from `modes` equal Gaussians of width std on the unit circle: points (n, 2), mode of each (n,) int64."""
+    checks.positive_int("n", n)
+    checks.positive_int("modes", modes)
+    g = _generator(seed)
+    mode = torch.randint(modes, (n,), generator=g)
+    angle = 2 * pi * mode / modes
+    centre = torch.stack([angle.cos(), angle.sin()], dim=1)
+    return centre + std * torch.randn(n, 2, generator=g), mode
+
+
+def moons(n: int, seed: int = 0, std: float = 0.05) -> tuple[Tensor, Tensor]:
+    """n points from two interleaved half circles of radius 0.7, blurred by std: points (n, 2), moon (n,) int64."""
+    checks.positive_int("n", n)
+    g = _generator(seed)
+    moon = torch.randint(2, (n,), generator=g)
+    angle = pi * torch.rand(n, generator=g)
+    side = 1.0 - 2.0 * moon
+    arc = torch.stack([0.7 * side * angle.cos() - 0.35 * side, 0.7 * side * angle.sin() - 0.175 * side], dim=1)
+    return arc + std * torch.randn(n, 2, generator=g), moon
+
+
+def spiral(n: int, seed: int = 0, std: float = 0.02) -> Tensor:
+    """n points along a spiral of two turns that ends on the unit circle, blurred by std: points (n, 2)."""
+    checks.positive_int("n", n)
+    g = _generator(seed)
+    u = torch.rand(n, generator=g).sqrt()  # evenly along the curve, whose length grows like u^2
+    arc = torch.stack([u * (4 * pi * u).cos(), u * (4 * pi * u).sin()], dim=1)
+    return arc + std * torch.randn(n, 2, generator=g)

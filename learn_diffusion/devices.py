@@ -1,0 +1,49 @@
+"""Where to compute: the CPU, an NVIDIA GPU (cuda) or an Apple GPU (mps), chosen by one `device` argument everywhere."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import torch
+
+
+def pick(device: str | torch.device | None = None) -> torch.device:
+    """The device asked for; None takes cuda where there is one, else the CPU.
+
+    mps has to be asked for: networks as small as ours spend more time in its launches than in its arithmetic.
+    Raises ValueError for a device this machine does not have.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device: expected 'cpu', 'cuda', 'mps' or None, got {device!r}") from None
+    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not here.get(found.type, False):
+        names = ", ".join(repr(name) for name, is_here in here.items() if is_here)
+        raise ValueError(f"device: expected one this machine has ({names}), got {device!r}")
+    return found
+
+
+def bf16_pays(device: torch.device, side: int) -> bool:
+    """Whether to compute in bfloat16: on cuda; on a CPU with bf16 instructions for pictures of 16x16 or more.
+
+    Below that the casts cost what the arithmetic gains; benchmarks/speed.py prints both.
+    """
+    if device.type == "cpu":
+        return side >= 16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
+def hardware(device: str | torch.device = "cpu") -> str:
+    """What the device is, in words, for the header of a checkpoint or a table of timings."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name}, {torch.get_num_threads()} threads" + (", mps" if device.type == "mps" else "")

@@ -1,0 +1,245 @@
+"""Teach a network to undo noise: loss, a running average of the weights, and the loop."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterator
+from contextlib import nullcontext
+from math import cos, pi
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from learn_diffusion import checkpoints, checks, devices
+from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.process import randn_like
+from learn_diffusion.schedules import Schedule
+
+
+class Step(NamedTuple):
+    """Where a training stands after an optimiser step."""
+
+    step: int  # 1 ... steps
+    loss: float  # of this step's batch
+    model: Denoiser  # as trained so far
+    ema: Denoiser  # the running average, the one to sample from
+
+
+def loss(
+    model: Denoiser,
+    x0: Tensor,
+    t: Tensor,
+    y: Tensor | None = None,
+    keep: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Mean squared error of the network's answer, () tensor: noise x0 to level t, ask, compare with a x0 + b eps.
+
+    x0 (B, ...) data; t (B,) levels; y (B, ...) conditions or None; keep (B,) bool, False where y is dropped. For
+    target "eps" this is Ho et al. 2020, eq. 14. Raises TypeError or ValueError that names the argument.
+    """
+    checks.pictures_or_points("x0", x0)
+    checks.level("t", t, len(x0), 0.0, model.schedule.t_max)
+    return _loss(model, x0, t, y, keep, generator)
+
+
+def _loss(model, x0, t, y, keep, generator) -> Tensor:
+    alpha, sigma = model.schedule.at(t, x0)
+    eps = randn_like(x0, generator)
+    a, b = model.row(alpha, sigma)
+    return F.mse_loss(model.answer(alpha * x0 + sigma * eps, t, y, keep), a * x0 + b * eps)
+
+
+def draw_times(schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
+    """n training levels (n,), spread along the schedule's own grid: one at random in each of n equal slices.
+
+    Slicing makes every batch see all levels, which calms the loss (Kingma et al. 2021, app. I).
+    """
+    device = generator.device
+    u = (torch.arange(n, device=device) + torch.rand(n, generator=generator, device=device)) / n
+    return schedule.time(u)
+
+
+class EMA:
+    """An exponential moving average of a model's weights; sampling from it is steadier than from the last weights.
+
+    halflife: in steps, after which a weight counts half. While young, the average is over all steps so far, so that
+    the random initial weights are soon forgotten.
+    """
+
+    def __init__(self, model: Denoiser, halflife: float = 500.0):
+        if not halflife > 0:
+            raise ValueError(f"halflife: expected a number of steps above 0, got {halflife}")
+        self.source = model
+        self.model: Denoiser = copy.deepcopy(model).requires_grad_(False).eval()
+        self.halflife = halflife
+        self.updates = 0
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the average towards the model as it is now."""
+        self.updates += 1
+        decay = min(0.5 ** (1 / self.halflife), self.updates / (self.updates + 9))
+        torch._foreach_lerp_(list(self.model.parameters()), list(self.source.parameters()), 1 - decay)
+
+
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    """Up in a straight line over the first twentieth, then down to 0 along half a cosine."""
+    warmup = max(1, steps // 20)
+    if step <= warmup:
+        return peak * step / warmup
+    return peak * (1 + cos(pi * (step - warmup) / (steps - warmup))) / 2
+
+
+def train(
+    model: Denoiser,
+    data: Tensor,
+    steps: int,
+    *,
+    labels: Tensor | None = None,
+    label_drop: float = 0.1,
+    batch: int = 64,
+    lr: float = 2e-3,
+    halflife: float | None = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    bf16: bool | None = None,
+    checkpoint: str | Path | None = None,
+    every: int = 500,
+    resume: bool = True,
+    progress: bool = False,
+) -> Iterator[Step]:
+    """Train model in place and yield a Step after each optimiser step and EMA update.
+
+    data        (N, C, H, W) pictures in [-1, 1], or (N, D) points
+    labels      (N,) int64, dropped for a share label_drop of each batch, or None
+    lr          peak learning rate of AdamW; it warms up and anneals to 0 over `steps`
+    halflife    of the EMA in steps; None: a twentieth of the training
+    seed        of everything random in the loop; the initial weights are the caller's
+    bf16        compute in bfloat16; None: where devices.bf16_pays says so
+    checkpoint  file saved atomically every `every` steps and at the end: EMA weights (what load gives), with weights,
+                optimiser and random state, so that a training killed at any moment resumes to the same bytes
+    resume      continue from that file if it is there; a finished one yields its last Step again
+    progress    show a tqdm bar
+
+    Raises TypeError or ValueError that names a bad argument; ValueError for a checkpoint of another training;
+    FloatingPointError when the loss is not finite (the last checkpoint is then still good).
+    """
+    checks.pictures_or_points("data", data)
+    checks.positive_int("steps", steps)
+    checks.positive_int("batch", batch)
+    checks.positive_int("every", every)
+    if labels is not None and (labels.shape != (len(data),) or labels.is_floating_point()):
+        raise ValueError(f"labels: expected {len(data)} whole numbers, got {labels.dtype} of {tuple(labels.shape)}")
+    device = devices.pick(device)
+    run = _Run(model.to(device).train(), data, labels, steps, batch, lr, label_drop, halflife, seed, device, bf16)
+    if checkpoint is not None and resume and Path(checkpoint).exists():
+        run.restore(checkpoint)
+        if run.step == steps:
+            yield run.report()
+    with tqdm(total=steps, initial=run.step, disable=not progress, unit="step") as bar:
+        while run.step < steps:
+            run.advance()
+            if checkpoint is not None and (run.step % every == 0 or run.step == steps):
+                run.save(checkpoint)
+            bar.update()
+            yield run.report()
+    model.eval()
+
+
+class _Run:
+    """The state of one training: what has to be saved for it to go on as if nothing had happened."""
+
+    def __init__(self, model, data, labels, steps, batch, lr, label_drop, halflife, seed, device, bf16):
+        self.model = model
+        self.data = data.to(device)
+        self.labels = None if labels is None else labels.to(device)
+        self.halflife = halflife or max(1.0, steps / 20)
+        self.ema = EMA(model, self.halflife)
+        self.optimiser = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self.step, self.last_loss = 0, float("nan")
+        self.bf16 = devices.bf16_pays(device, data.shape[-1]) if bf16 is None else bf16
+        self.recipe = {
+            "steps": steps, "batch": batch, "lr": lr, "label_drop": label_drop, "halflife": self.halflife, "seed": seed,
+            "bf16": self.bf16, "labels": labels is not None, "data_sha256": _fingerprint(data),
+        }  # fmt: skip
+
+    def advance(self) -> None:
+        """One optimiser step and one EMA update."""
+        recipe, g, device = self.recipe, self.generator, self.data.device
+        rows = torch.randint(len(self.data), (recipe["batch"],), generator=g, device=device)
+        t = draw_times(self.model.schedule, len(rows), g)
+        y, keep = None, None
+        if self.labels is not None:
+            y = self.labels[rows]
+            keep = torch.rand(len(rows), generator=g, device=device) >= recipe["label_drop"]
+        with torch.autocast(device.type, torch.bfloat16) if self.bf16 else nullcontext():
+            value = _loss(self.model, self.data[rows], t, y, keep, g)
+        if not torch.isfinite(value):
+            raise FloatingPointError(
+                f"loss: expected a finite number, got {value.item()} at step {self.step + 1}; "
+                f"a smaller lr than {recipe['lr']} usually helps"
+            )
+        self.optimiser.zero_grad()
+        value.backward()
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.step + 1, recipe["steps"], recipe["lr"])
+        self.optimiser.step()
+        self.ema.update()
+        self.step, self.last_loss = self.step + 1, value.item()
+
+    def report(self) -> Step:
+        return Step(self.step, self.last_loss, self.model, self.ema.model)
+
+    def save(self, path: str | Path) -> None:
+        state = {f"weights/{name}": w for name, w in self.model.state_dict().items()}
+        for i, moments in self.optimiser.state_dict()["state"].items():
+            state |= {f"adam/{i}/{name}": torch.as_tensor(value) for name, value in moments.items()}
+        state["random"] = self.generator.get_state()
+        # no clock in the file: the same training gives the same bytes
+        training = {"recipe": self.recipe, "step": self.step, "loss": self.last_loss}
+        checkpoints.save(path, self.ema.model, state, training=training)
+
+    def restore(self, path: str | Path) -> None:
+        saved, state, about = checkpoints.read(path)
+        training = about.get("training")
+        if training is None:
+            raise ValueError(
+                f"checkpoint: {path} is a finished model, not a training that can go on; name another file"
+            )
+        mine = {"recipe": self.recipe, "model": checkpoints._describe(self.model)}
+        theirs = {"recipe": training["recipe"], "model": checkpoints._describe(saved)}
+        if mine != theirs:
+            differs = [k for k, v in self.recipe.items() if training["recipe"].get(k) != v] or ["model"]
+            raise ValueError(
+                f"checkpoint: {path} is another training (it differs in {', '.join(differs)}); "
+                f"name another file, or pass resume=False to start again over it"
+            )
+        self.model.load_state_dict(_group(state, "weights/"))
+        self.ema.model.load_state_dict(saved.state_dict())
+        self.ema.updates = self.step = training["step"]
+        self.last_loss = training["loss"]
+        self.generator.set_state(state["random"])
+        self._restore_adam(state)
+
+    def _restore_adam(self, state: dict[str, Tensor]) -> None:
+        packed = self.optimiser.state_dict()
+        for i, w in enumerate(self.model.parameters()):
+            moments = _group(state, f"adam/{i}/")
+            # the fused optimiser reads memory in order, so its moments must lie in memory as the weights do
+            packed["state"][i] = {k: torch.empty_like(w).copy_(v) if v.ndim else v for k, v in moments.items()}
+        self.optimiser.load_state_dict(packed)
+
+
+def _group(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): w for name, w in tensors.items() if name.startswith(prefix)}
+
+
+def _fingerprint(data: Tensor) -> str:
+    return hashlib.sha256(data.detach().cpu().contiguous().numpy().tobytes()).hexdigest()[:16]
