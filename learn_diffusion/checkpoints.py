@@ -77,7 +77,7 @@ def read(path: str | Path) -> tuple[nn.Module, dict[str, Tensor], dict[str, Any]
             expected = _build(header["model"]).state_dict()
     except Exception as error:
         raise CheckpointError(
-            f"{path}: its header does not describe a model this package can build: {error}"
+            f"{path}: its header describes no model this package can build: {error}"
         ) from error
     if wrong := _mismatch(expected, weights):
         raise CheckpointError(f"{path}: its weights do not fit the model it describes: {wrong}")
@@ -161,13 +161,13 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, ValueError, OSError) as error:
         raise CheckpointError(
-            f"{path}: not a whole safetensors file (truncated, altered or foreign): {error}"
+            f"{path}: no whole safetensors file (truncated, altered or foreign): {error}"
         ) from error
     if not isinstance(header, dict) or not {"format", "model", "about", "sha256"} <= header.keys():
         raise CheckpointError(f"{path}: a safetensors file, but not one that learn_diffusion wrote")
     if header["format"] != FORMAT:
         raise CheckpointError(
-            f"{path}: written in format {header['format']!r}, this version reads format {FORMAT}; update learn_diffusion"
+            f"{path}: written in format {header['format']!r}, this version reads {FORMAT}; update learn_diffusion"
         )
     if header["sha256"] != _digest(header, tensors):
         raise CheckpointError(f"{path}: altered since it was written (its SHA-256 does not match)")

@@ -12,8 +12,8 @@ from learn_diffusion import checks
 def frechet(a: Tensor, b: Tensor) -> float:
     """Frechet distance between two clouds of features, a (N, D) and b (M, D), each taken as one Gaussian.
 
-    |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)) with covariances A and B (Heusel et al. 2017, eq. 6). Its unit is that of
-    the features squared, and it grows as samples get fewer: compare only equal N, M and features.
+    |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)) with covariances A and B (Heusel et al. 2017, eq. 6). Its
+    unit is that of the features squared, and it grows as samples get fewer: compare only equal N, M and features.
     """
     for name, x in (("a", a), ("b", b)):
         checks.floats(name, x, ndim=2)

@@ -211,7 +211,7 @@ class _Run:
         training = about.get("training")
         if training is None:
             raise ValueError(
-                f"checkpoint: {path} is a finished model, not a training that can go on; name another file"
+                f"checkpoint: {path} holds a model, not a training that can go on; name another file"
             )
         mine = {"recipe": self.recipe, "model": checkpoints._describe(self.model)}
         theirs = {"recipe": training["recipe"], "model": checkpoints._describe(saved)}

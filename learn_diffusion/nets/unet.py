@@ -18,7 +18,7 @@ from learn_diffusion.nets.embedding import Embedding
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions beside a straight connection; the second starts at zero, so a block starts as the identity."""
+    """Two 3x3 convolutions beside a straight path; the second starts at zero, so a block starts as the identity."""
 
     def __init__(self, c_in: int, c_out: int, c_emb: int):
         super().__init__()
@@ -119,7 +119,7 @@ class UNet(nn.Module):
         channels = self.arguments["channels"]
         if x.ndim != 4 or x.shape[1] != channels or x.shape[2] % self.side or x.shape[3] % self.side:
             raise ValueError(
-                f"x: this network takes (B, {channels}, H, W) with H and W divisible by {self.side}, got {tuple(x.shape)}"
+                f"x: this network takes (B, {channels}, H, W) H and W divisible by {self.side}; got {tuple(x.shape)}"
             )
         emb = F.silu(self.embedding(logsnr, cond))  # (B, c_emb)
         h = F.pixel_unshuffle(x, self.unshuffle).contiguous(memory_format=torch.channels_last)
