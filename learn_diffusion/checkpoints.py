@@ -76,9 +76,7 @@ def read(path: str | Path) -> tuple[nn.Module, dict[str, Tensor], dict[str, Any]
         with torch.device("meta"):  # sizes only: a header that asks for a giant network costs nothing to refuse
             expected = _build(header["model"]).state_dict()
     except Exception as error:
-        raise CheckpointError(
-            f"{path}: its header describes no model this package can build: {error}"
-        ) from error
+        raise CheckpointError(f"{path}: its header describes no model this package can build: {error}") from error
     if wrong := _mismatch(expected, weights):
         raise CheckpointError(f"{path}: its weights do not fit the model it describes: {wrong}")
     model = _build(header["model"])
@@ -160,9 +158,7 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             header = json.loads((file.metadata() or {}).get(KEY, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, ValueError, OSError) as error:
-        raise CheckpointError(
-            f"{path}: no whole safetensors file (truncated, altered or foreign): {error}"
-        ) from error
+        raise CheckpointError(f"{path}: no whole safetensors file (truncated, altered or foreign): {error}") from error
     if not isinstance(header, dict) or not {"format", "model", "about", "sha256"} <= header.keys():
         raise CheckpointError(f"{path}: a safetensors file, but not one that learn_diffusion wrote")
     if header["format"] != FORMAT:

@@ -210,9 +210,7 @@ class _Run:
         saved, state, about = checkpoints.read(path)
         training = about.get("training")
         if training is None:
-            raise ValueError(
-                f"checkpoint: {path} holds a model, not a training that can go on; name another file"
-            )
+            raise ValueError(f"checkpoint: {path} holds a model, not a training that can go on; name another file")
         mine = {"recipe": self.recipe, "model": checkpoints._describe(self.model)}
         theirs = {"recipe": training["recipe"], "model": checkpoints._describe(saved)}
         if mine != theirs:

@@ -1,0 +1,145 @@
+"""Pictures for the course, each with alt text: one style, one colour for each idea, from the first chapter to the last.
+
+Everything returned here shows itself in a notebook and on the website as one text/html output, and prints its alt text
+where there is no screen.
+"""
+
+from __future__ import annotations
+
+import html
+import inspect
+import io
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from torch import Tensor
+
+from learn_diffusion.widgets.images import data_uri, encode, tile, to_uint8
+
+# told apart by hue (also by colour-blind readers) and by lightness, so that a grey print still works
+DATA, ESTIMATE, NOISE = "#0b3c6f", "#c2407f", "#eca02c"
+
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.labelsize": 11,
+    "axes.titlesize": 12,
+    "figure.dpi": 100,
+    "figure.figsize": (6.4, 3.2),
+    "font.size": 11,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 2.0,
+    "savefig.bbox": "tight",
+    "svg.hashsalt": "learn_diffusion",  # the same figure gives the same bytes
+}
+
+
+class Shown:
+    """An output with alt text: text/html where there is a screen, the alt text itself elsewhere."""
+
+    def __init__(self, body: str, alt: str, caption: str = ""):
+        if not alt.strip():
+            raise ValueError("alt: expected words that say what the picture shows, got an empty text")
+        self.body, self.alt, self.caption = body, alt, caption
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        caption = f"<figcaption>{html.escape(self.caption)}</figcaption>" if self.caption else ""
+        return {
+            "text/html": f'<figure style="margin:0.5em 0">{self.body}{caption}</figure>',
+            "text/plain": repr(self),
+        }
+
+    def __repr__(self) -> str:
+        return f"[picture: {self.alt}]"
+
+
+def _img(uri: str, alt: str, css: str) -> str:
+    return f'<img alt="{html.escape(alt)}" src="{uri}" style="max-width:100%;{css}">'
+
+
+@contextmanager
+def axes(*, alt: str, caption: str = "", show: bool = True, **subplots: Any) -> Iterator[Any]:
+    """Draw in the course's style: `with plots.axes(alt="...") as ax: ax.plot(...)` shows the figure at the end.
+
+    subplots: arguments of matplotlib's subplots (nrows, ncols, figsize ...). A small drawing becomes SVG, else PNG.
+    """
+    with mpl.rc_context(STYLE):
+        fig, ax = plt.subplots(**subplots)
+        try:
+            yield ax
+            shown = figure(fig, alt=alt, caption=caption)
+        finally:
+            plt.close(fig)
+    if show:
+        from IPython.display import display  # only notebooks show
+
+        display(shown)
+
+
+def figure(fig: mpl.figure.Figure, *, alt: str, caption: str = "") -> Shown:
+    """A matplotlib figure with its alt text."""
+    with mpl.rc_context(STYLE):
+        svg = io.BytesIO()
+        fig.savefig(svg, format="svg", metadata={"Date": None})
+        uri = data_uri(svg.getvalue(), "image/svg+xml")
+        if len(uri) > 60_000:
+            png = io.BytesIO()
+            fig.savefig(png, format="png", dpi=110, metadata={"Software": None})
+            uri = data_uri(png.getvalue(), "image/png")
+    return Shown(_img(uri, alt, "background:white"), alt, caption)
+
+
+def pictures(
+    images: Tensor | np.ndarray,
+    *,
+    alt: str,
+    caption: str = "",
+    columns: int | None = None,
+    zoom: int | None = None,
+) -> Shown:
+    """A sheet of pictures (B, C, H, W) in [-1, 1], each pixel a square of zoom screen pixels, nothing smoothed."""
+    sheet = tile(to_uint8(images), columns)  # (rows of pictures, gaps and all, 3)
+    zoom = zoom or max(1, 560 // sheet.shape[1])
+    uri = data_uri(*encode(sheet))
+    return Shown(_img(uri, alt, f"width:{sheet.shape[1] * zoom}px;image-rendering:pixelated"), alt, caption)
+
+
+def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> Shown:
+    """A table that reads the same on a screen, on paper and to a screen reader."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
+    lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in [list(header), *cells]]
+    return _Table(header, cells, "\n".join(lines))
+
+
+class _Table(Shown):
+    def __init__(self, header: Sequence[str], cells: Sequence[Sequence[str]], text: str):
+        head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in header)
+        body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in cells)
+        super().__init__(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", text)
+
+    def __repr__(self) -> str:
+        return self.alt
+
+
+class Source:
+    """Python source, shown where it is talked about."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/markdown": f"```python\n{self.text}\n```", "text/plain": self.text}
+
+
+def source(thing: Callable | type) -> Source:
+    """The package's own source of a function or class, so that nothing taught is hidden."""
+    return Source(textwrap.dedent(inspect.getsource(thing)).rstrip())
