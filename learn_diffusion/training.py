@@ -45,10 +45,6 @@ def loss(
     """
     checks.pictures_or_points("x0", x0)
     checks.level("t", t, len(x0), 0.0, model.schedule.t_max)
-    return _loss(model, x0, t, y, keep, generator)
-
-
-def _loss(model, x0, t, y, keep, generator) -> Tensor:
     alpha, sigma = model.schedule.at(t, x0)
     eps = randn_like(x0, generator)
     a, b = model.row(alpha, sigma)
@@ -180,7 +176,7 @@ class _Run:
             y = self.labels[rows]
             keep = torch.rand(len(rows), generator=g, device=device) >= recipe["label_drop"]
         with torch.autocast(device.type, torch.bfloat16) if self.bf16 else nullcontext():
-            value = _loss(self.model, self.data[rows], t, y, keep, g)
+            value = loss(self.model, self.data[rows], t, y, keep, g)
         if not torch.isfinite(value):
             raise FloatingPointError(
                 f"loss: expected a finite number, got {value.item()} at step {self.step + 1}; "

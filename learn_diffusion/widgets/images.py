@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+GAP_COLOUR = (112, 128, 158)  # between pictures: a tint, so that it is not taken for a grey pixel
+
 
 def to_uint8(x: Any, name: str = "images") -> np.ndarray:
     """Pictures (..., C, H, W), C 1 or 3, in [-1, 1] (beyond is clipped) -> RGB (..., H, W, 3) uint8.
@@ -29,12 +31,12 @@ def to_uint8(x: Any, name: str = "images") -> np.ndarray:
     return np.repeat(x, 3, axis=-1) if x.shape[-1] == 1 else x
 
 
-def tile(batch: np.ndarray, columns: int | None = None, gap: int = 1, fill: int = 128) -> np.ndarray:
+def tile(batch: np.ndarray, columns: int | None = None, gap: int = 1) -> np.ndarray:
     """Pictures (..., B, H, W, 3) side by side in rows of `columns` (None: nearly square) -> (..., H', W', 3)."""
     *lead, B, H, W, _ = batch.shape
     columns = min(columns or int(np.ceil(B**0.5)), B)
     rows = -(-B // columns)
-    sheet = np.full((*lead, rows * (H + gap) - gap, columns * (W + gap) - gap, 3), fill, np.uint8)
+    sheet = np.full((*lead, rows * (H + gap) - gap, columns * (W + gap) - gap, 3), GAP_COLOUR, np.uint8)
     for i in range(B):
         top, left = (i // columns) * (H + gap), (i % columns) * (W + gap)
         sheet[..., top : top + H, left : left + W, :] = batch[..., i, :, :, :]

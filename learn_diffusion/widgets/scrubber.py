@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from learn_diffusion.widgets.images import data_uri, encode, tile, to_uint8
+from learn_diffusion.widgets.images import GAP_COLOUR, data_uri, encode, tile, to_uint8
 
 BUDGET = 100 * 1024  # bytes of one output: a notebook may hold a few of them
 GAP = 2  # pixels between the frames of the sheet, and between the panels of a frame
@@ -80,7 +80,7 @@ class Scrubber:
         widths = [each.shape[2] for each in frames.values()]
         offsets = [sum(widths[:i]) + GAP * i for i in range(len(widths))]
         height, width = next(iter(frames.values())).shape[1], offsets[-1] + widths[-1]
-        cells = np.full((n, height, width, 3), 128, np.uint8)
+        cells = np.full((n, height, width, 3), GAP_COLOUR, np.uint8)
         for each, x in zip(frames.values(), offsets, strict=True):
             cells[:, :, x : x + each.shape[2]] = each
         self._across = max(1, min(n, 180 // (width + GAP)))  # frames in a row of the sheet
@@ -88,7 +88,7 @@ class Scrubber:
         self._config = {
             "panels": [{"title": t, "x": x, "w": w} for t, x, w in zip(frames, offsets, widths, strict=True)],
             "w": width, "h": height, "gap": GAP, "columns": self._across,
-            "zoom": zoom or max(1, min(560 // max(widths), 224 // height)),
+            "zoom": zoom or _zoom(widths, height),
             "labels": [str(label) for label in labels], "start": start, "name": name, "alt": alt, "delay": delay,
         }  # fmt: skip
         self._html = self._render()
@@ -120,6 +120,12 @@ class Scrubber:
 
     def __repr__(self) -> str:
         return f"[slider, {self.n} frames: {self.alt}]"
+
+
+def _zoom(widths: Sequence[int], height: int) -> int:
+    """Screen pixels a pixel: panels beside each other where they stay large enough to see, else one below the other."""
+    beside, below = 600 // sum(widths), 560 // max(widths)
+    return max(1, min(beside if beside >= 6 else below, 240 // height, 16))
 
 
 def _frames(panels: Any, columns: int | None) -> dict[str, np.ndarray]:
