@@ -7,6 +7,7 @@ nsr = sigma / alpha (what EDM and k-diffusion call sigma); lambda = logsnr / 2 (
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from math import pi
@@ -69,10 +70,7 @@ class Schedule(ABC):
 
         The derivatives come from automatic differentiation, so a schedule need not supply them.
         """
-        t = torch.as_tensor(t)
-        one = torch.ones_like(t)
-        _, d_alpha = torch.func.jvp(self.alpha, (t,), (one,))
-        _, d_sigma = torch.func.jvp(self.sigma, (t,), (one,))
+        d_alpha, d_sigma = _derivative(self.alpha, t), _derivative(self.sigma, t)
         return like(d_alpha, est.x0) * est.x0 + like(d_sigma, est.x0) * est.eps
 
     @final
@@ -103,6 +101,14 @@ class Schedule(ABC):
             return self.time(torch.linspace(1, 0, steps + 1, dtype=torch.float64))
         ts = self.time(torch.linspace(1, 0, steps, dtype=torch.float64))
         return torch.cat([ts, ts.new_zeros(1)])
+
+
+def _derivative(f: Callable[[Tensor], Tensor], t: Tensor | float) -> Tensor:
+    """f'(t), shaped like t: each value of f depends on its own t alone, so the gradient of the sum holds them all."""
+    with torch.enable_grad():
+        t = torch.as_tensor(t).detach().requires_grad_()
+        value = f(t)
+        return torch.autograd.grad(value.sum(), t)[0] if value.requires_grad else torch.zeros_like(t)
 
 
 def _above_zero(**values: float) -> None:
