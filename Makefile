@@ -1,0 +1,57 @@
+# make lab     set up and open the course          make lab ARGS=--no-browser passes arguments on
+# make test    set up and pass every check
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# On Linux PyPI's torch brings 5.7 GB of CUDA along. Without an NVIDIA driver the CPU build is taken instead, where its
+# index can be reached. TORCH_INDEX= (empty) takes PyPI's.
+ifeq ($(shell uname -s)$(shell command -v nvidia-smi),Linux)
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+endif
+# quiet and unhurried, except where a missing index should not keep anyone waiting
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+TORCH := $(PIP) --retries 1 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
+
+.DEFAULT_GOAL := help
+.PHONY: help lab test lint notebooks book clean
+
+help:
+	@echo "make lab        set up and open the course in JupyterLab (ARGS=--no-browser passes through)"
+	@echo "make test       set up and pass every check: lint, unit tests, every notebook, the book"
+	@echo "make lint       style and formatting"
+	@echo "make notebooks  run every notebook and store its normalised outputs (ONLY=07 runs one)"
+	@echo "make book       build the website into book/_build/html"
+	@echo "make clean      remove the environment and everything built"
+
+$(VENV)/.course: pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) (once, about a minute; PyTorch is the large part)"
+	$(PYTHON) -m venv $(VENV)
+	$(TORCH)
+	$(PIP) --editable ".[course]"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.course
+	$(PIP) --editable ".[course,test,book]"
+	@touch $@
+
+lab: $(VENV)/.course
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_start_here.ipynb $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest notebooks --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg \
+		--nbval-cell-timeout 300
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+notebooks: $(VENV)/.test
+	$(BIN)/python tests/notebooks.py $(ONLY)
+
+book: $(VENV)/.test
+	$(BIN)/python book/build.py
+
+clean:
+	rm -rf $(VENV) book/_build build dist *.egg-info .pytest_cache .ruff_cache

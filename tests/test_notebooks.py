@@ -1,0 +1,144 @@
+"""The notebooks as files: normalised, in order, without errors, described in words, small, and on their own feet."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from notebooks import KERNEL, MARKS, NOTEBOOKS, ROOT, WIDGET, chapter_table, measured, normalise
+
+LARGER = {}  # name: bytes, for a notebook that may exceed the bound, with the reason beside it
+BOUND = 300_000  # bytes of a notebook
+FIGURE_BOUND = 100 * 1024  # bytes of one output
+PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
+# results of a training, which differ between processors in the last digits and so in what they print
+MAY_DIFFER = {"07_training_on_images": 5}
+
+each = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def problems(nb: nbformat.NotebookNode) -> list[str]:
+    """What is wrong with a notebook's cells and outputs, in words."""
+    found = []
+    for i, cell in enumerate(cell for cell in nb.cells if cell.cell_type == "code"):
+        where = f"code cell {i + 1}"
+        if cell.execution_count != i + 1:
+            found.append(f"{where}: executed out of order ({cell.execution_count})")
+        for out in cell.outputs:
+            if out.output_type == "error":
+                found.append(f"{where}: stored error {out.ename}")
+            if out.output_type == "stream" and out.name == "stderr":
+                found.append(f"{where}: stored stderr")
+            data = out.get("data", {})
+            if WIDGET in data:
+                found.append(f"{where}: stored widget state")
+            if any(kind.startswith("image/") for kind in data):
+                found.append(f"{where}: a bare picture, which has no alt text; use learn_diffusion.plots")
+            found += [f"{where}: {problem}" for problem in missing_alt("".join(data.get("text/html", "")))]
+            if len(json.dumps(data)) > FIGURE_BOUND:
+                found.append(f"{where}: an output of {len(json.dumps(data))} bytes, expected at most {FIGURE_BOUND}")
+    return found + [p for cell in nb.cells if cell.cell_type == "markdown" for p in missing_alt(cell.source)]
+
+
+class _Images(html.parser.HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.alts = []
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "img":
+            self.alts.append(dict(attributes).get("alt") or "")
+
+
+def missing_alt(page: str) -> list[str]:
+    parser = _Images()
+    parser.feed(page)
+    markdown = re.findall(r"!\[(.*?)\]\(", page)
+    return ["a picture without alt text" for alt in parser.alts + markdown if len(alt.strip()) < 8]
+
+
+@each
+def test_has_no_problems(path):
+    assert problems(read(path)) == []
+
+
+@each
+def test_is_normalised(path):
+    assert normalise(read(path)) == read(path), f"{path.name}: run `make notebooks ONLY={path.stem[:2]}`"
+
+
+@each
+def test_is_small(path):
+    bound = LARGER.get(path.stem, BOUND)
+    assert path.stat().st_size <= bound, f"{path.name}: {path.stat().st_size} bytes, expected at most {bound}"
+
+
+@each
+def test_needs_no_other_folder_and_no_network(path):
+    """Data comes through the package; a path, a download or a shell line would tie the notebook to one machine."""
+    for cell in read(path).cells:
+        if cell.cell_type == "code":
+            for line in cell.source.splitlines():
+                assert not re.match(r"\s*[!%]", line), f"{path.name}: {line!r}"
+                assert not re.search(r"https?://|urllib|requests|open\(|\.\./|os\.chdir|sys\.path", line), line
+
+
+@each
+def test_has_the_form_of_a_chapter(path):
+    nb = read(path)
+    assert nb.cells[0].source.startswith("# ")
+    assert nb.cells[0].source.splitlines()[0].endswith("?"), "a chapter's title is a question"
+    assert "**You will**" in nb.cells[0].source
+    assert re.fullmatch(r"\d+ s on \d+ CPU cores", measured(nb))
+    assert nb.metadata == nbformat.from_dict(KERNEL)
+
+
+@each
+def test_only_results_of_training_are_left_uncompared(path):
+    ignored = [cell for cell in read(path).cells if "nbval-ignore-output" in cell.metadata.get("tags", [])]
+    assert len(ignored) <= MAY_DIFFER.get(path.stem, 0)
+
+
+def test_the_readme_has_the_measured_table():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.split(MARKS[0])[1].split(MARKS[1])[0].strip() == chapter_table(), "run `make notebooks`"
+
+
+def test_links_between_chapters_lead_somewhere():
+    for path in PATHS:
+        for cell in read(path).cells:
+            if cell.cell_type == "markdown":
+                for target in re.findall(r"\]\((\w+\.ipynb)\)", cell.source):
+                    assert (NOTEBOOKS / target).exists(), f"{path.name} links to {target}"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda cell: cell.update(execution_count=7), "out of order"),
+        (lambda cell: cell.outputs.append(nbformat.v4.new_output("error", ename="KeyError")), "stored error"),
+        (lambda cell: cell.outputs.append(nbformat.v4.new_output("stream", name="stderr", text="x")), "stderr"),
+        (lambda cell: cell.outputs.append(_shown({"image/png": "iVBO"})), "bare picture"),
+        (lambda cell: cell.outputs.append(_shown({"text/html": '<img src="data:">'})), "without alt text"),
+        (lambda cell: cell.outputs.append(_shown({"text/html": "x" * 200_000})), "expected at most"),
+        (lambda cell: cell.outputs.append(_shown({WIDGET: {}})), "widget state"),
+    ],
+)
+def test_the_checks_above_can_fail(change, expected):
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", execution_count=1)])
+    assert problems(nb) == []
+    change(nb.cells[0])
+    assert any(expected in problem for problem in problems(nb))
+
+
+def _shown(data):
+    return nbformat.v4.new_output("display_data", data=data)

@@ -1,0 +1,81 @@
+"""The set-up: pyproject, constraints and environment.yml agree, the repository is tidy, importing is cheap."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {re.match(r"[\w.-]+", line).group().lower() for line in requirements}
+
+
+def pins(lines: list[str]) -> dict[str, str]:
+    return dict(line.lower().split("==") for line in lines if "==" in line)
+
+
+CONSTRAINTS = pins((ROOT / "constraints.txt").read_text().splitlines())
+
+
+def test_constraints_pin_everything_the_project_asks_for():
+    wanted = names(PROJECT["dependencies"]).union(*map(names, PROJECT["optional-dependencies"].values()))
+    assert wanted <= CONSTRAINTS.keys(), wanted - CONSTRAINTS.keys()
+    assert CONSTRAINTS["torch"] == "2.13.0"
+
+
+def test_environment_yml_agrees_with_pyproject_and_constraints():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    conda = [line for line in environment["dependencies"] if isinstance(line, str)]
+    pip = next(line["pip"] for line in environment["dependencies"] if isinstance(line, dict))
+    pinned = pins(pip)
+    needed = names(PROJECT["dependencies"]) | names(PROJECT["optional-dependencies"]["course"]) | {"nbval"}
+    assert pinned.keys() == needed
+    assert pinned == {name: CONSTRAINTS[name] for name in needed}
+    assert "--constraint constraints.txt" in pip
+    assert "--editable ." in pip
+    python = next(line for line in conda if line.startswith("python="))
+    assert tuple(map(int, python.split("=")[1].split("."))) >= (3, 11)
+    assert PROJECT["requires-python"] == ">=3.11"
+
+
+def test_the_top_level_holds_what_the_architecture_names_and_nothing_beside_it():
+    out = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if out.returncode:  # an unpacked archive
+        return
+    top = {line.split("/")[0] for line in out.stdout.splitlines()}
+    named = {
+        "README.md", "LICENSE", "Makefile", "constraints.txt", "environment.yml", "pyproject.toml",
+        "notebooks", "learn_diffusion", "tests", "data", "book", "benchmarks", ".ci", ".github", ".gitignore",
+    }  # fmt: skip
+    assert top <= named, top - named
+
+
+def test_the_readme_names_every_file_of_the_package():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in (ROOT / "learn_diffusion").rglob("*.py"):
+        if path.name != "__init__.py":
+            assert f"{path.name} " in readme, f"the file tree of the README lacks {path.name}"
+
+
+def test_importing_the_package_imports_no_plotting_and_no_torch():
+    """Importing the package itself must cost next to nothing: its modules are imported one by one."""
+    code = "import sys, learn_diffusion; print([m for m in ('torch', 'matplotlib', 'sklearn') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_the_core_imports_neither_matplotlib_nor_sklearn():
+    code = (
+        "import sys; from learn_diffusion import training, samplers, guidance, datasets, metrics, recipes; "
+        "print([m for m in ('matplotlib', 'sklearn', 'IPython', 'ipywidgets') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
