@@ -12,7 +12,7 @@ HELD_OUT = 500
 
 
 def digits(split: str = "all") -> tuple[Tensor, Tensor]:
-    """Handwritten digits by 43 writers (Alpaydin & Kaynak 1998, the test part of the UCI optical digits).
+    """Handwritten digits of 13 writers (Alpaydin & Kaynak 1998, the test part of the UCI optical digits).
 
     split  "all" 1797 pictures; "train" 1297 and "held_out" 500 are a fixed random division of them
 

@@ -1,0 +1,98 @@
+"""Checkpoints come back as they went in, and say what they are."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors import safe_open
+
+import learn_diffusion
+from learn_diffusion.checkpoints import load, read, save
+from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.nets import MLP, Classifier, UNet
+from learn_diffusion.recipes import DATA
+from learn_diffusion.schedules import EDM, Betas, Cosine, Flow, LinearBeta
+
+MODELS = {
+    "UNet": lambda: Denoiser(UNet(channels=3, widths=(8, 16), blocks=2, classes=4, unshuffle=2), Cosine(), "v"),
+    "MLP": lambda: Denoiser(MLP(dim=2, width=16, blocks=2), EDM(0.01, 40.0, 0.7), "edm"),
+    "Betas": lambda: Denoiser(MLP(width=8), Betas(T=100, beta_1=1e-3, beta_T=0.1), "eps"),
+    "LinearBeta": lambda: Denoiser(MLP(width=8), LinearBeta(0.2, 10.0), "x0"),
+    "Flow": lambda: Denoiser(MLP(width=8), Flow(), "u"),
+    "Classifier": lambda: Classifier(width=16),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_comes_back_as_it_went_in(tmp_path, name):
+    model = MODELS[name]().eval()
+    save(tmp_path / "a.safetensors", model, data="made up", recipe={"steps": 3}, seed=7, metrics={"frechet": 1.5})
+    back, about = load(tmp_path / "a.safetensors", device="cpu")
+    assert not back.training
+    for (key, w), (other, v) in zip(model.state_dict().items(), back.state_dict().items(), strict=True):
+        assert key == other
+        assert torch.equal(w, v)
+    if isinstance(model, Denoiser):
+        assert (back.schedule, back.target) == (model.schedule, model.target)
+        assert back.net.arguments == model.net.arguments
+    assert about["data"] == "made up"
+    assert about["metrics"] == {"frechet": 1.5}
+    assert about["package"] == learn_diffusion.__version__
+    assert about["torch"] == torch.__version__
+    assert "threads" in about["hardware"]
+
+
+def test_a_loaded_unet_is_channels_last_as_a_new_one_is(tmp_path):
+    save(tmp_path / "a", MODELS["UNet"]())
+    back, _ = load(tmp_path / "a", "cpu")
+    assert back.net.first.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_saving_twice_gives_the_same_bytes(tmp_path):
+    model = MODELS["UNet"]()
+    state = {f"noise/{i}": torch.randn(3) for i in range(20)}
+    for name in "ab":
+        save(tmp_path / name, model, state, seed=1)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_further_state_is_kept_apart(tmp_path):
+    state = {"random": torch.arange(5, dtype=torch.uint8), "step": torch.tensor(3)}
+    save(tmp_path / "a", MODELS["MLP"](), state)
+    _, back, _ = read(tmp_path / "a")
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[key], state[key]) for key in state)
+
+
+def test_any_safetensors_reader_can_read_the_header(tmp_path):
+    save(tmp_path / "a", MODELS["Flow"]())
+    with safe_open(tmp_path / "a", "pt") as file:
+        header = json.loads(file.metadata()["learn_diffusion"])
+    assert header["model"]["schedule"] == {"class": "Flow", "arguments": {}}
+    assert header["model"]["target"] == "u"
+
+
+def test_no_pickle_is_ever_loaded(tmp_path):
+    """Loading works with the pickle module taken away."""
+    save(tmp_path / "a", MODELS["UNet"]())
+    code = (
+        "import sys, pickle, torch\n"
+        "def forbidden(*args, **kwargs): raise AssertionError('pickle')\n"
+        "from learn_diffusion.checkpoints import load\n"
+        "pickle.load = pickle.loads = torch.load = torch.serialization.load = forbidden\n"
+        "load(sys.argv[1], 'cpu')"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "a"], check=True)
+
+
+@pytest.mark.parametrize("path", sorted(DATA.glob("*.safetensors")), ids=lambda path: path.stem)
+def test_what_ships_says_where_it_comes_from(path):
+    _, about = load(path, "cpu")
+    assert about["recipe"] == path.stem
+    assert {"data", "steps", "seed", "metrics", "seconds", "hardware", "package", "torch"} <= about.keys()
+    assert path.name in (DATA / "README.md").read_text(encoding="utf-8")

@@ -1,0 +1,67 @@
+"""Data sets: real digits, divided once and for all, and points in the plane that are where they should be."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from sklearn.datasets import load_digits
+
+from learn_diffusion.datasets import digits, gaussians, moons, spiral
+
+
+def test_digits_are_the_real_ones_in_minus_one_to_one():
+    images, labels = digits()
+    assert images.shape == (1797, 1, 8, 8)
+    assert images.dtype == torch.float32
+    assert labels.shape == (1797,)
+    assert labels.dtype == torch.int64
+    assert (images.min(), images.max()) == (-1, 1)
+    assert torch.equal((images + 1) * 8, torch.tensor(load_digits().images).float()[:, None])
+    assert torch.equal(labels, torch.tensor(load_digits().target))
+
+
+def test_train_and_held_out_divide_the_digits_without_overlap():
+    everything, (train, held_out) = digits()[0], (digits("train")[0], digits("held_out")[0])
+    assert (len(train), len(held_out)) == (1297, 500)
+    together = torch.cat([train, held_out]).flatten(1)
+    assert torch.equal(together.sort(0).values, everything.flatten(1).sort(0).values)
+    assert torch.cdist(train.flatten(1), held_out.flatten(1)).min() > 0
+
+
+def test_the_division_never_changes():
+    """Every distance printed anywhere was measured against these 500."""
+    bytes_ = (digits("held_out")[0] * 8 + 8).to(torch.uint8).numpy().tobytes()
+    assert hashlib.sha256(bytes_).hexdigest()[:16] == "ddd55dc813622754"
+
+
+def test_both_parts_hold_all_ten_digits():
+    for split in ("train", "held_out"):
+        assert torch.bincount(digits(split)[1]).min() > 0.07 * len(digits(split)[1])
+
+
+def test_gaussians_lie_on_the_unit_circle():
+    points, mode = gaussians(20_000, modes=5, std=0.1)
+    assert torch.bincount(mode).min() > 3700
+    for k in range(5):
+        part = points[mode == k]
+        angle = torch.tensor(2 * torch.pi * k / 5)
+        assert (part.mean(0) - torch.stack([angle.cos(), angle.sin()])).abs().max() < 0.01
+        assert (part.std(0) - 0.1).abs().max() < 0.005
+
+
+def test_moons_and_spiral_lie_on_their_curves():
+    points, moon = moons(2000, std=0.0)
+    side = 1 - 2.0 * moon
+    centre = torch.stack([-0.35 * side, -0.175 * side], dim=1)
+    assert ((points - centre).norm(dim=1) - 0.7).abs().max() < 1e-5
+    curve = spiral(2000, std=0.0)
+    angle = 4 * torch.pi * curve.norm(dim=1)
+    on_curve = curve.norm(dim=1, keepdim=True) * torch.stack([angle.cos(), angle.sin()], dim=1)
+    assert (curve - on_curve).abs().max() < 1e-4
+
+
+def test_seeds_reproduce():
+    for data in (lambda seed: gaussians(10, seed)[0], lambda seed: moons(10, seed)[0], lambda seed: spiral(10, seed)):
+        assert torch.equal(data(1), data(1))
+        assert not torch.equal(data(1), data(2))

@@ -1,0 +1,217 @@
+"""Training: the same seed gives the same weights, and a training killed at any moment ends with the same bytes."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from learn_diffusion.checkpoints import load
+from learn_diffusion.datasets import digits, gaussians
+from learn_diffusion.denoiser import Denoiser, drop
+from learn_diffusion.nets import MLP, UNet
+from learn_diffusion.samplers import dpmpp_2m, last
+from learn_diffusion.schedules import EDM, Betas, Cosine
+from learn_diffusion.training import EMA, draw_times, learning_rate, loss, train
+
+IMAGES = digits()[0][:64]
+
+
+def model(seed: int = 0, **kwargs) -> Denoiser:
+    torch.manual_seed(seed)
+    return Denoiser(UNet(widths=(8, 16), **kwargs), Cosine(), "v")
+
+
+def weights(net: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([w.detach().flatten() for w in net.parameters()])
+
+
+def finish(steps):
+    """The last Step of a training."""
+    *_, end = steps
+    return end
+
+
+def test_loss_is_the_six_lines():
+    net, t = model(), torch.linspace(0.1, 0.9, 64)
+    eps = torch.randn(IMAGES.shape, generator=torch.Generator().manual_seed(3))
+    alpha, sigma = net.schedule.at(t, IMAGES)
+    expected = (net.answer(alpha * IMAGES + sigma * eps, t) - (alpha * eps - sigma * IMAGES)).square().mean()
+    assert_close(loss(net, IMAGES, t, generator=torch.Generator().manual_seed(3)), expected)
+
+
+def test_eps_loss_on_betas_is_the_simple_loss_of_ddpm():
+    torch.manual_seed(0)
+    net = Denoiser(UNet(widths=(8, 16)), Betas(), "eps")
+    torch.nn.init.normal_(net.net.last.weight)
+    t = torch.randint(1, 1001, (64,)) / 1000
+    eps = torch.randn(IMAGES.shape, generator=torch.Generator().manual_seed(3))
+    alpha_bar = torch.cumprod(1 - Betas().betas(), 0)[(t * 1000).round().long() - 1].float()[:, None, None, None]
+    xt = alpha_bar.sqrt() * IMAGES + (1 - alpha_bar).sqrt() * eps
+    expected = (eps - net.answer(xt, t)).square().mean()
+    assert_close(loss(net, IMAGES, t, generator=torch.Generator().manual_seed(3)), expected)
+
+
+def test_dropped_labels_are_not_seen():
+    net, t = model(classes=10), torch.full((64,), 0.5)
+    for w in net.parameters():  # at the start much is zero, and a label would change nothing
+        torch.nn.init.normal_(w, std=0.1)
+    x, y = torch.randn(64, 1, 8, 8), torch.arange(64) % 10
+    with torch.no_grad():
+        nobody = torch.zeros(64, dtype=torch.bool)
+        assert_close(net(x, t, y, nobody).x0, net(x, t).x0)
+        assert_close(net(x, t, y, ~nobody).x0, net(x, t, y).x0)
+        assert (net(x, t, y).x0 - net(x, t).x0).abs().max() > 1e-3
+    assert drop(y, torch.arange(64) < 3)[:5].tolist() == [0, 1, 2, -1, -1]
+
+
+@pytest.mark.parametrize("path", [Cosine(), EDM()], ids=["Cosine", "EDM"])
+def test_training_levels_spread_along_the_grid(path):
+    t = draw_times(path, 1000, torch.Generator().manual_seed(0))
+    assert t.shape == (1000,)
+    assert path.t_min <= t.min() <= t.max() <= path.t_max
+    u = (t.double() ** (1 / path.rho) - path.t_min ** (1 / path.rho)) / (
+        path.t_max ** (1 / path.rho) - path.t_min ** (1 / path.rho)
+    )
+    assert_close((u * 1000).add(1e-3).floor(), torch.arange(1000).double(), atol=1, rtol=0)
+
+
+def test_ema_is_the_weighted_average_with_the_halflife():
+    net = model()
+    ema, mean = EMA(net, halflife=3.0), weights(net).double()
+    for n in range(1, 30):
+        with torch.no_grad():
+            for w in net.parameters():
+                w.add_(0.01 * n)
+        ema.update()
+        decay = min(0.5 ** (1 / 3), n / (n + 9))
+        mean = decay * mean + (1 - decay) * weights(net).double()
+    assert_close(weights(ema.model).double(), mean, atol=1e-5, rtol=1e-5)
+    assert not any(w.requires_grad for w in ema.model.parameters())
+
+
+def test_learning_rate_warms_up_and_anneals_to_zero():
+    rates = [learning_rate(step, 200, 1.0) for step in range(1, 201)]
+    assert rates[0] == 0.1
+    assert rates[9] == 1.0
+    assert rates[-1] < 1e-12
+    assert all(a >= b for a, b in pairwise(rates[9:]))
+    assert learning_rate(1, 1, 1.0) == 1.0
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not():
+    one, two, other = (finish(train(model(), IMAGES, 20, seed=seed)) for seed in (0, 0, 1))
+    assert torch.equal(weights(one.ema), weights(two.ema))
+    assert torch.equal(weights(one.model), weights(two.model))
+    assert not torch.equal(weights(one.ema), weights(other.ema))
+
+
+def test_yields_every_step_and_learns():
+    steps = [(s.step, s.loss) for s in train(model(), IMAGES, 120)]
+    assert [step for step, _ in steps] == list(range(1, 121))
+    first, end = (sum(value for _, value in part) / 20 for part in (steps[:20], steps[-20:]))
+    assert end < 0.6 * first
+
+
+def test_points_in_the_plane_train_too():
+    """Most samples of a model of eight narrow Gaussians land on one of them; hardly any noise does."""
+    torch.manual_seed(0)
+    points, _ = gaussians(4000)
+    centres = torch.stack([points[gaussians(4000)[1] == mode].mean(0) for mode in range(8)])
+    end = finish(train(Denoiser(MLP(), EDM(sigma_data=0.7), "edm"), points, 1500, batch=256))
+    noise = torch.randn(500, 2, generator=torch.Generator().manual_seed(1))
+    samples = last(dpmpp_2m(end.ema, EDM(), 80 * noise, EDM().grid(20)))
+
+    def on_a_mode(x):
+        return (torch.cdist(x, centres).min(1).values < 0.3).float().mean().item()
+
+    assert on_a_mode(samples) > 0.8 > 0.5 > on_a_mode(noise)
+
+
+def test_bf16_can_be_asked_for():
+    assert torch.isfinite(torch.tensor([s.loss for s in train(model(), IMAGES, 3, bf16=True)])).all()
+
+
+def test_progress_is_shown_only_when_asked_for(capsys):
+    finish(train(model(), IMAGES, 2))
+    assert capsys.readouterr().err == ""
+    finish(train(model(), IMAGES, 2, progress=True))
+    assert "2/2" in capsys.readouterr().err
+
+
+def test_interrupted_and_resumed_in_one_process_is_bit_identical(tmp_path):
+    whole = finish(train(model(), IMAGES, 30))
+    some = train(model(), IMAGES, 30, checkpoint=tmp_path / "run", every=7)
+    for _ in range(18):  # the last checkpoint is at step 14
+        next(some)
+    del some
+    resumed = train(model(seed=5), IMAGES, 30, checkpoint=tmp_path / "run", every=7)
+    start = next(resumed)
+    assert start.step == 15
+    end = finish(resumed)
+    assert torch.equal(weights(end.ema), weights(whole.ema))
+    assert torch.equal(weights(end.model), weights(whole.model))
+    assert end.loss == whole.loss
+
+
+def test_a_finished_training_is_not_repeated(tmp_path):
+    end = finish(train(model(), IMAGES, 5, checkpoint=tmp_path / "run"))
+    again = list(train(model(seed=5), IMAGES, 5, checkpoint=tmp_path / "run"))
+    assert [s.step for s in again] == [5]
+    assert torch.equal(weights(again[0].ema), weights(end.ema))
+    loaded, about = load(tmp_path / "run")
+    assert torch.equal(weights(loaded), weights(end.ema))
+    assert about["training"]["recipe"]["seed"] == 0
+
+
+def test_labels_survive_a_resume(tmp_path):
+    labels = digits()[1][:64]
+    whole = finish(train(model(classes=10), IMAGES, 12, labels=labels))
+    some = train(model(classes=10), IMAGES, 12, labels=labels, checkpoint=tmp_path / "run", every=5)
+    for _ in range(7):
+        next(some)
+    resumed = finish(train(model(classes=10), IMAGES, 12, labels=labels, checkpoint=tmp_path / "run", every=5))
+    assert torch.equal(weights(resumed.ema), weights(whole.ema))
+
+
+TRAINING = """
+import sys, torch
+from learn_diffusion.datasets import digits
+from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.nets import UNet
+from learn_diffusion.schedules import Cosine
+from learn_diffusion.training import train
+torch.set_num_threads(1)
+torch.manual_seed(0)
+net = Denoiser(UNet(widths=(8, 16)), Cosine(), "v")
+for step in train(net, digits()[0], 150, batch=16, checkpoint=sys.argv[1], every=3):
+    print(step.step, flush=True)
+"""
+
+
+def test_kill_9_at_five_random_moments_ends_with_the_same_bytes(tmp_path):
+    """Each kill falls at a moment of its own, in the middle of whatever the training is doing, saving included."""
+    whole, killed = tmp_path / "whole.safetensors", tmp_path / "killed.safetensors"
+    subprocess.run([sys.executable, "-c", TRAINING, whole], check=True, capture_output=True)
+    dice, reached = random.Random(time.time_ns()), []
+    for kill in range(5):
+        run = subprocess.Popen([sys.executable, "-c", TRAINING, killed], stdout=subprocess.PIPE, text=True)
+        for line in run.stdout:
+            if int(line) >= 20 * (kill + 1) + dice.randrange(10):
+                break
+        time.sleep(dice.random() * 0.05)
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        reached.append(load(killed)[1]["training"]["step"])  # whole at every moment
+    assert reached == sorted(reached)
+    assert reached[-1] < 150
+    print(f"killed when the checkpoint stood at steps {reached}")
+    subprocess.run([sys.executable, "-c", TRAINING, killed], check=True, capture_output=True)
+    assert killed.read_bytes() == whole.read_bytes()
