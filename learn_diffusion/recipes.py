@@ -25,7 +25,7 @@ from learn_diffusion.guidance import clip_x0
 from learn_diffusion.metrics import frechet, nearest_ratio
 from learn_diffusion.nets import Classifier, UNet
 from learn_diffusion.process import Denoise
-from learn_diffusion.samplers import dpmpp_2m, last
+from learn_diffusion.samplers import ddim, dpmpp_2m, last
 from learn_diffusion.schedules import Cosine, Schedule
 from learn_diffusion.training import train
 
@@ -114,6 +114,23 @@ def obedience(model: Denoiser, reader: Classifier, n: int = 500) -> float:
     return (reader(samples).argmax(1) == wanted).float().mean().item()
 
 
+def samples_png() -> Path:
+    """The picture of the README, data/samples.png: ten walks of digits_by_label, one a column, noise on top."""
+    from PIL import Image
+
+    from learn_diffusion.widgets.images import tile, to_uint8
+
+    model, _ = checkpoints.load(shipped("digits_by_label"), "cpu")
+    noise = torch.randn(10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    states = list(ddim(clip_x0(lambda x, t: model(x, t, torch.arange(10)), model.schedule), model.schedule, noise,
+                       model.schedule.grid(50)))  # fmt: skip
+    rows = [noise, *(states[step - 1].x for step in (8, 16, 24, 32, 40, 50))]
+    sheet = tile(to_uint8(torch.cat(rows)), columns=10)
+    path = DATA / "samples.png"
+    Image.fromarray(sheet).resize((sheet.shape[1] * 8, sheet.shape[0] * 8), Image.Resampling.NEAREST).save(path)
+    return path
+
+
 RECIPES: dict[str, Callable[[], tuple[nn.Module, dict[str, Any]]]] = {
     "digit_reader": digit_reader,
     "digits_by_label": digits_by_label,
@@ -123,17 +140,17 @@ RECIPES: dict[str, Callable[[], tuple[nn.Module, dict[str, Any]]]] = {
 def make(name: str) -> Path:
     """Run a recipe and write its file: the header says what came out, how long it took and on what."""
     if name not in RECIPES:
-        raise SystemExit(f"unknown recipe {name!r}; expected one of {', '.join(RECIPES)}")
+        raise SystemExit(f"unknown recipe {name!r}; expected one of {', '.join(RECIPES)}, or samples")
     start = time.perf_counter()
     model, about = RECIPES[name]()
     about["seconds"] = round(time.perf_counter() - start, 1)
     DATA.mkdir(exist_ok=True)
     path = DATA / f"{name}.safetensors"
     checkpoints.save(path, model, recipe=name, **about)
-    print(f"{path.name}: {about}")
+    print(about)
     return path
 
 
 if __name__ == "__main__":
-    for each in sys.argv[1:] or RECIPES:
-        make(each)
+    for each in sys.argv[1:] or [*RECIPES, "samples"]:
+        print(samples_png() if each == "samples" else make(each))

@@ -79,3 +79,13 @@ def test_the_core_imports_neither_matplotlib_nor_sklearn():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_the_code_in_the_readme_runs():
+    """As it stands there, but for the number of steps."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"```python\n(.*?)```", readme, re.DOTALL).group(1)
+    assert "steps=1000, progress=True" in block
+    space = {}
+    exec(block.replace("steps=1000, progress=True", "steps=3"), space)
+    assert space["pictures"].shape == (64, 1, 8, 8)

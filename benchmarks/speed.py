@@ -1,0 +1,118 @@
+"""How fast, how large, how good: `python benchmarks/speed.py [imports] [sampling] [training] [quality]` prints tables.
+
+Every comparison runs side by side in one process, A B A B ..., and is quoted as the median of the ratios of the pairs:
+the machine's mood cancels. Nothing here is a test; seconds are never asserted.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+
+import torch
+
+from learn_diffusion import checkpoints, devices, recipes
+from learn_diffusion.datasets import digits
+from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.guidance import clip_x0
+from learn_diffusion.nets import UNet
+from learn_diffusion.samplers import ddim, dpmpp_2m, heun, last
+from learn_diffusion.schedules import Cosine
+from learn_diffusion.training import loss, train
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call, the device's queue emptied."""
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def pairs(a: Callable[[], object], b: Callable[[], object], n: int = 7) -> tuple[float, float, float]:
+    """(median seconds of a, of b, median of a/b pair by pair), after one warm-up each."""
+    a(), b()
+    times = [(seconds(a), seconds(b)) for _ in range(n)]
+    return (*map(statistics.median, zip(*times, strict=True)), statistics.median(x / y for x, y in times))
+
+
+def imports() -> None:
+    """What `import learn_diffusion` and its modules add to importing torch, in fresh processes."""
+
+    def run(code: str) -> Callable[[], object]:
+        return lambda: subprocess.run([sys.executable, "-c", code], check=True)
+
+    modules = "training, samplers, guidance, datasets, nets, recipes"
+    print("\nimport (fresh process)                          seconds  beyond torch")
+    for what in ("import learn_diffusion", f"from learn_diffusion import {modules}"):
+        ours, torch_alone, _ = pairs(run(f"import torch; {what}"), run("import torch"), 5)
+        print(f"{what[:47]:47} {ours:7.2f} {ours - torch_alone:+13.2f}")
+
+
+def sampling() -> None:
+    """64 digits from the shipped model, and what the calls cost."""
+    device = devices.pick()
+    model, _ = checkpoints.load(recipes.shipped("digits_by_label"), device)
+    path, noise = model.schedule, torch.randn(64, 1, 8, 8, device=device)
+    print("\n64 digits                calls  seconds")
+    for name, sampler, steps, calls in (("dpmpp_2m", dpmpp_2m, 10, 10), ("dpmpp_2m", dpmpp_2m, 20, 20),
+                                        ("ddim", ddim, 20, 20), ("heun", heun, 10, 19)):  # fmt: skip
+        work = lambda: last(sampler(clip_x0(model, path), path, noise, path.grid(steps)))  # noqa: B023, E731
+        work()
+        print(f"{name:24} {calls:5} {statistics.median(seconds(work) for _ in range(5)):8.2f}")
+
+
+def training() -> None:
+    """A training step: layout and precision, at the sizes of digits and of small colour pictures."""
+    device = devices.pick()
+    print("\ntraining step, batch 64         ms, A     ms, B   A / B")
+    for name, net, shape in (
+        ("8x8", UNet(widths=(32, 64)), (64, 1, 8, 8)),
+        ("32x32", UNet(channels=3, widths=(32, 64)), (64, 3, 32, 32)),
+        ("32x32 unshuffled by 2", UNet(channels=3, widths=(32, 64), unshuffle=2), (64, 3, 32, 32)),
+    ):
+        model = Denoiser(net, Cosine(), "v").to(device)
+        x = torch.rand(shape, device=device) * 2 - 1
+
+        def step(bf16: bool, layout: torch.memory_format, model=model, x=x) -> None:
+            model.net.to(memory_format=layout)
+            with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
+                loss(model, x, torch.rand(len(x), device=device)).backward()
+            model.zero_grad()
+
+        fp32, bf16 = partial(step, False, torch.channels_last), partial(step, True, torch.channels_last)
+        nchw = partial(step, False, torch.contiguous_format)
+        for what, a, b in (("fp32 / bf16", fp32, bf16), ("weights nchw / nhwc", nchw, fp32)):
+            ta, tb, ratio = pairs(a, b, 5)
+            print(f"{name:22} {what:19} {ta * 1e3:8.1f} {tb * 1e3:9.1f} {ratio:7.2f}")
+
+
+def quality() -> None:
+    """Chapter 07 from nothing, with three training seeds: how good, how soon?"""
+    images, _ = digits("train")
+    reader, about = checkpoints.load(recipes.shipped("digit_reader"), "cpu")
+    print(f"\nthe reader reads {about['metrics']['held_out_accuracy']:.1%} of held-out digits; ± over 3 sampling seeds")
+    print("seed  steps  seconds  Frechet distance          floor  nearest ratio")
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = Denoiser(UNet(widths=(32, 64)), Cosine(), "v")
+        start = time.perf_counter()
+        *_, end = train(model, images, 1000, seed=seed, device="cpu")
+        took = time.perf_counter() - start
+        q = recipes.digit_quality(end.ema, model.schedule, reader)
+        distance, floor = (f"{q[key]:.2f} ± {q[key + '_std']:.2f}" for key in ("frechet", "floor"))
+        print(f"{seed:4} {end.step:6} {took:8.0f} {distance:>17} {floor:>14} {q['nearest_ratio']:14.2f}", flush=True)
+
+
+SECTIONS = {"imports": imports, "sampling": sampling, "training": training, "quality": quality}
+
+if __name__ == "__main__":
+    print(f"torch {torch.__version__} on {devices.hardware(devices.pick())}")
+    for section in sys.argv[1:] or SECTIONS:
+        SECTIONS[section]()
