@@ -1,4 +1,8 @@
-"""Sliders: Scrubber needs no kernel and works on a static page; Live asks Python again at every change."""
+"""Sliders: Scrubber runs in the reader's browser, also without a kernel; Live asks Python each time it is moved.
+
+Frames that can be computed beforehand belong in a Scrubber: it answers at once, and on the website too. What truly
+needs the model each time (a guidance scale, a prompt) needs Live.
+"""
 
 from learn_diffusion.widgets.live import Live
 from learn_diffusion.widgets.scrubber import Scrubber

@@ -1,25 +1,37 @@
-"""A control that asks Python: the picture is computed again whenever a slider or menu changes."""
+"""A control that asks Python: for what the frames of a Scrubber cannot hold, because the model has to answer."""
 
 from __future__ import annotations
 
+import asyncio
 import html
 import time
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
-from learn_diffusion.widgets.images import data_uri, encode, tile, to_uint8
+import numpy as np
+
+from learn_diffusion.widgets.images import PIXELS, data_uri, encode, figcaption, tile, to_uint8
+
+SIZE = (560, 384)  # at most this many screen pixels, width and height, where zoom is not given
+FILE = 64 * 1024  # bytes of the picture: the first one stays in the notebook
+SETTLE = 0.05  # seconds in which further moves join the first: a held arrow key sends thirty a second
+NO_KERNEL = "This control asks Python: run the notebook to use it."
 
 
 class Live:
-    """draw(**values) under ipywidgets controls.
+    """Draw anew whenever a control is moved: `Live(draw, alt="...", scale=FloatSlider(value=3.0))`.
 
-    draw      takes the controls' values by name, returns pictures (B, C, H, W) or one picture (C, H, W) in [-1, 1]
-    alt       what the picture shows, for those who do not see it
-    columns   pictures in a row; zoom: screen pixels a pixel (None: about 560 across)
-    controls  ipywidgets by the name of draw's argument, such as steps=IntSlider(10, 1, 50)
+    draw: a function of the controls' values, called as draw(scale=3.0), that returns pictures (B, C, H, W), tiled, or
+        one (C, H, W): floats in [-1, 1], C = 1 or 3. It is called once at the start, where its errors are raised.
+        Later an error is shown in one line under the picture, which stays as it was.
+    alt: what the picture shows, for who cannot see it; the controls' values are added.
+    columns: pictures in a row; None is nearly square. zoom: screen pixels for one pixel; None chooses.
+    controls: ipywidgets, each under the name of its argument of draw, which is its description where it has none.
+        Sliders report when they are let go, not on the way.
 
-    Where no kernel runs (the website, GitHub), the picture for the first values stands in its place. An error in draw
-    is shown as one line, and the last good picture stays.
+    Without a kernel (the website, GitHub) it is the first picture and a sentence that says so.
+    Raises ImportError without ipywidgets, TypeError or ValueError that names the argument.
     """
 
     def __init__(
@@ -31,49 +43,101 @@ class Live:
         zoom: int | None = None,
         **controls: Any,
     ):
-        if not alt.strip():
-            raise ValueError("alt: expected words that say what the picture shows, got an empty text")
-        if not controls:
-            raise ValueError("controls: expected at least one, such as steps=ipywidgets.IntSlider(10, 1, 50)")
-        try:
-            import ipywidgets
-        except ImportError:
-            raise ImportError("Live needs ipywidgets: pip install 'learn_diffusion[course]'") from None
+        ipywidgets = _ipywidgets()
+        _check(draw, alt, controls)
         self.draw, self.alt, self.columns, self.zoom, self.controls = draw, alt, columns, zoom, controls
-        self._picture = ipywidgets.HTML()
-        self._message = ipywidgets.HTML()
-        for control in controls.values():
-            if hasattr(control, "continuous_update"):
-                control.continuous_update = False  # ask when the slider is let go, not at every pixel of the way
-            control.observe(lambda _: self.refresh(), names="value")
-        self.widget = ipywidgets.VBox([*controls.values(), self._picture, self._message])
-        self.refresh()
-        self.still = self._picture.value  # for pages without a kernel
-
-    def refresh(self) -> None:
-        """Draw again with the controls' present values."""
+        self._coming: asyncio.TimerHandle | None = None
         start = time.perf_counter()
-        try:
-            picture = self._img(self.draw(**{name: control.value for name, control in self.controls.items()}))
-        except Exception as error:
-            self._message.value = f'<p role="alert">{html.escape(f"{type(error).__name__}: {error}")}</p>'
-        else:
-            self._picture.value = picture
-            self._message.value = f"<p>{time.perf_counter() - start:.2f} s</p>"
-
-    def _img(self, pictures: Any) -> str:
-        rgb = to_uint8(pictures, "draw's answer")
-        sheet = tile(rgb, self.columns) if rgb.ndim == 4 else rgb
-        width = sheet.shape[1] * (self.zoom or max(1, 560 // sheet.shape[1]))
-        style = f"width:{width}px;max-width:100%;image-rendering:pixelated"
-        return f'<img alt="{html.escape(self.alt)}" src="{data_uri(*encode(sheet))}" style="{style}">'
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        values = ", ".join(f"{name} = {control.value}" for name, control in self.controls.items())
-        note = html.escape(f"Here for {values}. This control asks Python: run the notebook to use it.")
-        live = self.widget._repr_mimebundle_()
-        fallback = {"text/html": f"<div>{self.still}<p>{note}</p></div>", "text/plain": repr(self)}
-        return {key: value for key, value in live.items() if not key.startswith("text/")} | fallback
+        self._still = self._img()
+        self._picture = ipywidgets.HTML(self._still)
+        self._line = ipywidgets.HTML(_seconds(start))
+        self.view = ipywidgets.VBox([*controls.values(), self._picture, self._line])
+        for name, control in controls.items():
+            control.description = control.description or name.replace("_", " ")
+            if control.style.has_trait("description_width"):
+                control.style.description_width = "initial"  # as wide as the words: the default cuts them off
+            if control.has_trait("continuous_update"):
+                control.continuous_update = False
+            control.observe(self._moved, names="value")
 
     def __repr__(self) -> str:
-        return f"[live control of {', '.join(self.controls)}: {self.alt}]"
+        return f"Live({', '.join(self.controls)}: {self.alt})"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        """The live view, which front ends with a kernel prefer, and the still picture for all others."""
+        still = f'<figure style="margin:0.5em 0">{self._still}{figcaption(NO_KERNEL)}</figure>'
+        return {**self.view._repr_mimebundle_(), "text/html": still, "text/plain": repr(self)}
+
+    def _moved(self, change: Any) -> None:
+        """Draw soon: moves that arrive while draw is busy wait in the kernel's queue, and cost one drawing together."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # no kernel is running us: a script, or a test
+            self._update()
+            return
+        if self._coming is None:
+            self._coming = loop.call_later(SETTLE, self._update)
+
+    def _update(self) -> None:
+        self._coming = None
+        self._line.value = _line("drawing ...")
+        start = time.perf_counter()
+        try:
+            self._picture.value = self._img()
+            self._line.value = _seconds(start)
+        except Exception as error:  # whatever draw raises is for the reader's eyes, not for a log
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            self._line.value = _line(f"{said} (the picture is still the one before)", alert=True)
+
+    def _img(self) -> str:
+        """What draw answers to the controls' present values, as an <img>."""
+        values = {name: control.value for name, control in self.controls.items()}
+        picture = _picture(self.draw(**values), self.columns)
+        height, width, _ = picture.shape
+        zoom = self.zoom or max(1, min(SIZE[0] // width, SIZE[1] // height))
+        alt = f"{self.alt} ({', '.join(f'{name} = {_short(value)}' for name, value in values.items())})"
+        src = data_uri(*encode(picture, FILE))
+        return f'<img alt="{html.escape(alt)}" width="{width * zoom}" {PIXELS} src="{src}">'
+
+
+def _ipywidgets() -> ModuleType:
+    """ipywidgets, or an error that says how to get it: everything else of the package does without."""
+    try:
+        import ipywidgets
+    except ImportError as error:
+        raise ImportError('Live needs ipywidgets: pip install "learn_diffusion[course]"') from error
+    return ipywidgets
+
+
+def _check(draw: Any, alt: Any, controls: dict[str, Any]) -> None:
+    """Every argument must be of its kind, and there must be something to move."""
+    if not callable(draw):
+        raise TypeError(f"draw: expected a function of the controls' values, got {type(draw).__name__}")
+    if not isinstance(alt, str) or not alt.strip():
+        raise ValueError("alt: expected words that say what the picture shows, got an empty text")
+    if not controls:
+        raise ValueError("controls: expected at least one, such as scale=FloatSlider(value=3.0)")
+    for name, control in controls.items():
+        if not hasattr(control, "observe") or not hasattr(control, "value"):
+            raise TypeError(f"{name}: expected an ipywidgets control, got {type(control).__name__}")
+
+
+def _picture(answer: Any, columns: int | None) -> np.ndarray:
+    """What draw returned, as one picture (H, W, 3) of bytes."""
+    rgb = to_uint8(answer, "what draw returned")
+    if rgb.ndim > 4:
+        raise ValueError(f"what draw returned: expected (B, C, H, W) or (C, H, W), got {rgb.ndim} dimensions")
+    return tile(rgb, columns) if rgb.ndim == 4 else rgb
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _seconds(start: float) -> str:
+    return _line(f"drawn in {time.perf_counter() - start:.2f} s")
+
+
+def _line(text: str, alert: bool = False) -> str:
+    """The line under the picture; role=alert has an error read out at once."""
+    return f'<p role="{"alert" if alert else "status"}" style="margin:0">{html.escape(text)}</p>'

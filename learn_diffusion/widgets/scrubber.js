@@ -1,71 +1,105 @@
-// Upgrade a contact sheet to a slider. `root` holds the <img>; `c` says how the sheet is cut.
-(function (root, c) {
-  const sheet = root.querySelector("img");
-  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  const make = (tag, attributes, ...children) => {
-    const element = Object.assign(document.createElement(tag), attributes);
+// Turns each still contact sheet on the page (figure.ld-scrubber) into canvases above one slider.
+//
+// Where scripts do not run, the figure stays a picture. A script mounts every figure that is not mounted yet, not "its
+// own": front ends move scripts about, so that "the element before this script" is not the same one everywhere.
+// No element gets an id: two scrubbers, or the same one shown twice, cannot get in each other's way.
+
+for (const root of document.querySelectorAll('figure.ld-scrubber:not([data-state])')) {
+  root.dataset.state = 'loading';
+  const sheet = root.querySelector('img');
+  sheet.decode().then(
+    () => mount(root, sheet, JSON.parse(root.dataset.scrubber)),
+    () => { root.dataset.state = 'still'; }, // its alt text says more than black canvases would
+  );
+}
+
+function mount(root, sheet, { alt, name, labels, start, playMs, columns, stride, panels }) {
+  const make = (tag, properties, ...children) => {
+    const element = Object.assign(document.createElement(tag), properties);
     element.append(...children);
     return element;
   };
+  const last = labels.length - 1;
 
-  const views = c.panels.map((p) => {
-    const canvas = make("canvas", { width: p.w, height: c.h });
-    canvas.style.width = p.w * c.zoom + "px";
-    canvas.setAttribute("role", "img");
-    const title = p.title ? [make("figcaption", { textContent: p.title })] : [];
-    return { ...p, canvas, box: make("figure", {}, ...title, canvas) };
+  // one canvas for each panel, under its title
+  const canvases = panels.map(({ title, width, height, zoom }) => {
+    const canvas = make('canvas', { width, height });
+    canvas.style.width = `${width * zoom}px`;
+    canvas.setAttribute('role', 'img');
+    return canvas;
   });
+  const views = panels.map(({ title }, k) => make('div', {}, ...(title ? [make('div', {}, title)] : []), canvases[k]));
+  sheet.replaceWith(make('div', { className: 'ld-scrubber-views' }, ...views));
 
-  const id = "ld" + Math.random().toString(36).slice(2); // an output may stand twice on a page
-  const slider = make("input", { id, type: "range", min: 0, max: c.labels.length - 1, step: 1, value: c.start });
-  const label = make("output");
-  label.setAttribute("for", id);
-  label.setAttribute("aria-live", "off"); // the slider itself reads the label out
-  const button = make("button", { type: "button" });
-  // JupyterLab's command mode takes the arrow keys unless the element itself says no
-  for (const control of [slider, button]) control.dataset.lmSuppressShortcuts = "true";
+  // the controls: a range input brings its keys, touch and role along
+  const button = make('button', { type: 'button' });
+  const range = make('input', { type: 'range', min: 0, max: last, step: 1, value: start });
+  const output = make('output');
+  output.setAttribute('aria-live', 'off'); // the slider's own value text is read out already
+  output.style.minWidth = `min(100%, ${Math.max(...labels.map((text) => text.length))}ch)`; // a steady slider
+  // JupyterLab's command mode takes the arrow keys unless the focused element itself says no
+  for (const control of [button, range]) control.dataset.lmSuppressShortcuts = 'true';
+  root.querySelector('.ld-scrubber-controls').replaceChildren(button, make('label', {}, name, range), output);
 
-  function draw() {
-    const i = +slider.value, text = c.labels[i];
-    const left = (i % c.columns) * (c.w + c.gap), top = Math.floor(i / c.columns) * (c.h + c.gap);
-    for (const v of views) {
-      v.canvas.getContext("2d").drawImage(sheet, left + v.x, top, v.w, c.h, 0, 0, v.w, c.h);
-      v.canvas.dataset.frame = i;
-      v.canvas.setAttribute("aria-label", [c.alt, v.title, text].filter(Boolean).join(" — "));
-    }
-    label.textContent = text;
-    slider.setAttribute("aria-valuetext", text);
-  }
+  const show = (i) => {
+    const left = (i % columns) * stride[0];
+    const top = Math.floor(i / columns) * stride[1];
+    panels.forEach(({ title, left: within, width, height }, k) => {
+      const canvas = canvases[k];
+      canvas.getContext('2d').drawImage(sheet, left + within, top, width, height, 0, 0, width, height);
+      canvas.dataset.frame = i;
+      canvas.setAttribute('aria-label', [alt, title, labels[i]].filter(Boolean).join(', '));
+    });
+    range.value = i;
+    range.setAttribute('aria-valuetext', labels[i]);
+    output.textContent = labels[i];
+  };
 
-  let timer = 0;
-  function stop() {
+  // Play runs to the last frame and stops. With reduced motion it is called Next: one press, one frame, nothing moves.
+  const reduced = matchMedia('(prefers-reduced-motion: reduce)');
+  let timer = null;
+  const next = () => show((range.valueAsNumber + 1) % labels.length);
+  const stop = () => {
     clearTimeout(timer);
-    timer = 0;
-    button.textContent = still ? "Next" : "Play";
-  }
-  function advance() {
-    slider.value = +slider.value + 1;
-    draw();
-    if (still || +slider.value >= c.labels.length - 1 || !root.isConnected) stop();
-    else timer = setTimeout(advance, c.delay);
-  }
-  button.addEventListener("click", () => {
+    timer = null;
+    button.textContent = reduced.matches ? 'Next' : 'Play';
+  };
+  const tick = () => {
+    if (!root.isConnected || reduced.matches) return stop();
+    next();
+    if (range.valueAsNumber === last) stop();
+    else timer = setTimeout(tick, playMs);
+  };
+  const play = () => {
+    if (range.valueAsNumber === last) show(0);
+    button.textContent = 'Pause';
+    timer = setTimeout(tick, playMs);
+  };
+  button.onclick = () => {
     if (timer) return stop();
-    if (+slider.value >= c.labels.length - 1) slider.value = -1; // from the end, start again
-    button.textContent = still ? "Next" : "Pause";
-    advance(); // where less motion is asked for, one press is one frame
-  });
-  slider.addEventListener("input", () => { stop(); draw(); });
+    if (!reduced.matches) return play();
+    stop(); // the wish may be newer than the button's name
+    next();
+  };
+  range.onpointerdown = stop;
+  range.oninput = () => { stop(); show(range.valueAsNumber); };
 
-  function upgrade() {
-    stop();
-    draw();
-    sheet.hidden = true;
-    sheet.after(
-      make("div", { className: "ld-views" }, ...views.map((v) => v.box)),
-      make("div", { className: "ld-row" }, button, make("label", { htmlFor: id, textContent: c.name }), slider, label),
-    );
-    root.dataset.ready = "1";
-  }
-  if (!root.dataset.ready) sheet.decode().then(upgrade, () => {}); // a sheet that fails to load stays a picture
-})
+  root.append(make('style', {}, STYLE));
+  stop();
+  show(start);
+  root.dataset.state = 'ready';
+}
+
+const STYLE = `
+.ld-scrubber-views { display: flex; flex-wrap: wrap; gap: .75em 1.5em; }
+.ld-scrubber-views > div { max-width: 100%; }
+.ld-scrubber canvas { display: block; max-width: 100%; image-rendering: pixelated; }
+.ld-scrubber-controls { display: flex; flex-wrap: wrap; align-items: center; gap: .5em 1em; max-width: 44em;
+  margin-top: .75em; }
+.ld-scrubber label { display: flex; flex: 1 1 14em; align-items: center; gap: .75em; margin: 0; }
+.ld-scrubber input { flex: 1; min-width: 0; height: 2em; margin: 0; accent-color: #2f7fd0; touch-action: pan-y; }
+.ld-scrubber output { padding: 0; font-variant-numeric: tabular-nums; }
+.ld-scrubber button { min-width: 5em; padding: .4em .8em; font: inherit; color: inherit; background: none;
+  border: 1px solid currentColor; border-radius: 4px; cursor: pointer; touch-action: manipulation; }
+.ld-scrubber :focus-visible { outline: 3px solid #2f7fd0; outline-offset: 3px; }
+`;

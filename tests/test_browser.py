@@ -1,0 +1,322 @@
+"""The widgets where readers meet them: in a page on disk, and in a real JupyterLab."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from browser import ROOT, jupyter_lab, launched, run_all
+
+from learn_diffusion.widgets import Scrubber
+
+N = 21  # frames
+LABELS = [f"t = {i / (N - 1):.2f}" for i in range(N)]
+ALT = "A white square fades to grey."
+HEAD = '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><body>'
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    """A page with two scrubbers, the second of them twice: no frame looks like another."""
+    square = np.full((8, 8), -1.0)
+    square[2:6, 2:6] = 1
+    fading = np.linspace(1, 0, N)[:, None, None] * square
+    one = Scrubber(fading, LABELS, alt=ALT, play_ms=60, name="time")
+    two = Scrubber(
+        {"x_t": fading, "x0_hat": fading[::-1]}, LABELS, alt=ALT, start=5, caption="Left fades, right comes."
+    )
+    path = tmp_path / "page.html"
+    path.write_text(HEAD + "<p>between</p>".join(scrubber.html for scrubber in (one, two, two)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def opened(browser, path):
+    """Opens the page with a context's options. At the end the console must be empty, and the network unasked."""
+    contexts, complaints, requests = [], [], []
+
+    def open_page(**options):
+        contexts.append(browser.new_context(**options))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(path.as_uri())
+        if options.get("java_script_enabled", True):
+            page.wait_for_function("document.querySelectorAll('[data-state=ready]').length === 3")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not complaints
+    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
+
+
+def pixels(canvas) -> str:
+    return canvas.evaluate("canvas => canvas.toDataURL()")
+
+
+def frame(canvas) -> int:
+    return int(canvas.get_attribute("data-frame"))
+
+
+def drag(page, slider, start: float, end: float) -> None:
+    """The mouse goes down at the share start of the slider's length, moves in steps, and is let go at end."""
+    slider.hover()  # scrolls there, and waits until the page has come to rest
+    box = slider.bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + start * box["width"], middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + end * box["width"], middle, steps=5)
+    page.mouse.up()
+
+
+def test_the_mouse_scrubs_one_scrubber_and_leaves_the_others_alone(opened):
+    page = opened()
+    canvas, slider = page.locator("canvas").first, page.locator("input").first
+    before, others = pixels(canvas), [pixels(page.locator("canvas").nth(i)) for i in range(1, 5)]
+    drag(page, slider, 0.1, 0.5)
+    assert 8 <= frame(canvas) <= 12
+    assert pixels(canvas) != before
+    assert [pixels(page.locator("canvas").nth(i)) for i in range(1, 5)] == others
+
+
+def test_the_canvas_shows_the_frame_itself_in_square_pixels(opened):
+    page = opened()
+    canvas, slider = page.locator("canvas").first, page.locator("input").first
+    slider.focus()
+    page.keyboard.press("End")
+    grey = "canvas => [...canvas.getContext('2d').getImageData(4, 4, 1, 1).data]"
+    assert canvas.evaluate(grey) == [128, 128, 128, 255]  # 0 in [-1, 1], the last frame's only value
+    assert canvas.evaluate("c => [c.width, c.height, c.clientWidth, c.clientHeight]") == [8, 8, 280, 280]
+    assert canvas.evaluate("c => getComputedStyle(c).imageRendering") == "pixelated"
+
+
+def test_keys_move_the_slider_and_the_words_follow(opened):
+    page = opened()
+    canvas, slider = page.locator("canvas").first, page.locator("input").first
+    slider.focus()
+    seen = [pixels(canvas)]
+    for key, expected in [("ArrowRight", 1), ("End", N - 1), ("ArrowLeft", N - 2), ("PageDown", None), ("Home", 0)]:
+        page.keyboard.press(key)
+        i = frame(canvas)
+        assert expected is None or i == expected
+        assert page.locator("output").first.text_content() == LABELS[i]
+        assert slider.get_attribute("aria-valuetext") == LABELS[i]
+        assert canvas.get_attribute("aria-label") == f"{ALT}, {LABELS[i]}"
+        seen.append(pixels(canvas))
+    assert seen[0] == seen[-1]
+    assert len(set(seen)) == 5
+
+
+def test_a_screen_reader_finds_names_and_roles(opened):
+    page = opened()
+    slider = page.get_by_role("slider", name="time", exact=True)
+    assert slider.count() == 1
+    assert page.get_by_role("button", name="Play").count() == 3
+    assert page.get_by_role("img", name=f"{ALT}, x0_hat, {LABELS[5]}").count() == 2
+    for control in page.locator("input, button").all():  # JupyterLab looks at the focused element, not above it
+        assert control.get_attribute("data-lm-suppress-shortcuts") == "true"
+    assert page.locator("[id]").count() == 0  # nothing that two scrubbers could share
+
+
+def test_keyboard_focus_can_be_seen(opened):
+    page = opened()
+    for _ in range(2):  # the button, then the slider
+        page.keyboard.press("Tab")
+        outline = (
+            "() => { const s = getComputedStyle(document.activeElement); return [s.outlineStyle, s.outlineWidth]; }"
+        )
+        assert page.evaluate(outline) == ["solid", "3px"]
+
+
+def test_a_finger_scrubs(opened):
+    page = opened(has_touch=True, viewport={"width": 360, "height": 800})
+    canvas, slider = page.locator("canvas").first, page.locator("input").first
+    before, box = pixels(canvas), slider.bounding_box()
+    page.touchscreen.tap(box["x"] + 0.8 * box["width"], box["y"] + box["height"] / 2)
+    assert frame(canvas) > N / 2
+    assert pixels(canvas) != before
+
+
+def test_play_runs_to_the_end_and_begins_again_from_there(opened):
+    page = opened()
+    canvas, button = page.locator("canvas").first, page.locator("button").first
+    button.focus()
+    page.keyboard.press("Enter")
+    assert button.text_content() == "Pause"
+    page.wait_for_function("document.querySelector('button').textContent === 'Play'")
+    assert frame(canvas) == N - 1
+    page.keyboard.press("Space")
+    page.wait_for_function(f"+document.querySelector('canvas').dataset.frame < {N - 1}")
+    page.keyboard.press("Space")
+    stopped = frame(canvas)
+    assert button.text_content() == "Play"
+    page.wait_for_timeout(100)
+    assert frame(canvas) == stopped
+
+
+@pytest.mark.parametrize("stop", ["a key", "the mouse", "removal"])
+def test_play_stops_for(opened, stop):
+    page = opened()
+    page.evaluate("window.first = document.querySelector('canvas')")  # also found when it is out of the page
+    page.locator("button").first.click()
+    page.wait_for_function("+first.dataset.frame > 1")
+    if stop == "a key":
+        page.locator("input").first.press("ArrowLeft")
+    elif stop == "the mouse":
+        drag(page, page.locator("input").first, 0.2, 0.2)
+    else:
+        page.evaluate("document.querySelector('figure').remove()")
+    stopped = page.evaluate("first.dataset.frame")
+    page.wait_for_timeout(100)
+    assert page.evaluate("first.dataset.frame") == stopped
+    assert int(stopped) < N - 1
+
+
+def test_reduced_motion_steps_and_does_not_play(opened):
+    page = opened(reduced_motion="reduce")
+    canvas, button = page.locator("canvas").first, page.locator("button").first
+    assert button.text_content() == "Next"
+    button.click()
+    page.wait_for_timeout(100)
+    assert frame(canvas) == 1
+    page.locator("input").first.press("End")
+    button.click()
+    assert frame(canvas) == 0
+
+
+def test_without_scripts_the_contact_sheet_stands(opened):
+    page = opened(java_script_enabled=False)
+    sheet = page.locator("img").first
+    assert sheet.is_visible()
+    assert sheet.get_attribute("alt").startswith(ALT)
+    assert sheet.bounding_box()["width"] > 400  # no postage stamp
+    assert page.locator("canvas, input, button").count() == 0
+    assert page.get_by_text("each with x_t, x0_hat from left to right").first.is_visible()
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_narrow_screen_does_not_scroll_sideways(opened, scripts):
+    page = opened(java_script_enabled=scripts, viewport={"width": 360, "height": 800})
+    right = max(
+        box["x"] + box["width"]
+        for element in page.locator("canvas, img, input, button, output").all()
+        if (box := element.bounding_box())
+    )
+    assert right <= 360
+    if scripts:
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_a_broken_sheet_leaves_its_alt_text(browser, path):
+    path.write_text(path.read_text().replace("base64,", "base64,AAAA"))
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    page.wait_for_function("document.querySelectorAll('[data-state=still]').length === 3")
+    assert page.locator("img").first.get_attribute("alt").startswith(ALT)
+    page.close()
+
+
+# ---- JupyterLab
+
+
+@pytest.fixture(scope="module")
+def lab(browser, tmp_path_factory):  # after browser: without one there is no need to start a server
+    with jupyter_lab(tmp_path_factory.mktemp("lab")) as lab:
+        yield lab
+
+
+@pytest.fixture
+def page(browser):
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    yield context.new_page()
+    context.close()
+
+
+MODE = "() => { const n = jupyterapp.shell.currentWidget.content; return [n.mode, n.activeCellIndex]; }"
+
+
+@pytest.mark.parametrize("notebook", ["01_adding_noise"])
+def test_the_first_slider_of_a_chapter_scrubs_in_jupyterlab(lab, page, tmp_path, notebook):
+    source = ROOT / "notebooks" / f"{notebook}.ipynb"
+    if not source.exists():
+        pytest.skip(f"{source.relative_to(ROOT)} is not there")
+    shutil.copy(source, lab.folder)
+    run_all(page, lab, source.name)
+    figure = page.locator("figure.ld-scrubber[data-state=ready]").first
+    canvas, slider = figure.locator("canvas").first, figure.locator("input")
+
+    before = pixels(canvas)
+    drag(page, slider, 0.2, 0.6)
+    dragged = frame(canvas)
+    assert dragged > 0
+    assert pixels(canvas) != before
+
+    cell = page.evaluate(MODE)
+    assert cell[0] == "command"  # where JupyterLab takes arrow keys for itself
+    before = pixels(canvas)
+    page.keyboard.press("ArrowUp")  # selects another cell where the slider does not hold on to it
+    assert frame(canvas) == dragged + 1
+    assert pixels(canvas) != before
+    page.screenshot(path=tmp_path / f"{notebook}.png")
+    page.keyboard.press("ArrowLeft")
+    assert frame(canvas) == dragged
+    page.keyboard.press("Home")
+    assert frame(canvas) == 0
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Space")  # scrolls the notebook where the button does not hold on to it
+    page.wait_for_function("canvas => +canvas.dataset.frame > 0", arg=canvas.element_handle())
+    assert page.evaluate(MODE) == cell
+
+
+LIVE = """
+import ipywidgets
+import numpy as np
+from learn_diffusion.widgets import Live
+
+def draw(level):
+    if level > 8:
+        raise ValueError("no level above 8")
+    return np.full((4, 1, 8, 8), level / 4 - 1)
+
+Live(draw, alt="Four grey squares", level=ipywidgets.IntSlider(value=0, min=0, max=10))
+"""
+
+
+def test_a_live_control_asks_the_kernel_in_jupyterlab(lab, page, tmp_path):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(LIVE)])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, lab.folder / "live.ipynb")
+    run_all(page, lab, "live.ipynb")
+    picture = page.locator(".jp-OutputArea-output img[alt^='Four grey squares']")
+    handle = page.locator(".noUi-handle")
+    handle.wait_for()
+    assert picture.count() == 1  # the live view alone, without the still picture
+
+    first = picture.get_attribute("src")
+    drag(page, page.locator(".noUi-target"), 0.02, 0.5)
+    page.wait_for_function("src => document.querySelector('.jp-OutputArea-output img').src !== src", arg=first)
+    assert "(level = 5)" in picture.get_attribute("alt")
+    assert page.get_by_text("drawn in").is_visible()
+
+    second = picture.get_attribute("src")
+    handle.press("ArrowRight")
+    page.wait_for_function("src => document.querySelector('.jp-OutputArea-output img').src !== src", arg=second)
+    assert "(level = 6)" in picture.get_attribute("alt")
+
+    third = picture.get_attribute("src")
+    handle.press("End")
+    page.get_by_text("ValueError: no level above 8").wait_for()
+    assert picture.get_attribute("src") == third
+    page.screenshot(path=tmp_path / "live.png")

@@ -1,0 +1,87 @@
+"""Figures: always with alt text, the same bytes each time, integer zoom, colours that can be told apart in grey."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from learn_diffusion import plots
+from learn_diffusion.samplers import ddim
+
+
+def page(shown) -> str:
+    return shown._repr_mimebundle_()["text/html"]
+
+
+def line(alt="A line that rises."):
+    with plots.axes(alt=alt, show=False) as ax:
+        ax.plot([0, 1, 2], [0, 1, 4], color=plots.DATA)
+    return ax.figure
+
+
+def test_pictures_are_described_shown_at_integer_zoom_and_not_smoothed():
+    shown = plots.pictures(torch.zeros(6, 1, 8, 8), alt='Six "grey" <squares>.', caption="Grey & grey.", columns=3)
+    text = page(shown)
+    assert 'alt="Six &quot;grey&quot; &lt;squares&gt;."' in text
+    assert "Grey &amp; grey." in text
+    assert "image-rendering:pixelated" in text
+    width = int(re.search(r"width:(\d+)px", text).group(1))
+    assert width % (3 * 8 + 2) == 0
+    assert shown._repr_mimebundle_()["text/plain"] == '[picture: Six "grey" <squares>.]'
+
+
+def test_a_figure_gives_the_same_bytes_each_time_and_small_ones_are_svg():
+    one, two = (page(plots.figure(line(), alt="A line that rises.")) for _ in range(2))
+    assert one == two
+    assert "data:image/svg+xml" in one
+
+
+def test_a_crowded_figure_becomes_png():
+    with plots.axes(alt="Many dots.", show=False) as ax:
+        ax.scatter(*torch.randn(2, 5000), s=2)
+    assert "data:image/png" in page(plots.figure(ax.figure, alt="Many dots."))
+
+
+def test_axes_shows_the_figure_and_closes_it(monkeypatch):
+    import IPython.display
+    import matplotlib.pyplot as plt
+
+    seen = []
+    monkeypatch.setattr(IPython.display, "display", seen.append)
+    with plots.axes(alt="Two empty frames.", ncols=2) as (left, right):
+        left.plot([0, 1])
+        right.plot([1, 0])
+    assert [shown.alt for shown in seen] == ["Two empty frames."]
+    assert plt.get_fignums() == []
+
+
+def test_a_figure_without_words_is_refused():
+    with pytest.raises(ValueError, match="alt: expected words"):
+        plots.figure(line(), alt="")
+
+
+def test_table_reads_the_same_as_text():
+    shown = plots.table([[1, "a"], [20, "b<c"]], header=["number", "name"])
+    assert repr(shown).splitlines() == ["number  name", "     1     a", "    20   b<c"]
+    assert "b&lt;c" in page(shown)
+    assert '<th scope="col">number</th>' in page(shown)
+
+
+def test_source_shows_the_package_as_it_is():
+    text = plots.source(ddim)._repr_mimebundle_()["text/markdown"]
+    assert text.startswith("```python\n@torch.no_grad()\ndef ddim(")
+    assert text.endswith("```")
+
+
+def test_colours_can_be_told_apart_without_colour():
+    def lightness(colour):
+        r, g, b = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        y = sum(w * (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4)
+                for w, c in zip((0.2126, 0.7152, 0.0722), (r, g, b), strict=True))  # fmt: skip
+        return 116 * y ** (1 / 3) - 16
+
+    dark, middle, light = map(lightness, (plots.DATA, plots.ESTIMATE, plots.NOISE))
+    assert middle - dark > 20
+    assert light - middle > 20
