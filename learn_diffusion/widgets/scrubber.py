@@ -22,7 +22,7 @@ from learn_diffusion.widgets.images import GAP_COLOUR, PIXELS, as_numpy, data_ur
 BUDGET = 100 * 1024  # bytes a notebook stores, all included: notebooks live in git and cross school networks
 MAX_PIXELS, MAX_SIDE = 2**22, 16383  # of a sheet: more than this cannot fit the budget; WebP's own limit
 GAP = 2  # pixels between the frames of the sheet; panels and pictures within a frame stand one pixel apart
-SHEET, FINE = 640, 400  # about how many screen pixels wide the contact sheet is shown, and how many of its own at most
+SHEET = 640  # about how many screen pixels wide the contact sheet is shown
 WIDTH, HEIGHT = 576, 280  # screen pixels for the panels together, and for each: what a column of text has room for
 
 
@@ -72,7 +72,7 @@ class Scrubber:
     def _page(self) -> str:
         """The figure and its script, within the budget. Same input, same bytes: ids are the browser's business."""
         cells = _side_by_side(self.panels)
-        columns = _columns(len(cells), cells.shape[2] + GAP)
+        columns = _columns(cells)
         sheet = tile(cells, columns, GAP)
         _check_pixels(sheet, len(cells))
         before, after = self._figure(sheet, self._settings(cells, columns))
@@ -143,10 +143,11 @@ def _side_by_side(panels: list[_Panel]) -> np.ndarray:
     return cells
 
 
-def _columns(n: int, width: int) -> int:
-    """Frames in a row of the sheet: at most twelve that fit its width, with the fewest places left over at the end."""
-    most = max(1, min(n, 12, FINE // width))
-    return min(range(max(1, most * 2 // 3), most + 1), key=lambda columns: (-n % columns, -columns))
+def _columns(cells: np.ndarray) -> int:
+    """How many of the frames (N, H, W, 3) stand in a row, for a sheet about 4 by 3 with few places left over."""
+    n, height, width, _ = cells.shape
+    columns = max(1, min(n, round((4 / 3 * n * height / width) ** 0.5)))
+    return min(columns, columns + 1, key=lambda c: -n % c)
 
 
 @cache
