@@ -19,11 +19,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from torch import Tensor
 
-from learn_diffusion.widgets.images import data_uri, encode, tile, to_uint8
+from learn_diffusion.widgets.images import CHART, PIXELS, data_uri, encode, figcaption, tile, to_uint8
 
 # told apart by hue (also by colour-blind readers) and by lightness, so that a grey print still works
 DATA, ESTIMATE, NOISE = "#0b3c6f", "#c2407f", "#eca02c"
 
+SHARPER = 1.5  # dots of a PNG for one screen pixel: projectors and telephones have more than 96 an inch
 STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -51,9 +52,8 @@ class Shown:
         self.body, self.alt, self.caption = body, alt, caption
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        caption = f"<figcaption>{html.escape(self.caption)}</figcaption>" if self.caption else ""
         return {
-            "text/html": f'<figure style="margin:0.5em 0">{self.body}{caption}</figure>',
+            "text/html": f'<figure style="margin:0.5em 0">{self.body}{figcaption(self.caption)}</figure>',
             "text/plain": repr(self),
         }
 
@@ -61,8 +61,9 @@ class Shown:
         return f"[picture: {self.alt}]"
 
 
-def _img(uri: str, alt: str, css: str) -> str:
-    return f'<img alt="{html.escape(alt)}" src="{uri}" style="max-width:100%;{css}">'
+def _img(uri: str, alt: str, kind: str, width: int) -> str:
+    """kind: PIXELS or CHART. width: in screen pixels, where there is room."""
+    return f'<img alt="{html.escape(alt)}" width="{width}" {kind} src="{uri}">'
 
 
 @contextmanager
@@ -87,14 +88,14 @@ def axes(*, alt: str, caption: str = "", show: bool = True, **subplots: Any) -> 
 def figure(fig: mpl.figure.Figure, *, alt: str, caption: str = "") -> Shown:
     """A matplotlib figure with its alt text."""
     with mpl.rc_context(STYLE):
-        svg = io.BytesIO()
+        svg, png = io.BytesIO(), io.BytesIO()
+        fig.savefig(png, format="png", dpi=96 * SHARPER, metadata={"Software": None})
+        width = round(int.from_bytes(png.getvalue()[16:20]) / SHARPER)  # a PNG says its width there
         fig.savefig(svg, format="svg", metadata={"Date": None})
         uri = data_uri(svg.getvalue(), "image/svg+xml")
         if len(uri) > 60_000:
-            png = io.BytesIO()
-            fig.savefig(png, format="png", dpi=110, metadata={"Software": None})
             uri = data_uri(png.getvalue(), "image/png")
-    return Shown(_img(uri, alt, "background:white"), alt, caption)
+    return Shown(_img(uri, alt, CHART, width), alt, caption)
 
 
 def pictures(
@@ -109,7 +110,7 @@ def pictures(
     sheet = tile(to_uint8(images), columns)  # (rows of pictures, gaps and all, 3)
     zoom = zoom or max(1, 560 // sheet.shape[1])
     uri = data_uri(*encode(sheet))
-    return Shown(_img(uri, alt, f"width:{sheet.shape[1] * zoom}px;image-rendering:pixelated"), alt, caption)
+    return Shown(_img(uri, alt, PIXELS, sheet.shape[1] * zoom), alt, caption)
 
 
 def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> Shown:

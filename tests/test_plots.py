@@ -27,7 +27,7 @@ def test_pictures_are_described_shown_at_integer_zoom_and_not_smoothed():
     assert 'alt="Six &quot;grey&quot; &lt;squares&gt;."' in text
     assert "Grey &amp; grey." in text
     assert "image-rendering:pixelated" in text
-    width = int(re.search(r"width:(\d+)px", text).group(1))
+    width = int(re.search(r'width="(\d+)"', text).group(1))
     assert width % (3 * 8 + 2) == 0
     assert shown._repr_mimebundle_()["text/plain"] == '[picture: Six "grey" <squares>.]'
 

@@ -15,8 +15,9 @@ from PIL import Image
 GAP_COLOUR = (112, 128, 158)  # between pictures: a tint, so that it is not taken for a grey pixel
 
 # the attributes that make an <img> look alike everywhere: else the website's dark theme frames, dims and centres it
-STYLE = "display:block;max-width:100%;height:auto;margin:0;padding:0;image-rendering:pixelated"
-PIXELS = f'class="dark-light" style="{STYLE}"'
+STYLE = "display:block;max-width:100%;height:auto;margin:0;padding:0"
+PIXELS = f'class="dark-light" style="{STYLE};image-rendering:pixelated"'
+CHART = f'class="dark-light" style="{STYLE};background:white"'  # its dark lines need paper
 
 
 def to_uint8(x: Any, name: str = "images") -> np.ndarray:

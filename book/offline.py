@@ -1,0 +1,39 @@
+"""A Sphinx extension: pages that ask nothing of other hosts.
+
+Formulas become MathML while the book is built. Every current browser draws MathML by itself and screen readers read it;
+MathJax would come from another host, or from a package manager that `make book` does not otherwise need.
+
+sphinx-thebe, which Jupyter Book always loads, is silenced: it puts the address of a script on another host into every
+page, twice (a JavaScript error), and names a repository that is not ours.
+"""
+
+from __future__ import annotations
+
+import sphinx_thebe
+from docutils import nodes
+from latex2mathml.converter import convert
+
+SILENCED = {sphinx_thebe.init_thebe_core, sphinx_thebe.update_thebe_context}
+
+
+def inline(translator, node: nodes.math) -> None:
+    translator.body.append(convert(node.astext()))
+    raise nodes.SkipNode
+
+
+def display(translator, node: nodes.math_block) -> None:
+    translator.body.append(f'<div class="math-display">{convert(node.astext(), display="block")}</div>')
+    raise nodes.SkipNode
+
+
+def silence_thebe(app, config) -> None:
+    for listeners in list(app.events.listeners.values()):
+        for listener in list(listeners):
+            if listener.handler in SILENCED:
+                app.disconnect(listener.id)
+
+
+def setup(app) -> dict[str, bool]:
+    app.add_html_math_renderer("mathml", inline_renderers=(inline, None), block_renderers=(display, None))
+    app.connect("config-inited", silence_thebe)  # by then every extension is loaded
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
