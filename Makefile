@@ -9,9 +9,9 @@ BIN := $(VENV)/bin
 ifeq ($(shell uname -s)$(shell command -v nvidia-smi),Linux)
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 endif
-# quiet and unhurried, except where a missing index should not keep anyone waiting
+# quiet, and one patient question where that index cannot be reached (what torch needs comes from PyPI afterwards)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-TORCH := $(PIP) --retries 1 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
+TORCH := $(PIP) --retries 1 --no-deps $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 
 .DEFAULT_GOAL := help
 .PHONY: help lab test lint notebooks book clean
