@@ -351,6 +351,19 @@ def test_ddim_eta_1_is_ho_beta_tilde_in_his_own_symbols():
     assert_close(state.x, mean + std * z)
 
 
+@pytest.mark.parametrize("eta", [0.3, 0.7])
+def test_ddim_with_eta_between_adds_the_noise_of_song_2021_eq_16(eta):
+    path, i, j = Betas(), 700, 500
+    alpha_bar = torch.cumprod(1 - path.betas(), 0)
+    a_t, a_s = alpha_bar[i - 1], alpha_bar[j - 1]
+    x, ts = f64(5, 3), torch.tensor([i / 1000, j / 1000], dtype=torch.float64)
+    x0, eps = exact(path)(x, ts[0])
+    added = eta * ((1 - a_s) / (1 - a_t)).sqrt() * (1 - a_t / a_s).sqrt()
+    z = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected = a_s.sqrt() * x0 + (1 - a_s - added**2).sqrt() * eps + added * z  # eq. 12
+    assert_close(next(ddim(exact(path), path, x, ts, eta, torch.Generator().manual_seed(1))).x, expected)
+
+
 @by_name
 def test_ddpm_samples_have_the_mean_and_std_of_the_data(path):
     n = 20_000

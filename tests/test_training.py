@@ -106,6 +106,28 @@ def test_learning_rate_warms_up_and_anneals_to_zero():
     assert learning_rate(1, 1, 1.0) == 1.0
 
 
+def test_the_first_step_moves_the_weights_by_the_warm_up_rate_and_the_last_by_nothing():
+    """Adam's first move is the learning rate itself, in the direction against the gradient's sign."""
+    net = model()
+    before, rate = weights(net), learning_rate(1, 40, 2e-3)
+    run = train(net, IMAGES, steps=40, batch=8, device="cpu")
+    next(run)
+    moved = (weights(net) - before).abs()
+    assert_close(moved.max().item(), rate, rtol=1e-3, atol=0.0)
+    *_, but_one, _ = (weights(step.model).clone() for step in run)
+    assert torch.equal(weights(net), but_one)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_labels_are_dropped_for_the_share_that_was_asked_for(share):
+    seen = []
+    net = model(classes=10)
+    net.net.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[2]))
+    finish(train(net, IMAGES, steps=20, labels=digits()[1][:64], label_drop=share, device="cpu"))
+    dropped = torch.cat(seen).eq(-1).double().mean().item()
+    assert abs(dropped - share) <= 4 * (share * (1 - share) / (20 * 64)) ** 0.5
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_does_not():
     one, two, other = (finish(train(model(), IMAGES, 20, seed=seed)) for seed in (0, 0, 1))
     assert torch.equal(weights(one.ema), weights(two.ema))
