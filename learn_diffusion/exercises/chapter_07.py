@@ -140,16 +140,16 @@ def by_mse_loss(model, x0, t):
 
 # beat a loss
 
-LOSS_TO_BEAT = 0.31  # of chapter 07's training: 0.27 to 0.28 over three seeds, with room for another processor
+STEPS, LOSS_TO_BEAT = 500, 0.295  # train() with its defaults reaches 0.298 in as many steps; a better choice 0.288
 
 good_model = Exercise(
     "07.good_model",
-    rf"""Train a model of your own, with `training.train` or a loop like the one above, whose loss on the 500 unseen digits,
-    averaged over all noise levels, is below {LOSS_TO_BEAT}. Change the number of steps, the width of the UNet, the learning rate, the
-    batch. Before you run: which change do you expect to help most? Pass the trained model (its `.ema`) to the check.""",
+    rf"""Beat a loss. `training.train(model, train_images, steps={STEPS})` with its defaults ends with a loss of 0.298 on the 500 unseen
+    digits, averaged over all noise levels. Get below {LOSS_TO_BEAT} in at most {STEPS} steps: change the batch, the learning rate, the UNet's widths.
+    Before you run: which change do you expect to help most? Pass the last `Step` of your training to the check.""",
     hints=[
-        'A model is `Denoiser(UNet(widths=(32, 64)), Cosine(), "v")`.',
-        "`for step in training.train(model, train_images, steps=1000): pass`, and then `step.ema` is the one to check.",
+        'A model is `Denoiser(UNet(widths=(32, 64)), Cosine(), "v")`; `for step in training.train(model, ...): pass` leaves the last step in `step`.',
+        "Every step looks at `batch` pictures, each at one noise level. What would make a step tell more?",
     ],
     builds=True,
     seconds=120,
@@ -157,12 +157,12 @@ good_model = Exercise(
 
 
 @good_model.oracle
-def _(model):
-    if isinstance(model, training.Step):
-        raise Wrong("This is a Step. Its model is in .ema.")
-    if not isinstance(model, Denoiser):
-        raise Wrong(f"A trained Denoiser was expected, and this is a {type(model).__name__}.")
-    reached = unseen_loss(model)
+def _(step):
+    if not isinstance(step, training.Step):
+        raise Wrong(f"The last Step of a training was expected, and this is a {type(step).__name__}.")
+    if step.step > STEPS:
+        raise Wrong(f"That took {step.step} steps. With more time everybody wins: at most {STEPS}.")
+    reached = unseen_loss(step.ema)
     if reached != reached:
         raise Wrong(
             "The loss of this model is not a number (NaN): its training went astray. A smaller learning rate helps."
@@ -170,10 +170,8 @@ def _(model):
     if reached > 0.7:
         raise Wrong(f"Its loss on unseen digits is {reached:.3f}, as if it had not been trained at all.")
     if reached >= LOSS_TO_BEAT:
-        raise Wrong(
-            f"Its loss on unseen digits is {reached:.3f}, and should be below {LOSS_TO_BEAT}. Longer? Wider? A calmer end?"
-        )
-    return f"Its loss on unseen digits is {reached:.3f}."
+        raise Wrong(f"Its loss on unseen digits is {reached:.3f}, and should be below {LOSS_TO_BEAT}.")
+    return f"Its loss on unseen digits is {reached:.3f} after {step.step} steps."
 
 
 @torch.no_grad()
@@ -193,51 +191,51 @@ def unseen_loss(model: Denoiser) -> float:
 
 
 @good_model.answer
-def my_model():
+def my_step():
     torch.manual_seed(0)
     model = Denoiser(UNet(widths=(32, 64)), Cosine(), "v")
-    for step in training.train(model, digits("train")[0], steps=1000):  # noqa: B007 - the last one stays
+    for step in training.train(model, digits("train")[0], steps=500, batch=128):  # noqa: B007 - the last one stays
         pass
-    return step.ema
+    return step
 
 
-def _shipped() -> Denoiser:
-    return checkpoints.load(recipes.shipped("digits_by_label"), device="cpu")[0]
-
-
-def _changed(change) -> Denoiser:
-    model = _shipped()
+def _shipped(change=None) -> Denoiser:
+    """The shipped model, with its weights changed."""
+    model, _ = checkpoints.load(recipes.shipped("digits_by_label"), device="cpu")
     with torch.no_grad():
-        for w in model.parameters():
+        for w in model.parameters() if change else ():
             change(w)
     return model
 
 
 @good_model.variant
-def the_shipped_one():
-    return _shipped()
+def a_step_of_another_training():
+    return training.Step(500, 0.27, _shipped(), _shipped())
 
 
 @good_model.mutant("as if it had not been trained")
 def untrained():
-    return Denoiser(UNet(widths=(8, 16)), Cosine(), "v")
+    model = Denoiser(UNet(widths=(8, 16)), Cosine(), "v")
+    return training.Step(1, 1.0, model, model)
 
 
 @good_model.mutant("should be below")
 def trained_too_little():
-    return _changed(lambda w: w.add_(0.4 * w.std() * torch.randn_like(w)) if w.ndim > 1 else w)
+    model = _shipped(lambda w: w.add_(0.4 * w.std() * torch.randn_like(w)) if w.ndim > 1 else w)
+    return training.Step(500, 0.5, model, model)
 
 
 @good_model.mutant("NaN")
 def astray():
-    return _changed(lambda w: w.fill_(float("nan")))
+    model = _shipped(lambda w: w.fill_(float("nan")))
+    return training.Step(500, 0.1, model, model)
 
 
-@good_model.mutant("This is a Step")
-def the_step():
-    return training.Step(1, 0.1, _shipped(), _shipped())
+@good_model.mutant("That took 4000 steps")
+def more_time():
+    return training.Step(4000, 0.27, _shipped(), _shipped())
 
 
-@good_model.mutant("this is a UNet")
-def the_bare_network():
-    return UNet(widths=(8, 16))
+@good_model.mutant("this is a Denoiser")
+def the_model_alone():
+    return _shipped()
