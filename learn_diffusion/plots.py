@@ -123,9 +123,12 @@ def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> Shown:
 
 class _Table(Shown):
     def __init__(self, header: Sequence[str], cells: Sequence[Sequence[str]], text: str):
-        head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in header)
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in cells)
-        super().__init__(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", text)
+        def row(kind: str, row: Sequence[str]) -> str:
+            style = ' style="padding:0.2em 0 0.2em 1.2em;text-align:right"'
+            return "<tr>" + "".join(f"<{kind}{style}>{html.escape(cell)}</{kind.split()[0]}>" for cell in row) + "</tr>"
+
+        head, body = row('th scope="col"', header), "".join(row("td", cell) for cell in cells)
+        super().__init__(f'<table style="border:0"><thead>{head}</thead><tbody>{body}</tbody></table>', text)
 
     def __repr__(self) -> str:
         return self.alt
