@@ -17,6 +17,7 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from learn_diffusion.widgets.images import CHART, PIXELS, data_uri, encode, figcaption, tile, to_uint8
@@ -88,14 +89,30 @@ def axes(*, alt: str, caption: str = "", show: bool = True, **subplots: Any) -> 
 def figure(fig: mpl.figure.Figure, *, alt: str, caption: str = "") -> Shown:
     """A matplotlib figure with its alt text."""
     with mpl.rc_context(STYLE):
-        svg, png = io.BytesIO(), io.BytesIO()
-        fig.savefig(png, format="png", dpi=96 * SHARPER, metadata={"Software": None})
-        width = round(int.from_bytes(png.getvalue()[16:20]) / SHARPER)  # a PNG says its width there
+        svg, dots, png = io.BytesIO(), io.BytesIO(), io.BytesIO()
+        fig.savefig(dots, format="png", dpi=96 * SHARPER)
+        drawn = Image.open(dots).convert("RGB")
         fig.savefig(svg, format="svg", metadata={"Date": None})
         uri = data_uri(svg.getvalue(), "image/svg+xml")
         if len(uri) > 60_000:
+            _few_colours(drawn, 128).save(png, "PNG", optimize=True)
             uri = data_uri(png.getvalue(), "image/png")
-    return Shown(_img(uri, alt, CHART, width), alt, caption)
+    return Shown(_img(uri, alt, CHART, round(drawn.width / SHARPER)), alt, caption)
+
+
+def frame(fig: mpl.figure.Figure, colours: int = 16) -> np.ndarray:
+    """A matplotlib figure as one frame for a Scrubber, (H, W, 3) bytes, in few colours; closes the figure.
+
+    H and W are the figure's inches times its dpi. Few colours are what lets a dozen drawings fit into one output.
+    """
+    dots = io.BytesIO()
+    fig.savefig(dots, format="png", bbox_inches=None)
+    plt.close(fig)
+    return np.asarray(_few_colours(Image.open(dots).convert("RGB"), colours).convert("RGB"))
+
+
+def _few_colours(picture: Image.Image, colours: int) -> Image.Image:
+    return picture.quantize(colours, dither=Image.Dither.NONE)  # dithering would not compress
 
 
 def pictures(

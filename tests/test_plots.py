@@ -44,6 +44,27 @@ def test_a_crowded_figure_becomes_png():
     assert "data:image/png" in page(plots.figure(ax.figure, alt="Many dots."))
 
 
+def test_a_crowded_figure_stays_small_and_sharp():
+    with plots.axes(alt="Many lines.", show=False, figsize=(9, 3.4), ncols=2) as panels:
+        for ax in panels:
+            for k in range(8):
+                ax.plot(torch.linspace(0, 6, 900).mul(k).sin() + 0.02 * torch.rand(900))
+    text = page(plots.figure(panels[0].figure, alt="Many lines."))
+    assert "data:image/png" in text
+    assert len(text) < 150_000  # in full colour it would have 348,000
+
+
+def test_a_frame_is_bytes_of_the_figures_size_and_few_colours():
+    import matplotlib.pyplot as plt
+
+    fig = plt.figure(figsize=(2, 1.5), dpi=100)
+    fig.add_subplot().plot([0, 1], color=plots.ESTIMATE)
+    drawn = plots.frame(fig, colours=8)
+    assert drawn.shape == (150, 200, 3)
+    assert len({tuple(pixel) for row in drawn for pixel in row}) <= 8
+    assert plt.get_fignums() == []
+
+
 def test_axes_shows_the_figure_and_closes_it(monkeypatch):
     import IPython.display
     import matplotlib.pyplot as plt
