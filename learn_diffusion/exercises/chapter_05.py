@@ -1,0 +1,236 @@
+"""Chapter 05, Can a small network learn it?"""
+
+from __future__ import annotations
+
+import torch
+
+from learn_diffusion.exercises.core import Exercise, Wrong, agrees, call, numbers
+from learn_diffusion.schedules import Cosine
+
+# the least possible loss
+
+least_loss = Exercise(
+    "05.least_loss",
+    r"""How small can it get? Data is Gaussian with mean 0 and standard deviation `s`, noised to $x_t = \alpha x_0 + \sigma\varepsilon$. Write `my_least_loss(s, alpha, sigma)` (three numbers): the mean squared
+    error of the best possible guess of $x_0$. (The check draws a million pairs and lets regression find the best guess.)""",
+    hints=[
+        "The best guess is linear: gain times x_t. Which gain makes the squared error least?",
+        "gain = alpha s^2 / (alpha^2 s^2 + sigma^2).",
+        "What is left is s^2 minus gain times alpha s^2. Simplify: two terms in the denominator, two squares above.",
+    ],
+)
+
+
+@least_loss.oracle
+def _(my_least_loss):
+    g = torch.Generator().manual_seed(0)
+    draws = torch.randn(2, 1_000_000, generator=g, dtype=torch.float64)
+    for s, alpha, sigma in ((0.5, 0.8, 0.6), (2.0, 0.3, 0.9), (1.0, 0.6, 0.8)):
+        got = numbers(call(my_least_loss, s, alpha, sigma), (), "the least loss").item()
+        total = alpha**2 * s**2 + sigma**2
+        x0, xt = s * draws[0], alpha * s * draws[0] + sigma * draws[1]
+        measured = (x0 - (x0 @ xt) / (xt @ xt) * xt).square().mean().item()
+        if abs(got - measured) < 0.01 * measured:
+            continue
+        wrong = {
+            s**2: "That is the scatter of the data: the loss of someone who does not look at x_t at all.",
+            0.0: "Not 0: x_t does not determine x_0.",
+            (sigma / alpha)
+            ** 2: "That is the error of x_t / alpha as a guess. A better one uses that the data has spread s.",
+            sigma**2: "That is the noise in x_t. The guess can use what is known about the data, too.",
+            s**2 * alpha**2 / total: "This is the share of the variance that is known. What is left over?",
+            sigma**2 / total: "Nearly: this is the least loss in units of the data's variance. Multiply by s^2.",
+            (s**2 * sigma**2 / total) ** 0.5: "This is its root. The loss is the mean of the *squared* error.",
+            s**2
+            * sigma**2
+            / (s**2 + sigma**2): "The data in x_t has been shrunk by alpha: its variance there is alpha^2 s^2.",
+            alpha**2 * s**2 / total * s**2: "This is how much the guess explains; the loss is the rest of s^2.",
+            s**2 / total: "This is the least loss of a guess of the noise, divided by alpha^2. You want that of x_0.",
+        }
+        for value, words in wrong.items():
+            if agrees(got, value):
+                raise Wrong(words)
+        raise Wrong(
+            f"With s = {s}, alpha = {alpha}, sigma = {sigma}: {got:.3f}; the best guess among a million pairs leaves {measured:.3f}."
+        )
+    return "It agrees with the best guess among a million pairs."
+
+
+@least_loss.answer
+def my_least_loss(s, alpha, sigma):
+    return s**2 * sigma**2 / (alpha**2 * s**2 + sigma**2)
+
+
+@least_loss.mutant("does not look at x_t")
+def variance_of_data(s, alpha, sigma):
+    return s**2
+
+
+@least_loss.mutant("Not 0")
+def zero(s, alpha, sigma):
+    return 0.0
+
+
+@least_loss.mutant("x_t / alpha as a guess")
+def unmixed(s, alpha, sigma):
+    return (sigma / alpha) ** 2
+
+
+@least_loss.mutant("its root")
+def root(s, alpha, sigma):
+    return s * sigma / (alpha**2 * s**2 + sigma**2) ** 0.5
+
+
+@least_loss.mutant("Multiply by s^2")
+def in_units_of_the_data(s, alpha, sigma):
+    return sigma**2 / (alpha**2 * s**2 + sigma**2)
+
+
+@least_loss.mutant("shrunk by alpha")
+def without_alpha(s, alpha, sigma):
+    return s**2 * sigma**2 / (s**2 + sigma**2)
+
+
+@least_loss.mutant("how much the guess explains")
+def explained(s, alpha, sigma):
+    return alpha**2 * s**4 / (alpha**2 * s**2 + sigma**2)
+
+
+@least_loss.mutant("among a million pairs leaves")
+def deviations_added(s, alpha, sigma):
+    return (s * sigma / (alpha * s + sigma)) ** 2
+
+
+@least_loss.variant
+def harmonically(s, alpha, sigma):
+    return 1 / (1 / s**2 + alpha**2 / sigma**2)
+
+
+@least_loss.variant
+def by_the_gain(s, alpha, sigma):
+    gain = alpha * s**2 / (alpha**2 * s**2 + sigma**2)
+    return torch.tensor((1 - gain * alpha) ** 2 * s**2 + gain**2 * sigma**2)
+
+
+# one step's loss
+
+training_loss = Exercise(
+    "05.training_loss",
+    r"""Write the loss. `my_loss(net, x0, t, path)` gets a network that guesses the noise (`net(xt, t)` returns a guess of $\varepsilon$), points `x0` of shape (B, D), one level for each, `t` of shape (B,), and the path. It returns the mean squared error of the
+    guess, a single number. `path.at(t, x0)` gives $\alpha$ and $\sigma$ in a shape that fits. (The check uses networks whose loss is known: one that knows the only point there is, one that is silent.)""",
+    hints=[
+        "Draw noise once, mix with it, and compare the guess with it.",
+        "alpha, sigma = path.at(t, x0); eps = torch.randn_like(x0).",
+    ],
+)
+
+
+@training_loss.oracle
+def _(my_loss):
+    path, t = Cosine(), torch.linspace(0.1, 0.9, 2000)
+    point = torch.tensor([[1.5, -0.5, 2.0]])
+    x0 = point.expand(2000, 3)
+
+    def knows(xt, t):
+        alpha, sigma = path.at(t, xt)
+        return (xt - alpha * point) / sigma
+
+    def silent(xt, t):
+        return torch.zeros_like(xt)
+
+    def of(net, t=t):
+        return numbers(call(my_loss, net, x0, t, path), (), "the loss").item()
+
+    exact, silence = of(knows), of(silent)
+    square = x0.square().mean().item()
+    if abs(exact) < 1e-5:
+        if abs(silence - 1) < 0.06:
+            return "Exact answers cost nothing, and silence costs 1, the variance of the noise."
+        if silence < 1e-5:
+            raise Wrong("Every answer gets a loss of 0. The network can learn nothing from that.")
+        if abs(silence - 3) < 0.2:
+            raise Wrong(
+                "Exact answers cost nothing, but silence costs 3, the number of coordinates: take the mean over them, too."
+            )
+        raise Wrong(
+            f"Exact answers cost nothing, but silence costs {silence:.2f}, and should cost 1, the variance of the noise."
+        )
+    if abs(silence - square) < 0.06 * square:
+        raise Wrong("The guess is compared with the data. It is a guess of the noise.")
+    if abs(exact - 2) < 0.2 and abs(silence - 1) < 0.06:
+        raise Wrong(f"The exact answer costs {exact:.2f} and should cost 0. Is noise drawn twice?")
+    if abs(of(knows, torch.full_like(t, 0.5))) < 1e-5:
+        raise Wrong(
+            "Where all levels are equal it is right, and where they differ it is not: each point has to be mixed at its own level."
+        )
+    if abs(silence - 1) < 0.06:
+        raise Wrong(f"The exact answer costs {exact:.2f} and should cost 0: x_t is not mixed as alpha x0 + sigma eps.")
+    raise Wrong(f"The exact answer costs {exact:.2f} and should cost 0; silence costs {silence:.2f} and should cost 1.")
+
+
+@training_loss.answer
+def my_loss(net, x0, t, path):
+    alpha, sigma = path.at(t, x0)
+    eps = torch.randn_like(x0)
+    return (net(alpha * x0 + sigma * eps, t) - eps).square().mean()
+
+
+@training_loss.mutant("drawn twice")
+def noise_drawn_twice(net, x0, t, path):
+    alpha, sigma = path.at(t, x0)
+    xt = alpha * x0 + sigma * torch.randn_like(x0)
+    return (net(xt, t) - torch.randn_like(x0)).square().mean()
+
+
+@training_loss.mutant("compared with the data")
+def compared_with_x0(net, x0, t, path):
+    alpha, sigma = path.at(t, x0)
+    return (net(alpha * x0 + sigma * torch.randn_like(x0), t) - x0).square().mean()
+
+
+@training_loss.mutant("its own level")
+def one_level_for_all(net, x0, t, path):
+    alpha, sigma = path.at(t[0], x0)
+    eps = torch.randn_like(x0)
+    return (net(alpha * x0 + sigma * eps, t) - eps).square().mean()
+
+
+@training_loss.mutant("is not mixed as")
+def variance_for_sigma(net, x0, t, path):
+    alpha, sigma = path.at(t, x0)
+    eps = torch.randn_like(x0)
+    return (net(alpha * x0 + sigma**2 * eps, t) - eps).square().mean()
+
+
+@training_loss.mutant("the mean over them")
+def summed_over_coordinates(net, x0, t, path):
+    alpha, sigma = path.at(t, x0)
+    eps = torch.randn_like(x0)
+    return (net(alpha * x0 + sigma * eps, t) - eps).square().sum(dim=1).mean()
+
+
+@training_loss.mutant("Every answer gets")
+def compared_with_itself(net, x0, t, path):
+    alpha, sigma = path.at(t, x0)
+    guess = net(alpha * x0 + sigma * torch.randn_like(x0), t)
+    return (guess - guess.detach()).square().mean()
+
+
+@training_loss.mutant("and should cost 1, the variance")
+def uniform_noise(net, x0, t, path):
+    alpha, sigma = path.at(t, x0)
+    eps = torch.rand_like(x0)
+    return (net(alpha * x0 + sigma * eps, t) - eps).square().mean()
+
+
+@training_loss.variant
+def by_mse_loss(net, x0, t, path):
+    eps = torch.randn(x0.shape)
+    return torch.nn.functional.mse_loss(net(path.add_noise(x0, eps, t), t), eps)
+
+
+@training_loss.variant
+def point_by_point(net, x0, t, path):
+    eps = torch.randn(x0.shape)
+    alpha, sigma = path.alpha(t)[:, None], path.sigma(t)[:, None]
+    return float(((net(alpha * x0 + sigma * eps, t) - eps) ** 2).mean(dim=1).mean())
