@@ -17,7 +17,7 @@ PATH = Cosine()
 
 mended_loss = Exercise(
     "07.mended_loss",
-    r"""The loss below trains, and its curve falls. Yet the network it trains draws mud. A bug like this one stood in a
+    r"""The loss below trains, and its curve falls. Yet the network it trains never gets rid of the noise. A bug like this one stood in a
     published course. Mend it. (The check uses a data set of *one* picture. There the right answer is known without any
     training: $x_0$ is that picture, so $\varepsilon = (x_t - \alpha x_0)/\sigma$. A network that answers so makes no error,
     and a right loss must give it exactly 0.)""",
