@@ -1,0 +1,260 @@
+"""Chapter 10, Is there a straighter road?"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from learn_diffusion.exercises.core import Exercise, Wrong, call, numbers
+
+T = torch.linspace(0.1, 0.9, 2000)
+POINT = torch.tensor([[1.5, -0.5, 2.0]])
+
+
+class _Knows:
+    """The exact velocity where all data is one point; remembers what it was shown."""
+
+    def __init__(self):
+        self.shown: list[tuple[Tensor, Tensor]] = []
+
+    def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
+        self.shown.append((xt, t))
+        return (xt - POINT) / torch.as_tensor(t).reshape(-1, 1)
+
+
+def _silent(xt: Tensor, t: Tensor) -> Tensor:
+    return torch.zeros_like(xt)
+
+
+# flow matching
+
+flow_loss = Exercise(
+    "10.flow_loss",
+    r"""Write the loss of flow matching. `my_flow_loss(net, x0, t)` gets a network that guesses the velocity (`net(xt, t)`), points `x0` of shape (B, D), and levels `t` of shape (B,). It draws noise, mixes on the straight path, and returns the mean squared
+    error of the guess of $u = \varepsilon - x_0$, a single number. (The check uses data that is one single point: there the exact velocity is $(x_t - x_0)/t$.)""",
+    hints=[
+        "t has the shape (B,), x0 has (B, D): t[:, None] has (B, 1).",
+        "xt = (1 - t) x0 + t eps; compare the guess with eps - x0.",
+    ],
+)
+
+
+@flow_loss.oracle
+def _(loss):
+    x0 = POINT.expand(2000, 3)
+    square = x0.square().mean().item()
+
+    def of(net):
+        return numbers(call(loss, net, x0, T), (), "the loss").item()
+
+    knows = _Knows()
+    exact, silence = of(knows), of(_silent)
+    if not knows.shown:
+        raise Wrong("The network is never asked.")
+    if abs(exact) < 1e-4:
+        if silence < 1e-4:
+            raise Wrong("Every answer gets a loss of 0. The network can learn nothing from that.")
+        if abs(silence - 3 * (1 + square)) < 0.3:
+            raise Wrong(
+                "Exact answers cost nothing, but silence costs three times too much: take the mean over the coordinates, too."
+            )
+        if abs(silence - 1 - square) > 0.15:
+            raise Wrong(
+                f"Exact answers cost nothing, but silence costs {silence:.2f}; expected {1 + square:.2f}. Is the noise Gaussian?"
+            )
+        return "Exact answers cost nothing, and silence costs the mean square of u."
+    if abs(silence - 1) < 0.1 * square:
+        raise Wrong("The guess is compared with the noise. The velocity is eps - x0.")
+    if abs(silence - square) < 0.1 * square:
+        raise Wrong("The guess is compared with the data. The velocity is eps - x0.")
+    xt, _ = knows.shown[0]
+    spread = (xt - xt.mean(0)).std(0).mean()
+    early, late = xt[:200], xt[-200:]
+    if late.mean(0).sub(POINT).norm() < early.mean(0).sub(POINT).norm() and early.std() > late.std() * 0.9:
+        raise Wrong(
+            "Time runs the other way: at t near 0 the mixture should be nearly all data, here it is nearly all noise."
+        )
+    if (early.std(0).mean() - late.std(0).mean()).abs() < 0.15 * spread:
+        raise Wrong("All points have the same mixture, whatever their t. Each has a level of its own.")
+    if (xt.mean(0) - 0.5 * POINT).norm() > 0.3 * POINT.norm():
+        raise Wrong("x_t keeps too much of the data: on the straight path it is multiplied by 1 - t.")
+    if abs(silence - 1 - square) < 0.15 * (1 + square) and abs(exact - 4 * (1 + square)) < 3:
+        raise Wrong(
+            f"The exact answer costs {exact:.2f} and should cost 0. Is the sign of the velocity right? It points from the data to the noise."
+        )
+    raise Wrong(
+        f"The exact answer costs {exact:.2f} and should cost 0: is it the same noise in the mixture and in the velocity?"
+    )
+
+
+@flow_loss.answer
+def my_flow_loss(net, x0, t):
+    eps = torch.randn_like(x0)
+    xt = (1 - t[:, None]) * x0 + t[:, None] * eps
+    return (net(xt, t) - (eps - x0)).square().mean()
+
+
+@flow_loss.mutant("Time runs the other way")
+def time_reversed(net, x0, t):
+    eps = torch.randn_like(x0)
+    xt = t[:, None] * x0 + (1 - t[:, None]) * eps
+    return (net(xt, t) - (eps - x0)).square().mean()
+
+
+@flow_loss.mutant("sign of the velocity")
+def velocity_reversed(net, x0, t):
+    eps = torch.randn_like(x0)
+    xt = (1 - t[:, None]) * x0 + t[:, None] * eps
+    return (net(xt, t) - (x0 - eps)).square().mean()
+
+
+@flow_loss.mutant("the same noise in the mixture")
+def noise_drawn_twice(net, x0, t):
+    xt = (1 - t[:, None]) * x0 + t[:, None] * torch.randn_like(x0)
+    return (net(xt, t) - (torch.randn_like(x0) - x0)).square().mean()
+
+
+@flow_loss.mutant("compared with the noise")
+def asks_for_noise(net, x0, t):
+    eps = torch.randn_like(x0)
+    xt = (1 - t[:, None]) * x0 + t[:, None] * eps
+    return (net(xt, t) - eps).square().mean()
+
+
+@flow_loss.mutant("compared with the data")
+def asks_for_data(net, x0, t):
+    eps = torch.randn_like(x0)
+    xt = (1 - t[:, None]) * x0 + t[:, None] * eps
+    return (net(xt, t) - x0).square().mean()
+
+
+@flow_loss.mutant("too much of the data")
+def data_not_shrunk(net, x0, t):
+    eps = torch.randn_like(x0)
+    return (net(x0 + t[:, None] * eps, t) - (eps - x0)).square().mean()
+
+
+@flow_loss.mutant("a level of its own")
+def one_level_for_all(net, x0, t):
+    eps = torch.randn_like(x0)
+    xt = (1 - t.mean()) * x0 + t.mean() * eps
+    return (net(xt, t) - (eps - x0)).square().mean()
+
+
+@flow_loss.variant
+def by_mse_loss(net, x0, t):
+    eps, t_ = torch.randn(x0.shape), t.view(-1, 1)
+    return torch.nn.functional.mse_loss(net(torch.lerp(x0, eps, t_), t), eps - x0)
+
+
+@flow_loss.variant
+def point_by_point(net, x0, t):
+    eps = torch.randn(x0.shape)
+    xt = torch.stack([(1 - u) * a + u * b for u, a, b in zip(t, x0, eps, strict=True)])
+    return float(((net(xt, t) - eps + x0) ** 2).sum() / x0.numel())
+
+
+# reflow
+
+reflow_loss = Exercise(
+    "10.reflow_loss",
+    r"""Write the loss of reflow. `my_reflow_loss(net, x0, eps, t)` gets pairs this time: `eps` is a noise and `x0` the point to which it led. It returns the mean squared error of the guess of the velocity of the straight line between the two. (The check
+    joins each noise with a point of its own, $x_0 = \varepsilon/2$. Then the exact velocity is a formula of $x_t$ alone.)""",
+    hints=[
+        "It is the loss of flow matching, but the noise is given.",
+        "Mix the pair: (1 - t) x0 + t eps. Its velocity is eps - x0.",
+    ],
+)
+
+
+@reflow_loss.oracle
+def _(loss):
+    eps = torch.randn(2000, 3, generator=torch.Generator().manual_seed(77))  # not the answer's own noise
+    x0 = eps / 2  # so x_t = (1 + t) eps / 2 and u = eps / 2 = x_t / (1 + t)
+    shown: list[Tensor] = []
+
+    def knows(xt, t):
+        shown.append(xt)
+        return xt / (1 + torch.as_tensor(t).reshape(-1, 1))
+
+    def of(net):
+        return numbers(call(loss, net, x0.clone(), eps.clone(), T), (), "the loss").item()
+
+    exact, silence = of(knows), of(_silent)
+    if not shown:
+        raise Wrong("The network is never asked.")
+    right = (eps / 2).square().mean().item()
+    if abs(exact) < 1e-6 and abs(silence - right) < 0.01:
+        return "It keeps the pairs together, and its exact answer costs nothing."
+    if abs(exact) < 1e-6:
+        raise Wrong(
+            f"Exact answers cost nothing, but silence costs {silence:.2f}; expected {right:.2f}, the mean square of the velocity."
+        )
+    expected = (1 - T[:, None]) * x0 + T[:, None] * eps
+    if torch.allclose(shown[0], T[:, None] * x0 + (1 - T[:, None]) * eps, atol=1e-5):
+        raise Wrong("Time runs the other way: t = 0 is the point, t = 1 the noise.")
+    if torch.allclose(shown[0], expected, atol=1e-5):
+        if abs(silence - right) < 0.01:
+            raise Wrong(
+                "The mixture is right, but the velocity has the wrong sign: it points from the point to the noise."
+            )
+        if abs(silence - eps.square().mean()) < 0.01:
+            raise Wrong("The mixture is right, but the guess is compared with the noise, not with the velocity.")
+        raise Wrong(
+            "The mixture is right, but the velocity is not that of the line between *this* noise and *this* point."
+        )
+    straight = (shown[0] - (1 - T[:, None]) * x0) / T[:, None]  # the noise that was mixed in
+    if straight.std() > 0.5 and (straight - eps).std() > 0.5:
+        raise Wrong("Other noise than the given one is mixed in. Then nothing straightens: keep the pairs together.")
+    raise Wrong(f"The exact answer costs {exact:.2f} and should cost 0.")
+
+
+@reflow_loss.answer
+def my_reflow_loss(net, x0, eps, t):
+    xt = (1 - t[:, None]) * x0 + t[:, None] * eps
+    return (net(xt, t) - (eps - x0)).square().mean()
+
+
+@reflow_loss.mutant("keep the pairs together")
+def fresh_noise(net, x0, eps, t):
+    eps = torch.randn_like(x0)
+    xt = (1 - t[:, None]) * x0 + t[:, None] * eps
+    return (net(xt, t) - (eps - x0)).square().mean()
+
+
+@reflow_loss.mutant("Time runs the other way")
+def pairs_reversed(net, x0, eps, t):
+    xt = t[:, None] * x0 + (1 - t[:, None]) * eps
+    return (net(xt, t) - (eps - x0)).square().mean()
+
+
+@reflow_loss.mutant("the wrong sign")
+def sign_reversed(net, x0, eps, t):
+    xt = (1 - t[:, None]) * x0 + t[:, None] * eps
+    return (net(xt, t) - (x0 - eps)).square().mean()
+
+
+@reflow_loss.mutant("compared with the noise")
+def guess_of_noise(net, x0, eps, t):
+    xt = (1 - t[:, None]) * x0 + t[:, None] * eps
+    return (net(xt, t) - eps).square().mean()
+
+
+@reflow_loss.mutant("not that of the line")
+def fresh_noise_in_the_velocity(net, x0, eps, t):
+    xt = (1 - t[:, None]) * x0 + t[:, None] * eps
+    return (net(xt, t) - (torch.randn_like(eps) - x0)).square().mean()
+
+
+@reflow_loss.variant
+def along_the_line(net, x0, eps, t):
+    line = eps - x0
+    return torch.nn.functional.mse_loss(net(x0 + t.unsqueeze(1) * line, t), line)
+
+
+@reflow_loss.variant
+def in_numpy(net, x0, eps, t):
+    import numpy as np
+
+    a, b, u = x0.numpy(), eps.numpy(), t.numpy()[:, None]
+    return np.mean((net(torch.from_numpy((1 - u) * a + u * b), t).numpy() - b + a) ** 2)
