@@ -25,12 +25,6 @@ MAY_DIFFER = {
     "10_straighter_paths": 8,
     "A_failure_museum": 6,
 }
-    "A_failure_museum": 6,
-    "05_first_denoiser": 5,
-    "07_training_on_images": 6,
-    "09_fewer_steps": 4,
-    "10_straighter_paths": 8,
-}
 
 each = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 

@@ -17,7 +17,7 @@ SHAPE = {
     for words in (
         "frac dfrac tfrac sqrt hat tilde bar begin end text mathrm mathbb mathcal left right big Big bigg quad qquad",
         "cdot cdots dots ldots times Longrightarrow to mapsto le ge leq geq ne neq approx propto mid pm in prime odot",
-        "partial sum prod int infty log exp cos sin tanh min max",
+        "leftarrow partial sum prod int infty log exp cos sin tanh min max",
     )
     for name in words.split()
 }
