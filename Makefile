@@ -14,13 +14,14 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 TORCH := $(PIP) --retries 1 --no-deps $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint notebooks book clean
+.PHONY: help lab test lint notebooks timings book clean
 
 help:
 	@echo "make lab        set up and open the course in JupyterLab (ARGS=--no-browser passes through)"
 	@echo "make test       set up and pass every check: lint, unit tests, every notebook, the book"
 	@echo "make lint       style and formatting"
 	@echo "make notebooks  run every notebook and store its normalised outputs (ONLY=07 runs one)"
+	@echo "make timings    run every notebook and print what it takes (ONLY=07 runs one)"
 	@echo "make book       build the website into book/_build/html"
 	@echo "make clean      remove the environment and everything built"
 
@@ -49,6 +50,9 @@ lint: $(VENV)/.test
 
 notebooks: $(VENV)/.test
 	$(BIN)/python tests/notebooks.py $(ONLY)
+
+timings: $(VENV)/.test
+	$(BIN)/python tests/notebooks.py --timings $(ONLY)
 
 book: $(VENV)/.test
 	$(BIN)/python book/build.py

@@ -15,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import nbformat
 import pytest
+from nbformat.sign import NotebookNotary
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_CHROMIUM = "no Chromium found: apt-get install chromium, or set LEARN_DIFFUSION_CHROMIUM"
@@ -58,6 +60,13 @@ class Lab(NamedTuple):
     url: str  # ends with a slash
     token: str
     folder: Path  # what it serves
+
+    def place(self, source: Path) -> str:
+        """Copy a notebook into the served folder, trusted, so that its stored sliders work at once; its name there."""
+        notebook = nbformat.read(source, as_version=4)
+        NotebookNotary(data_dir=str(self.folder.parent / "data")).sign(notebook)
+        nbformat.write(notebook, self.folder / source.name)
+        return source.name
 
     def post(self, path: str) -> None:
         request = urllib.request.Request(
@@ -145,11 +154,16 @@ DONE = """() => {
 }"""
 
 
-def run_all(page: Any, lab: Lab, notebook: str, seconds: float = 300) -> None:
-    """Open a notebook of the Lab as a student does, and run all its cells."""
+def open_notebook(page: Any, lab: Lab, notebook: str) -> None:
+    """Open a notebook of the Lab and wait for its kernel."""
     page.goto(f"{lab.url}lab/workspaces/{Path(notebook).stem}/tree/{notebook}?token={lab.token}")  # no other tabs
     ready = page.wait_for_function(READY, timeout=1000 * PATIENCE).json_value()  # earlier, Run All asks for a kernel
     assert ready == "ready", f"JupyterLab asks about {notebook}: {ready}"
+
+
+def run_all(page: Any, lab: Lab, notebook: str, seconds: float = 300) -> None:
+    """Open a notebook as a student does, and run all its cells."""
+    open_notebook(page, lab, notebook)
     page.evaluate("() => jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
     page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells'); }")
     end = page.wait_for_function(DONE, timeout=1000 * seconds).json_value()

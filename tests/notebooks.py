@@ -1,15 +1,18 @@
-"""Execute the course's notebooks in order and normalise them: `python tests/notebooks.py [NAME ...]` (make notebooks).
+"""Execute the course's notebooks, each alone: `python tests/notebooks.py [--timings] [NAME ...]`.
 
-Normalised means: the same run gives the same file. Execution counts run 1, 2, 3 ...; times, stderr, progress bars and
-live-widget state are gone; the kernel has its generic name; cells are numbered. The measured time of each chapter goes
-into its first cell, and from there into the table of the README.
+Each runs in a fresh kernel and in an empty temporary folder, so that none can lean on another or on the checkout. What
+it took, in seconds and memory, is printed as a table, and goes into its first cell and from there into the README.
+Without --timings (make notebooks) the outputs are stored too, normalised: the same run gives the same file. Execution
+counts run 1, 2, 3 ...; times, stderr, progress bars and live-widget state are gone; the kernel has its generic name;
+cells are numbered.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
-import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -66,19 +69,20 @@ def title(nb: nbformat.NotebookNode) -> str:
 
 
 def measured(nb: nbformat.NotebookNode) -> str:
-    """The time that stands in the chapter's first cell."""
+    """The time and memory that stand in the chapter's first cell."""
     return re.search(r"\*Time: ([^*]*)\.\*", nb.cells[0].source).group(1)
 
 
-def note_time(nb: nbformat.NotebookNode, seconds: float) -> None:
-    """Write the measured time into the first cell, rounded up to five seconds: it should not change with every run."""
-    text = f"*Time: {5 * -(-seconds // 5):.0f} s on {os.cpu_count()} CPU cores.*"
+def note(nb: nbformat.NotebookNode, seconds: float, gigabytes: float) -> None:
+    """Write what was measured into the first cell, rounded up: it should not change with every run."""
+    took = f"{5 * -(-seconds // 5):.0f} s and {-(-10 * gigabytes // 1) / 10:.1f} GB of memory"
+    text = f"*Time: {took} on {os.cpu_count()} CPU cores.*"
     nb.cells[0].source = re.sub(r"\*Time: [^*]*\*", text, nb.cells[0].source, count=1)
 
 
 def chapter_table() -> str:
-    """The README's table: each notebook's question and measured time."""
-    rows = ["| chapter | the question | time |", "|---|---|---|"]
+    """The README's table: each notebook's question, and what it took."""
+    rows = ["| chapter | the question | time and memory |", "|---|---|---|"]
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         nb = nbformat.read(path, as_version=4)
         rows.append(f"| [{path.stem}](notebooks/{path.name}) | {title(nb)} | {measured(nb)} |")
@@ -93,20 +97,38 @@ def update_readme() -> None:
     readme.write_text(f"{head}{MARKS[0]}\n{chapter_table()}\n{MARKS[1]}{tail}", encoding="utf-8")
 
 
-def execute(path: Path, timeout: int = 600) -> float:
-    """Run one notebook from its first cell to its last, in a fresh kernel; write it back normalised. Seconds taken."""
+# asked of the kernel after the last cell: the most memory it held, in bytes (Linux counts in KiB, macOS in bytes)
+PEAK = """import resource, sys
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))"""
+
+
+def execute(path: Path, store: bool = True, timeout: int = 600) -> tuple[float, float]:
+    """Run one notebook from its first cell to its last: seconds and gigabytes taken. Stores its outputs if asked."""
     nb = nbformat.read(path, as_version=4)
+    ran = nbformat.from_dict({**nb, "cells": [*nb.cells, nbformat.v4.new_code_cell(PEAK)]})
     start = time.perf_counter()
-    NotebookClient(nb, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
+    with tempfile.TemporaryDirectory() as empty:
+        NotebookClient(ran, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": empty}}).execute()
     seconds = time.perf_counter() - start
-    note_time(nb, seconds)
-    nbformat.write(normalise(nb), path)
-    return seconds
+    gigabytes = int(ran.cells.pop().outputs[0].text) / 1e9
+    result = ran if store else nb
+    note(result, seconds, gigabytes)
+    nbformat.write(normalise(result), path)
+    return seconds, gigabytes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--timings", action="store_true", help="measure only: stored outputs stay as they are")
+    parser.add_argument("names", nargs="*", help="how the names begin, such as 07; all notebooks without one")
+    args = parser.parse_args()
+    print("| chapter | seconds | peak memory, GB |\n|---|---|---|", flush=True)
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        if not args.names or path.stem.startswith(tuple(args.names)):
+            seconds, gigabytes = execute(path, store=not args.timings)
+            print(f"| {path.stem} | {seconds:.1f} | {gigabytes:.2f} |", flush=True)
+    update_readme()
 
 
 if __name__ == "__main__":
-    names = sys.argv[1:]
-    for notebook in sorted(NOTEBOOKS.glob("*.ipynb")):
-        if not names or any(notebook.stem.startswith(name) for name in names):
-            print(f"{notebook.name}: {execute(notebook):.1f} s, {notebook.stat().st_size / 1000:.0f} kB", flush=True)
-    update_readme()
+    main()

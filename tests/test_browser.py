@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-from browser import ROOT, jupyter_lab, launched, run_all
+from browser import ROOT, jupyter_lab, launched, open_notebook, run_all
 
 from learn_diffusion.widgets import Scrubber
 
@@ -247,11 +247,8 @@ def page(browser):
 MODE = "() => { const n = jupyterapp.shell.currentWidget.content; return [n.mode, n.activeCellIndex]; }"
 
 
-@pytest.mark.parametrize("notebook", ["01_adding_noise"])
-def test_the_first_slider_of_a_chapter_scrubs_in_jupyterlab(lab, page, tmp_path, notebook):
-    source = ROOT / "notebooks" / f"{notebook}.ipynb"
-    if not source.exists():
-        pytest.skip(f"{source.relative_to(ROOT)} is not there")
+def test_a_slider_scrubs_in_jupyterlab(lab, page, tmp_path):
+    source = ROOT / "notebooks" / "01_adding_noise.ipynb"
     shutil.copy(source, lab.folder)
     run_all(page, lab, source.name)
     figure = page.locator("figure.ld-scrubber[data-state=ready]").first
@@ -269,7 +266,7 @@ def test_the_first_slider_of_a_chapter_scrubs_in_jupyterlab(lab, page, tmp_path,
     page.keyboard.press("ArrowUp")  # selects another cell where the slider does not hold on to it
     assert frame(canvas) == dragged + 1
     assert pixels(canvas) != before
-    page.screenshot(path=tmp_path / f"{notebook}.png")
+    page.screenshot(path=tmp_path / f"{source.stem}.png")
     page.keyboard.press("ArrowLeft")
     assert frame(canvas) == dragged
     page.keyboard.press("Home")
@@ -278,6 +275,35 @@ def test_the_first_slider_of_a_chapter_scrubs_in_jupyterlab(lab, page, tmp_path,
     page.keyboard.press("Space")  # scrolls the notebook where the button does not hold on to it
     page.wait_for_function("canvas => +canvas.dataset.frame > 0", arg=canvas.element_handle())
     assert page.evaluate(MODE) == cell
+
+
+CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.stem)
+def test_every_slider_of_a_chapter_moves_by_keyboard_in_jupyterlab(lab, page, tmp_path, chapter):
+    sliders = chapter.read_text(encoding="utf-8").count('<figure class=\\"ld-scrubber')
+    open_notebook(page, lab, lab.place(chapter))
+    for _ in range(100):  # cells appear when they are scrolled to
+        figures = page.locator(".jp-OutputArea-output figure.ld-scrubber[data-state=ready]")
+        if figures.count() == sliders:
+            break
+        page.mouse.wheel(0, 600)
+    assert figures.count() == sliders
+    for i in range(sliders):
+        figure, canvas = figures.nth(i), figures.nth(i).locator("canvas")
+        slider = figure.locator("input")
+        slider.focus()
+        page.keyboard.press("Home")
+        assert frame(canvas.first) == 0
+        before = [pixels(one) for one in canvas.all()]
+        figure.screenshot(path=tmp_path / f"{chapter.stem}_{i}_before.png")
+        page.keyboard.press("ArrowRight")
+        assert frame(canvas.first) == 1
+        page.keyboard.press("End")
+        assert frame(canvas.first) == int(slider.get_attribute("max")) > 1
+        assert [pixels(one) for one in canvas.all()] != before
+        figure.screenshot(path=tmp_path / f"{chapter.stem}_{i}_after.png")
 
 
 LIVE = """

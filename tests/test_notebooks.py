@@ -105,7 +105,7 @@ def test_has_the_form_of_a_chapter(path):
     assert nb.cells[0].source.startswith("# ")
     assert nb.cells[0].source.splitlines()[0].endswith("?"), "a chapter's title is a question"
     assert "**You will**" in nb.cells[0].source
-    assert re.fullmatch(r"\d+ s on \d+ CPU cores", measured(nb))
+    assert re.fullmatch(r"\d+ s and \d+\.\d GB of memory on \d+ CPU cores", measured(nb))
     assert nb.metadata == nbformat.from_dict(KERNEL)
 
 
