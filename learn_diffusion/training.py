@@ -113,7 +113,7 @@ def train(
     """Train model in place and yield a Step after each optimiser step and EMA update.
 
     data        (N, C, H, W) pictures in [-1, 1], or (N, D) points
-    labels      (N,) int64, dropped for a share label_drop of each batch, or None
+    labels      (N,) int64 labels or (N, L) int64 captions, dropped for a share label_drop of each batch, or None
     lr          peak learning rate of AdamW; it warms up and anneals to 0 over `steps`
     halflife    of the EMA in steps; None: a twentieth of the training
     seed        of everything random in the loop; the initial weights are the caller's
@@ -130,8 +130,10 @@ def train(
     checks.positive_int("steps", steps)
     checks.positive_int("batch", batch)
     checks.positive_int("every", every)
-    if labels is not None and (labels.shape != (len(data),) or labels.is_floating_point()):
-        raise ValueError(f"labels: expected {len(data)} whole numbers, got {labels.dtype} of {tuple(labels.shape)}")
+    if labels is not None and (labels.shape[:1] != (len(data),) or labels.ndim > 2 or labels.is_floating_point()):
+        raise ValueError(
+            f"labels: expected {len(data)} whole numbers (or rows of them), got {labels.dtype} of {tuple(labels.shape)}"
+        )
     device = devices.pick(device)
     run = _Run(model.to(device).train(), data, labels, steps, batch, lr, label_drop, halflife, seed, device, bf16)
     if checkpoint is not None and resume and Path(checkpoint).exists():

@@ -1,6 +1,7 @@
 """Functions that return tensors: pictures are float32 (N, C, H, W) in [-1, 1], points are float32 (N, 2)."""
 
 from learn_diffusion.datasets.digits import digits
+from learn_diffusion.datasets.scenes import labelled_scenes, scenes
 from learn_diffusion.datasets.toy2d import gaussians, moons, spiral
 
-__all__ = ["digits", "gaussians", "moons", "spiral"]
+__all__ = ["digits", "gaussians", "labelled_scenes", "moons", "scenes", "spiral"]
