@@ -108,7 +108,7 @@ def mix(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class CrossAttention(nn.Module):
-    """Every pixel looks at the words: queries from pixels (B, N, channels), keys and values from words (B, L, width)."""
+    """Every pixel looks at the words: queries from pixels (B, N, channels), keys and values from words (B, L, w)."""
 
     def __init__(self, channels: int, width: int, heads: int = 4):
         super().__init__()
