@@ -82,13 +82,26 @@ WHERE = {
 OPENINGS = ["", "", "", "a picture of ", "a drawing of ", "this is "]
 
 
+def describe(scene: Scene) -> str:
+    """The plainest caption that says everything: "an orange cat wearing sunglasses on the moon"."""
+    _check(scene)
+    worn = WORN[scene.accessory][0] if scene.accessory != "nothing" else ""
+    parts = (scene.colour, scene.subject, worn, WHERE[scene.place][0])
+    return _article(" ".join(part for part in parts if part))
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
 def caption(scene: Scene, r: Random) -> str:
     """One way to say what is in a picture: synonyms, order and openings vary. "nothing" is left unsaid, the colour is
-    left out half the time and the place one time in eight, so that a model learns what each word alone asks for."""
-    noun = r.choice(NOUNS.get(scene.subject, [scene.subject]))
+    left out half the time, the place one time in eight, and one time in ten the subject is just a creature, so that a
+    model learns what each word alone asks for."""
+    noun = "creature" if r.random() < 0.1 else r.choice(NOUNS.get(scene.subject, [scene.subject]))
     if r.random() < 0.5:
         noun = f"{r.choice(ADJECTIVES.get(scene.colour, [scene.colour]))} {noun}"
-    noun = f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+    noun = _article(noun)
     worn = r.choice(WORN[scene.accessory]) if scene.accessory != "nothing" else ""
     where = r.choice(WHERE[scene.place]) if r.random() < 7 / 8 else ""
     parts = [noun, where, worn] if r.random() < 0.25 else [noun, worn, where]
@@ -99,7 +112,7 @@ def caption(scene: Scene, r: Random) -> str:
 
 def words() -> list[str]:
     """Every word a caption can hold, sorted: the vocabulary of a model trained on scenes."""
-    phrases = [*SUBJECTS, *COLOURS, *OPENINGS, "a an there is"]
+    phrases = [*SUBJECTS, *COLOURS, *OPENINGS, "creature a an there is"]
     for wordings in (NOUNS, ADJECTIVES, WORN, WHERE):
         phrases += [phrase for choices in wordings.values() for phrase in choices]
     return sorted(set(" ".join(phrases).split()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -39,3 +40,37 @@ class Classifier(nn.Module):
         raw = self.layers(x)
         self.mean.copy_(raw.mean(0))
         self.std.copy_(raw.std(0))
+
+
+@final
+class Judge(nn.Module):
+    """Reads several attributes of a picture: forward(x (B, channels, side, side)) -> [scores (B, n) for n in sizes].
+
+    sizes   how many values each attribute has
+    width   features before the last layer; features(x) -> (B, width)
+
+    The side must be divisible by 8.
+    """
+
+    def __init__(self, sizes: Sequence[int], channels: int = 3, width: int = 96, side: int = 32):
+        super().__init__()
+        self.arguments = {"sizes": list(sizes), "channels": channels, "width": width, "side": side}
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, 32, 3, padding=1), nn.GroupNorm(8, 32), nn.SiLU(), nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, 3, padding=1), nn.GroupNorm(8, 64), nn.SiLU(), nn.MaxPool2d(2),
+            nn.Conv2d(64, 96, 3, padding=1), nn.GroupNorm(8, 96), nn.SiLU(), nn.MaxPool2d(2), nn.Flatten(),
+            nn.Linear(96 * (side // 8) ** 2, width),
+        )  # fmt: skip
+        self.last = nn.Linear(width, sum(sizes))
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return list(self.last(F.silu(self.features(x))).split(self.arguments["sizes"], dim=1))
+
+    def features(self, x: Tensor) -> Tensor:
+        """The layer before the last, (B, width)."""
+        return self.layers(x)
+
+    def read(self, x: Tensor) -> Tensor:
+        """The most likely value of each attribute, (B, number of attributes) int64."""
+        return torch.stack([scores.argmax(1) for scores in self(x)], dim=1)

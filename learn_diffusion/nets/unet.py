@@ -70,7 +70,7 @@ class UNet(nn.Module):
     cond is None, or labels (B,) where classes > 0, or captions as tokens (B, L) where words are given.
 
     widths      channels of each level; every level has half the side of the one before
-    blocks      blocks a level, on the way down and again on the way up
+    blocks      blocks a level on the way down, one number for all or one each; one more on the way up
     classes     number of labels it can be conditioned on, 0 for none
     unshuffle   fold patches of this side into channels first: 2 makes a 32x32 picture cost what 16x16 costs
     attentions  looks at all other pixels, and at the words, at the lowest level
@@ -84,7 +84,7 @@ class UNet(nn.Module):
         self,
         channels: int = 1,
         widths: Sequence[int] = (32, 64),
-        blocks: int = 1,
+        blocks: int | Sequence[int] = 1,
         classes: int = 0,
         unshuffle: int = 1,
         attentions: int = 1,
@@ -93,11 +93,14 @@ class UNet(nn.Module):
     ):
         super().__init__()
         widths = tuple(widths)
+        each = [blocks] * len(widths) if isinstance(blocks, int) else list(blocks)
+        if len(each) != len(widths):
+            raise ValueError(f"blocks: expected one number, or one for each of the {len(widths)} widths; got {blocks}")
         if classes and words:
             raise ValueError("classes, words: expected at most one of the two: labels or captions")
         self.arguments = {
-            "channels": channels, "widths": list(widths), "blocks": blocks, "classes": classes, "unshuffle": unshuffle,
-            "attentions": attentions, "words": list(words), "text": text,
+            "channels": channels, "widths": list(widths), "blocks": blocks if isinstance(blocks, int) else each,
+            "classes": classes, "unshuffle": unshuffle, "attentions": attentions, "words": list(words), "text": text,
         }  # fmt: skip
         self.side = unshuffle * 2 ** (len(widths) - 1)
         self.unshuffle = unshuffle
@@ -112,17 +115,17 @@ class UNet(nn.Module):
             if level:
                 self.down.append(nn.Conv2d(c, c, 3, stride=2, padding=1))
                 skips.append(c)
-            for _ in range(blocks):
+            for _ in range(each[level]):
                 self.down.append(Block(c, width, c_emb))
                 skips.append(c := width)
 
-        self.middle = nn.ModuleList([Block(c, c, c_emb)])
+        self.middle, c = nn.ModuleList([Block(c, widths[-1], c_emb)]), widths[-1]
         for _ in range(attentions):
             self.middle += [Attention(c, text if words else 0), Block(c, c, c_emb)]
 
         self.up = nn.ModuleList()
         for level, width in reversed(list(enumerate(widths))):
-            for _ in range(blocks + 1):
+            for _ in range(each[level] + 1):
                 self.up.append(Block(c + skips.pop(), width, c_emb))
                 c = width
             if level:
