@@ -158,7 +158,8 @@ def test_no_pickle_is_ever_loaded(tmp_path):
 
 @pytest.mark.parametrize("path", sorted(DATA.glob("*.safetensors")), ids=lambda path: path.stem)
 def test_what_ships_says_where_it_comes_from(path):
-    _, about = load(path, "cpu")
+    model, about = load(path, "cpu")
     assert about["recipe"] == path.stem
     assert {"data", "steps", "seed", "metrics", "seconds", "hardware", "package", "torch"} <= about.keys()
+    assert not isinstance(model, Denoiser) or len(about["data_shape"]) == 3  # else nobody knows what size to draw
     assert path.name in (DATA / "README.md").read_text(encoding="utf-8")
