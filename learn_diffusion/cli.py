@@ -52,7 +52,7 @@ def commands() -> None:
 
 @commands.command("list")
 def list_recipes() -> None:
-    """List the recipes: what each makes, and how long it took.
+    """List what ships, and how long it took.
 
     Times are read from the headers of the files in data/.
     """
@@ -77,8 +77,9 @@ def list_recipes() -> None:
 @DEVICE
 @click.option("--fresh", is_flag=True, help="Start again, even where a killed run left a work file.")
 def train(recipe: str, out: Path | None, work: Path | None, fresh: bool, **options: Any) -> None:
-    """Run a RECIPE (`learn-diffusion list` names them) and write its file.
+    """Run a RECIPE and write its file.
 
+    `learn-diffusion list` names the recipes.
     Trains, measures, and writes metrics, seed, hardware and seconds into the header of the file. A run that was killed
     goes on where it stopped when the same command is given again.
     """
@@ -108,7 +109,11 @@ def sample(
     checkpoint: Path, out: Path, prompt: str | None, label: int | None, n: int, steps: int, scale: float | None,
     seed: int, size: int | None, zoom: int | None, device: str | None,
 ) -> None:  # fmt: skip
-    """Draw with the model in a CHECKPOINT and write the pictures as one PNG, side by side."""
+    """Draw with a CHECKPOINT.
+
+    The pictures are written as one PNG, side by side. What a model can be asked for (a prompt, a label, nothing) is
+    what `learn-diffusion about` says it takes.
+    """
     if out.suffix.lower() != ".png":
         raise click.UsageError(f"--out: expected a name that ends in .png, got {str(out)!r}")
     if scale is not None and not math.isfinite(scale):
@@ -135,7 +140,7 @@ def sample(
 @commands.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 def about(checkpoint: Path) -> None:
-    """Print what a CHECKPOINT says about itself."""
+    """Print what a CHECKPOINT says of itself."""
     from learn_diffusion import checkpoints
 
     for line in story(checkpoint, *checkpoints.load(checkpoint, "cpu")):

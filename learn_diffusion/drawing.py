@@ -80,13 +80,18 @@ def picture_shape(model: Denoiser, about: Mapping[str, Any], size: int | None = 
         raise ValueError(f"model: expected a network that draws pictures, got {type(model.net).__name__}")
     if size is None and "data_shape" not in about:
         raise ValueError("size: this file does not say how large its pictures are; pass the side in pixels (digits: 8)")
-    shape = tuple(about["data_shape"]) if size is None else (arguments["channels"], size, size)
-    if len(shape) != 3 or shape[0] != arguments["channels"] or any(s < 1 or s % model.net.side for s in shape[1:]):
+    shape = about["data_shape"] if size is None else [arguments["channels"], size, size]
+    if (
+        not isinstance(shape, list)
+        or len(shape) != 3
+        or shape[0] != arguments["channels"]
+        or any(s < 1 or s % model.net.side for s in shape[1:])
+    ):
         raise ValueError(
             f"size: this network draws {arguments['channels']} channels with sides divisible by {model.net.side}, "
             f"got (channels, height, width) = {shape}"
         )
-    return shape
+    return tuple(shape)
 
 
 def _senses(model: Denoiser) -> tuple[Any, int]:

@@ -112,7 +112,8 @@ def test_the_shape_comes_from_the_header_or_from_the_caller(labelled, worded):
         (labelled, {}, None, "size: this file does not say how large its pictures are; pass the side"),
         (labelled, {}, 7, "size: this network draws 1 channels with sides divisible by 2"),
         (labelled, {}, 0, "size: this network"),
-        (labelled, {"data_shape": [3, 8, 8]}, None, r"size: .*1 channels .*\(3, 8, 8\)"),
+        (labelled, {"data_shape": [3, 8, 8]}, None, r"size: .*1 channels .*\[3, 8, 8\]"),
+        (labelled, {"data_shape": 8}, None, "size: .* = 8"),
         (Denoiser(MLP(), Cosine(), "v"), {}, 8, "model: expected a network that draws pictures, got MLP"),
     ):
         with pytest.raises(ValueError, match=message):
