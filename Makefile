@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 TORCH := $(PIP) --retries 1 --no-deps $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint notebooks timings book clean
+.PHONY: help lab test lint notebooks timings samples book clean
 
 help:
 	@echo "make lab        set up and open the course in JupyterLab (ARGS=--no-browser passes through)"
@@ -22,6 +22,7 @@ help:
 	@echo "make lint       style and formatting"
 	@echo "make notebooks  run every notebook and store its normalised outputs (ONLY=07 runs one)"
 	@echo "make timings    run every notebook and print what it takes (ONLY=07 runs one)"
+	@echo "make samples    draw the picture of the README, data/samples.png"
 	@echo "make book       build the website into book/_build/html"
 	@echo "make clean      remove the environment and everything built"
 
@@ -53,6 +54,9 @@ notebooks: $(VENV)/.test
 
 timings: $(VENV)/.test
 	$(BIN)/python tests/notebooks.py --timings $(ONLY)
+
+samples: $(VENV)/.course
+	$(BIN)/python -c "from learn_diffusion import recipes; print(recipes.samples_png())"
 
 book: $(VENV)/.test
 	$(BIN)/python book/build.py

@@ -9,13 +9,14 @@ Everything here is one sentence, read in some direction:
     targets       what the network is asked for: x0, eps, v, u, edm
     denoiser      network + schedule + target -> an Estimate of x0 and eps
     samplers      from noise to data, one level at a time: ddim, heun, dpmpp_2m
-    guidance      wrappers that change what a denoiser says: clip_x0
+    guidance      wrappers that change what a denoiser says: cfg, clip_x0
     training      loss, EMA, train
     checkpoints   save and load, without pickle
     metrics       how close are the samples to real data?
-    nets          networks, which know nothing of diffusion: UNet, MLP, Classifier
-    datasets      functions that return tensors: digits, toy2d
-    recipes, cli  the trainings behind every file in data/
+    nets          networks, which know nothing of diffusion: UNet, MLP, Classifier, text
+    datasets      functions that return tensors: digits, scenes, toy2d
+    drawing       from a trained model and a wish to pictures
+    recipes       the trainings behind every file in data/;  runs: resume, time and write them;  cli: the commands
     plots         pictures with alt text;  widgets: sliders that scrub through time
 
 Import the module you need: `from learn_diffusion import samplers`, `from learn_diffusion.schedules import Cosine`.

@@ -6,6 +6,7 @@ A SHA-256 over header and weights tells an altered file; it guards against accid
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -35,19 +36,28 @@ class CheckpointError(ValueError):
     """A file that cannot be read as a checkpoint; the message names the file and the reason."""
 
 
-def save(path: str | Path, model: nn.Module, state: Mapping[str, Tensor] | None = None, **about: Any) -> None:
+def save(
+    path: str | Path, model: nn.Module, state: Mapping[str, Tensor] | None = None, half: bool = False, **about: Any
+) -> None:
     """Write model, a Denoiser or a registered network, to path: whole or not at all.
 
     state  further tensors (a training's optimiser and random states), ignored by load
+    half   store the weights in half precision (float16), in half the space; load gives float32 again, rounded to about
+           3 digits: `halved` shows the model as it will come back. about["half"] then says so
     about  what a reader should know: data, recipe, steps, seed, metrics ... (anything JSON can say)
 
     The package's version, torch's and the hardware are added. Raises TypeError for a model or an `about` that cannot
-    be described, OSError where the file cannot be written; the file that stood there before is then still whole.
+    be described, ValueError for weights too large for half precision, OSError where the file cannot be written; the
+    file that stood there before is then still whole.
     """
     path = Path(path)
     about = {"package": learn_diffusion.__version__, "torch": torch.__version__} | about
     about.setdefault("hardware", devices.hardware(next(model.parameters()).device))
-    tensors = {f"model/{name}": w for name, w in model.state_dict().items()}
+    weights = model.state_dict()
+    if half:
+        about["half"] = True
+        weights = {name: _to_half(name, w) for name, w in weights.items()}
+    tensors = {f"model/{name}": w for name, w in weights.items()}
     tensors |= {f"state/{name}": w for name, w in (state or {}).items()}
     tensors = {name: w.detach().cpu().contiguous() for name, w in tensors.items()}
     header = {"format": FORMAT, "model": _describe(model), "about": about}
@@ -55,7 +65,19 @@ def save(path: str | Path, model: nn.Module, state: Mapping[str, Tensor] | None 
         header["sha256"] = _digest(header, tensors)
     except TypeError as error:
         raise TypeError(f"about: expected what JSON can say (numbers, strings, lists, dicts): {error}") from None
-    _write_whole(path, to_bytes(tensors, {KEY: json.dumps(header)}))
+    write_whole(path, to_bytes(tensors, {KEY: json.dumps(header)}))
+
+
+@torch.no_grad()
+def halved(model: nn.Module) -> nn.Module:
+    """A copy of model with its weights rounded as save(half=True) stores them: measure this one.
+
+    Raises ValueError for weights too large for half precision.
+    """
+    copied = copy.deepcopy(model)
+    for name, w in copied.state_dict().items():
+        w.copy_(_to_half(name, w))
+    return copied
 
 
 def load(path: str | Path, device: str | torch.device | None = None) -> tuple[nn.Module, dict[str, Any]]:
@@ -77,10 +99,12 @@ def read(path: str | Path) -> tuple[nn.Module, dict[str, Tensor], dict[str, Any]
             expected = _build(header["model"]).state_dict()
     except Exception as error:
         raise CheckpointError(f"{path}: its header describes no model this package can build: {error}") from error
+    if header["about"].get("half"):
+        expected = {name: w.half() if w.is_floating_point() else w for name, w in expected.items()}
     if wrong := _mismatch(expected, weights):
         raise CheckpointError(f"{path}: its weights do not fit the model it describes: {wrong}")
     model = _build(header["model"])
-    model.load_state_dict(weights)
+    model.load_state_dict(weights)  # copies into the model's own precision
     state = {name.removeprefix("state/"): w for name, w in tensors.items() if name.startswith("state/")}
     return model, state, header["about"]
 
@@ -126,6 +150,18 @@ def _mismatch(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> st
     return ""
 
 
+def _to_half(name: str, w: Tensor) -> Tensor:
+    """w in float16; whole numbers stay as they are."""
+    if not w.is_floating_point():
+        return w
+    if bool((w.half().isinf() & w.isfinite()).any()):
+        raise ValueError(
+            f"model: {name!r} holds {w[w.isfinite()].abs().max().item():.4g}, but half precision ends at "
+            f"{torch.finfo(torch.float16).max:g}; save it with half=False"
+        )
+    return w.half()
+
+
 def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     content = {key: value for key, value in header.items() if key != "sha256"}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode())
@@ -136,7 +172,8 @@ def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all. Raises OSError that names it; what stood there before is then still whole."""
     part = path.with_name(path.name + ".part")
     try:
         with open(part, "wb") as file:

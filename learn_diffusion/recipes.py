@@ -1,13 +1,18 @@
-"""The trainings behind every file in data/: `python -m learn_diffusion.recipes NAME` makes data/NAME.safetensors again.
+"""The trainings behind every file in data/: `learn-diffusion train NAME` makes data/NAME.safetensors again.
 
-A recipe is a plain function that returns (model, about). Running one trains, measures, and writes the numbers, the
-seed, the time and the hardware into the header of the file.
+A recipe is a plain function that trains a model, measures it, and returns (model, about): about goes into the header of
+the file. Its first line says what it makes. Every recipe takes the same four arguments, all with a default:
+
+    steps   optimiser steps
+    seed    of everything random in it
+    device  where to train, see devices.pick
+    work    a file for training.train's checkpoint, so that a killed run goes on; None keeps nothing
+
+`runs.make` runs one: it adds up the time, writes the file, and takes the work file away.
 """
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
@@ -18,69 +23,82 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import trange
 
-from learn_diffusion import checkpoints
+from learn_diffusion import checkpoints, devices, drawing
 from learn_diffusion.datasets import digits
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.guidance import clip_x0
 from learn_diffusion.metrics import frechet, nearest_ratio
 from learn_diffusion.nets import Classifier, UNet
 from learn_diffusion.process import Denoise
-from learn_diffusion.samplers import ddim, dpmpp_2m, last
+from learn_diffusion.samplers import ddim
 from learn_diffusion.schedules import Cosine, Schedule
 from learn_diffusion.training import train
 
 DATA = Path(__file__).resolve().parent.parent / "data"
+
+Device = str | torch.device | None
 
 
 def shipped(name: str) -> Path:
     """The file of a recipe, data/NAME.safetensors. Raises FileNotFoundError that says how to make it."""
     path = DATA / f"{name}.safetensors"
     if not path.exists():
-        raise FileNotFoundError(f"{path}: not there; `python -m learn_diffusion.recipes {name}` trains it")
+        raise FileNotFoundError(f"{path}: not there; `learn-diffusion train {name}` trains it")
     return path
 
 
-def digit_reader(steps: int = 1000, seed: int = 0) -> tuple[Classifier, dict[str, Any]]:
-    """A classifier of digits; its features are the ruler of every distance measured on digits."""
+def digit_reader(
+    steps: int = 1000, seed: int = 0, device: Device = None, work: Path | None = None
+) -> tuple[Classifier, dict[str, Any]]:
+    """A classifier of digits; its features are the ruler of every distance measured on digits.
+
+    Seconds long: a killed run starts again, and work stays unused.
+    """
     torch.manual_seed(seed)
-    g = torch.Generator().manual_seed(seed)
-    (images, labels), (unseen, truth) = digits("train"), digits("held_out")
-    net = Classifier()
+    device = devices.pick(device)
+    g = torch.Generator(device).manual_seed(seed)
+    images, labels = (part.to(device) for part in digits("train"))
+    net = Classifier().to(device)
     optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.05, fused=True)
     anneal = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in trange(steps, desc="digit_reader"):
-        rows = torch.randint(len(images), (64,), generator=g)
-        noisy = images[rows] + 0.1 * torch.randn(len(rows), *images.shape[1:], generator=g)
+        rows = torch.randint(len(images), (64,), generator=g, device=device)
+        noisy = images[rows] + 0.1 * torch.randn(len(rows), *images.shape[1:], generator=g, device=device)
         error = F.cross_entropy(net(noisy), labels[rows])
         optimiser.zero_grad()
         error.backward()
         optimiser.step()
         anneal.step()
     net.eval().calibrate(images)
-    with torch.no_grad():
-        accuracy = (net(unseen).argmax(1) == truth).float().mean().item()
-    return net, {"data": "digits train", "steps": steps, "seed": seed, "metrics": {"held_out_accuracy": accuracy}}
+    metrics = {"held_out_accuracy": accuracy(net.cpu(), *digits("held_out"))}
+    return net, {"data": "digits train", "data_shape": [1, 8, 8], "steps": steps, "seed": seed, "metrics": metrics}
 
 
-def digits_by_label(steps: int = 4000, seed: int = 0) -> tuple[Denoiser, dict[str, Any]]:
+def digits_by_label(
+    steps: int = 4000, seed: int = 0, device: Device = None, work: Path | None = None
+) -> tuple[Denoiser, dict[str, Any]]:
     """The painter of chapter 00: draws any of the ten digits on request, or one of its own choice."""
     torch.manual_seed(seed)
     images, labels = digits("train")
     model = Denoiser(UNet(widths=(32, 64), classes=10), Cosine(), "v")
-    for step in train(model, images, steps, labels=labels, seed=seed, progress=True):  # noqa: B007 - the last one stays
-        pass
+    *_, end = train(model, images, steps, labels=labels, seed=seed, device=device, checkpoint=work, progress=True)
+    painter = end.ema.cpu()
     reader, _ = checkpoints.load(shipped("digit_reader"), "cpu")
     wanted = torch.arange(500) % 10
-    metrics = digit_quality(lambda x, t: step.ema(x, t, wanted), model.schedule, reader)
-    metrics["obedience"] = obedience(step.ema, reader)
-    return step.ema, {"data": "digits train", "steps": steps, "seed": seed, "metrics": metrics}
+    metrics = digit_quality(lambda x, t: painter(x, t, wanted), painter.schedule, reader)
+    metrics["obedience"] = obedience(painter, reader)
+    return painter, {"data": "digits train", "data_shape": [1, 8, 8], "steps": steps, "seed": seed, "metrics": metrics}
+
+
+@torch.no_grad()
+def accuracy(reader: Classifier, images: Tensor, labels: Tensor) -> float:
+    """The share of pictures (N, C, H, W) that the reader reads as their labels (N,)."""
+    return (reader(images).argmax(1) == labels).float().mean().item()
 
 
 def sample_digits(denoise: Denoise, schedule: Schedule, n: int, steps: int = 15, seed: int = 0) -> Tensor:
     """n pictures (n, 1, 8, 8) in [-1, 1] drawn with DPM-Solver++(2M) from the noise of this seed."""
-    g = torch.Generator().manual_seed(seed)
-    noise = torch.randn(n, 1, 8, 8, generator=g) * schedule.sigma(torch.tensor(schedule.t_max))
-    return last(dpmpp_2m(clip_x0(denoise, schedule), schedule, noise, schedule.grid(steps)))
+    return drawing.walk(denoise, schedule, drawing.start(schedule, (n, 1, 8, 8), seed), steps)
 
 
 @torch.no_grad()
@@ -111,46 +129,23 @@ def obedience(model: Denoiser, reader: Classifier, n: int = 500) -> float:
     """The share of n samples that the reader reads as the digit that was asked for."""
     wanted = torch.arange(n) % 10
     samples = sample_digits(lambda x, t: model(x, t, wanted), model.schedule, n)
-    return (reader(samples).argmax(1) == wanted).float().mean().item()
+    return accuracy(reader, samples, wanted)
 
 
 def samples_png() -> Path:
     """The picture of the README, data/samples.png: ten walks of digits_by_label, one a column, noise on top."""
-    from PIL import Image
-
-    from learn_diffusion.widgets.images import tile, to_uint8
+    from learn_diffusion.widgets.images import png, tile, to_uint8
 
     model, _ = checkpoints.load(shipped("digits_by_label"), "cpu")
-    noise = torch.randn(10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    states = list(ddim(clip_x0(lambda x, t: model(x, t, torch.arange(10)), model.schedule), model.schedule, noise,
-                       model.schedule.grid(50)))  # fmt: skip
+    path, noise = model.schedule, torch.randn(10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    states = list(ddim(clip_x0(lambda x, t: model(x, t, torch.arange(10)), path), path, noise, path.grid(50)))
     rows = [noise, *(states[step - 1].x for step in (8, 16, 24, 32, 40, 50))]
-    sheet = tile(to_uint8(torch.cat(rows)), columns=10)
-    path = DATA / "samples.png"
-    Image.fromarray(sheet).resize((sheet.shape[1] * 8, sheet.shape[0] * 8), Image.Resampling.NEAREST).save(path)
-    return path
+    out = DATA / "samples.png"
+    checkpoints.write_whole(out, png(tile(to_uint8(torch.cat(rows)), columns=10), zoom=8))
+    return out
 
 
-RECIPES: dict[str, Callable[[], tuple[nn.Module, dict[str, Any]]]] = {
+RECIPES: dict[str, Callable[..., tuple[nn.Module, dict[str, Any]]]] = {
     "digit_reader": digit_reader,
     "digits_by_label": digits_by_label,
 }
-
-
-def make(name: str) -> Path:
-    """Run a recipe and write its file: the header says what came out, how long it took and on what."""
-    if name not in RECIPES:
-        raise SystemExit(f"unknown recipe {name!r}; expected one of {', '.join(RECIPES)}, or samples")
-    start = time.perf_counter()
-    model, about = RECIPES[name]()
-    about["seconds"] = round(time.perf_counter() - start, 1)
-    DATA.mkdir(exist_ok=True)
-    path = DATA / f"{name}.safetensors"
-    checkpoints.save(path, model, recipe=name, **about)
-    print(about)
-    return path
-
-
-if __name__ == "__main__":
-    for each in sys.argv[1:] or [*RECIPES, "samples"]:
-        print(samples_png() if each == "samples" else make(each))

@@ -215,7 +215,7 @@ class _Run:
             differs = [k for k, v in self.recipe.items() if training["recipe"].get(k) != v] or ["model"]
             raise ValueError(
                 f"checkpoint: {path} is another training (it differs in {', '.join(differs)}); "
-                f"name another file, or pass resume=False to start again over it"
+                f"name another file, or pass resume=False (learn-diffusion train: --fresh) to start again over it"
             )
         self.model.load_state_dict(_group(state, "weights/"))
         self.ema.model.load_state_dict(saved.state_dict())

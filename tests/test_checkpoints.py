@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 import learn_diffusion
-from learn_diffusion.checkpoints import load, read, save
+from learn_diffusion.checkpoints import CheckpointError, halved, load, read, save
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import MLP, Classifier, UNet
 from learn_diffusion.recipes import DATA
@@ -69,6 +69,72 @@ def test_further_state_is_kept_apart(tmp_path):
     assert all(torch.equal(back[key], state[key]) for key in state)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_half_precision_halves_the_file_and_comes_back_as_float32(tmp_path, name):
+    model, state = MODELS[name]().eval(), {"count": torch.tensor(3.0)}
+    save(tmp_path / "full", model, state)
+    save(tmp_path / "half", model, state, half=True)
+    weights, others = sum(w.numel() for w in model.state_dict().values()), 4
+    assert _bytes_of_tensors(tmp_path / "full") == 4 * weights + others
+    assert _bytes_of_tensors(tmp_path / "half") == 2 * weights + others
+    (back, about), (_, kept, _) = load(tmp_path / "half", "cpu"), read(tmp_path / "half")
+    assert about["half"] is True
+    assert kept["count"].dtype == torch.float32  # only the model is rounded
+    pairs = zip(
+        model.state_dict().values(), back.state_dict().values(), halved(model).state_dict().values(), strict=True
+    )
+    for w, v, promised in pairs:
+        assert v.dtype == w.dtype
+        assert torch.equal(v, w.half().float())
+        assert torch.equal(v, promised)
+
+
+def _bytes_of_tensors(path):
+    content = path.read_bytes()
+    return len(content) - 8 - int.from_bytes(content[:8], "little")
+
+
+def test_a_full_file_does_not_say_half_and_halved_leaves_the_model_alone(tmp_path):
+    model = MODELS["MLP"]()
+    before = {name: w.clone() for name, w in model.state_dict().items()}
+    halved(model)
+    assert all(torch.equal(w, before[name]) for name, w in model.state_dict().items())
+    save(tmp_path / "a", model)
+    assert "half" not in load(tmp_path / "a", "cpu")[1]
+
+
+def test_a_half_file_saved_again_from_its_own_header_stays_half(tmp_path):
+    save(tmp_path / "a", MODELS["UNet"](), half=True, seed=3)
+    save(tmp_path / "b", *load(tmp_path / "a", "cpu")[:1], **load(tmp_path / "a", "cpu")[1])
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_half_precision_is_as_strict(tmp_path, monkeypatch):
+    """A file that says half but holds float32, or the other way round, does not fit its own header."""
+    model = MODELS["MLP"]()
+    with monkeypatch.context() as patch:
+        patch.setattr("learn_diffusion.checkpoints._to_half", lambda name, w: w)
+        save(tmp_path / "liar", model, half=True)
+    with pytest.raises(CheckpointError, match="is torch.float32 .*, expected torch.float16"):
+        load(tmp_path / "liar", "cpu")
+    save(tmp_path / "silent", model.half())  # what a version without half precision meets
+    with pytest.raises(CheckpointError, match="is torch.float16 .*, expected torch.float32"):
+        load(tmp_path / "silent", "cpu")
+
+
+def test_weights_too_large_for_half_precision_are_refused(tmp_path):
+    model = MODELS["MLP"]()
+    name, w = next(iter(model.named_parameters()))
+    with torch.no_grad():
+        w.view(-1)[0] = 70_000
+    with pytest.raises(ValueError, match=f"model: '{name}' holds 7e\\+04, but half precision ends at 65504"):
+        save(tmp_path / "a", model, half=True)
+    assert not list(tmp_path.iterdir())
+    with torch.no_grad():
+        w.view(-1)[0] = 65_504
+    save(tmp_path / "a", model, half=True)
+
+
 def test_any_safetensors_reader_can_read_the_header(tmp_path):
     save(tmp_path / "a", MODELS["Flow"]())
     with safe_open(tmp_path / "a", "pt") as file:
@@ -92,7 +158,8 @@ def test_no_pickle_is_ever_loaded(tmp_path):
 
 @pytest.mark.parametrize("path", sorted(DATA.glob("*.safetensors")), ids=lambda path: path.stem)
 def test_what_ships_says_where_it_comes_from(path):
-    _, about = load(path, "cpu")
+    model, about = load(path, "cpu")
     assert about["recipe"] == path.stem
     assert {"data", "steps", "seed", "metrics", "seconds", "hardware", "package", "torch"} <= about.keys()
+    assert not isinstance(model, Denoiser) or len(about["data_shape"]) == 3  # else nobody knows what size to draw
     assert path.name in (DATA / "README.md").read_text(encoding="utf-8")

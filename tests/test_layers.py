@@ -22,13 +22,14 @@ ALLOWED = {
     "training": {"checkpoints", "checks", "denoiser", "devices", "process", "schedules"},
     "samplers": {"checks", "process", "schedules"},
     "guidance": {"process", "schedules"},
+    "drawing": {"denoiser", "guidance", "process", "samplers", "schedules"},
     "metrics": {"checks", "nets"},
     "nets": {"nets"},
     "datasets": {"checks", "datasets"},
     "widgets": {"widgets"},
     "plots": {"widgets"},
 }
-TOP = {"recipes", "plots", "widgets"}  # nobody below imports these
+TOP = {"recipes", "runs", "cli", "plots", "widgets", "exercises"}  # nobody below imports these
 
 
 def modules() -> list[Path]:
@@ -58,6 +59,15 @@ def test_imports_follow_the_layers(path):
     name, found = layer(path), imports(ast.parse(path.read_text()))
     if name in ALLOWED:
         assert found <= ALLOWED[name], f"{path.name} may not import {found - ALLOWED[name]}"
+
+
+def test_nobody_below_imports_what_stands_on_top():
+    for name, found in ALLOWED.items():
+        assert name in TOP or not found & TOP, name
+    importers = {top: {layer(p) for p in modules() if top in imports(ast.parse(p.read_text()))} for top in TOP}
+    assert importers["cli"] == {"__main__"}
+    assert importers["runs"] == {"cli"}
+    assert importers["recipes"] <= {"runs", "cli", "exercises"}
 
 
 def test_process_imports_schedules_for_type_hints_only():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -29,6 +30,11 @@ def test_constraints_pin_everything_the_project_asks_for():
     wanted = names(PROJECT["dependencies"]).union(*map(names, PROJECT["optional-dependencies"].values()))
     assert wanted <= CONSTRAINTS.keys(), wanted - CONSTRAINTS.keys()
     assert CONSTRAINTS["torch"] == "2.13.0"
+
+
+def test_the_command_is_installed_with_the_package():
+    assert PROJECT["scripts"] == {"learn-diffusion": "learn_diffusion.cli:main"}
+    assert callable(importlib.import_module("learn_diffusion.cli").main)
 
 
 def test_environment_yml_agrees_with_pyproject_and_constraints():

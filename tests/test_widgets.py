@@ -18,7 +18,7 @@ from PIL import Image
 
 from learn_diffusion.datasets import digits
 from learn_diffusion.widgets import Live, Scrubber
-from learn_diffusion.widgets.images import GAP_COLOUR, data_uri, encode, tile, to_uint8
+from learn_diffusion.widgets.images import GAP_COLOUR, data_uri, encode, png, tile, to_uint8
 from learn_diffusion.widgets.scrubber import BUDGET, _script
 
 N = 51
@@ -92,6 +92,13 @@ def test_tiles_stand_in_reading_order():
     np.testing.assert_array_equal(sheet[2], [gap] * 8)
     np.testing.assert_array_equal(sheet[3], [3, 3, gap, 4, 4, gap, gap, gap])
     np.testing.assert_array_equal(tile(np.stack([batch, batch]), 5, 0)[1, 0, :, 0], np.arange(5).repeat(2))
+
+
+def test_a_png_holds_every_pixel_as_a_square():
+    rgb = np.random.default_rng(0).integers(0, 256, (3, 5, 3), np.uint8)
+    shown = np.asarray(Image.open(io.BytesIO(png(rgb, zoom=4))))
+    np.testing.assert_array_equal(shown, rgb.repeat(4, 0).repeat(4, 1))
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png(rgb)))), rgb)
 
 
 def test_a_file_is_exact_where_it_may_be():

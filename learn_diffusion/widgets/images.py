@@ -62,6 +62,13 @@ def tile(batch: np.ndarray, columns: int | None = None, gap: int = 1) -> np.ndar
     return sheet
 
 
+def png(rgb: np.ndarray, zoom: int = 1) -> bytes:
+    """RGB (H, W, 3) as a PNG file, each pixel a square of zoom x zoom, without smoothing."""
+    file = io.BytesIO()
+    Image.fromarray(rgb.repeat(zoom, axis=0).repeat(zoom, axis=1)).save(file, "PNG")
+    return file.getvalue()
+
+
 def encode(rgb: np.ndarray, budget: int | None = None) -> tuple[bytes, str]:
     """RGB (H, W, 3) as a file and its mime type: lossless where that fits into budget bytes.
 

@@ -1,0 +1,193 @@
+"""The command line: `learn-diffusion train`, `list`, `sample` and `about`.
+
+The commands import what they need when they run: PyTorch takes seconds, and --help should not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import learn_diffusion
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from learn_diffusion.denoiser import Denoiser
+
+SEED = click.IntRange(0, 2**32 - 1)
+DEVICE = click.option("--device", help="cpu, cuda or mps; by default cuda where there is one, else cpu.")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point. An error is one line on stderr: exit code 2 for a wrong command line, 1 for all else."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        commands.main(arguments or ["--help"], prog_name="learn-diffusion", standalone_mode=False)
+    except click.Abort:  # Ctrl-C
+        _fail("stopped", 130)
+    except click.ClickException as error:
+        _fail(error.format_message(), 2)
+    except (ValueError, OSError, FloatingPointError) as error:
+        _fail(str(error), 1)
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"learn-diffusion: {' '.join(message.split())}", err=True)
+    sys.exit(code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(learn_diffusion.__version__, prog_name="learn-diffusion")
+def commands() -> None:
+    """Train the models of the course again, draw with them, and read what they say about themselves."""
+
+
+@commands.command("list")
+def list_recipes() -> None:
+    """List what ships, and how long it took.
+
+    Times are read from the headers of the files in data/.
+    """
+    from learn_diffusion import checkpoints, recipes
+
+    for name, recipe in recipes.RECIPES.items():
+        click.echo(f"{name}\n    {recipe.__doc__.splitlines()[0]}")
+        try:
+            _, _, about = checkpoints.read(recipes.shipped(name))
+        except FileNotFoundError:
+            click.echo(f"    not there yet: learn-diffusion train {name}")
+        else:
+            click.echo(f"    took {duration(about.get('seconds', math.nan))} on {about['hardware']}")
+
+
+@commands.command()
+@click.argument("recipe")
+@click.option("--out", type=click.Path(path_type=Path), help="The file to write. [default: data/RECIPE.safetensors]")
+@click.option("--work", type=click.Path(path_type=Path), help="Folder for the work file. [default: beside --out]")
+@click.option("--steps", type=click.IntRange(1), help="Optimiser steps, for a shorter run; needs --out.")
+@click.option("--seed", type=SEED, help="Of everything random; needs --out.")
+@DEVICE
+@click.option("--fresh", is_flag=True, help="Start again, even where a killed run left a work file.")
+def train(recipe: str, out: Path | None, work: Path | None, fresh: bool, **options: Any) -> None:
+    """Run a RECIPE and write its file.
+
+    `learn-diffusion list` names the recipes.
+    Trains, measures, and writes metrics, seed, hardware and seconds into the header of the file. A run that was killed
+    goes on where it stopped when the same command is given again.
+    """
+    from learn_diffusion import checkpoints, runs
+
+    chosen = {name: value for name, value in options.items() if value is not None}
+    if out is None and chosen.keys() & {"steps", "seed"}:
+        raise click.UsageError("--steps and --seed make another model than the one in data/: name its file with --out")
+    path = runs.make(recipe, out, work, fresh, **chosen)
+    for line in story(path, *checkpoints.load(path, "cpu")):
+        click.echo(line)
+
+
+@commands.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The picture to write, a .png.")
+@click.option("--prompt", help='What to draw, for a model that reads words: "a cat wearing sunglasses on the moon".')
+@click.option("--label", type=int, help="What to draw, for a model that knows labels: 7.")
+@click.option("--n", type=click.IntRange(1, 1024), default=1, show_default=True, help="How many pictures.")
+@click.option("--steps", type=click.IntRange(1, 1000), default=20, show_default=True, help="From noise to picture.")
+@click.option("--scale", type=float, help="Guidance: 1 is the model's own answer, more obeys more. [default: 3]")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the noise: another seed, other pictures.")
+@click.option("--size", type=click.IntRange(1, 1024), help="Side in pixels, where the file does not say it.")
+@click.option("--zoom", type=click.IntRange(1, 64), help="Screen pixels a pixel. [default: about 128 a picture]")
+@DEVICE
+def sample(
+    checkpoint: Path, out: Path, prompt: str | None, label: int | None, n: int, steps: int, scale: float | None,
+    seed: int, size: int | None, zoom: int | None, device: str | None,
+) -> None:  # fmt: skip
+    """Draw with a CHECKPOINT.
+
+    The pictures are written as one PNG, side by side. What a model can be asked for (a prompt, a label, nothing) is
+    what `learn-diffusion about` says it takes.
+    """
+    if out.suffix.lower() != ".png":
+        raise click.UsageError(f"--out: expected a name that ends in .png, got {str(out)!r}")
+    if scale is not None and not math.isfinite(scale):
+        raise click.UsageError(f"--scale: expected a finite number (0 without the condition, 1 with it), got {scale}")
+    if scale is not None and prompt is None and label is None:
+        raise click.UsageError("--scale: guidance needs something to follow, a --prompt or a --label")
+    from learn_diffusion import checkpoints, devices, drawing, runs
+    from learn_diffusion.widgets.images import png, tile, to_uint8
+
+    runs.writable("out", out)
+    model, about = _painter(checkpoint, device)
+    shape = drawing.picture_shape(model, about, size)
+    y, scale = drawing.condition(model, n, prompt, label), 3.0 if scale is None else scale
+    begun = time.perf_counter()
+    pictures = drawing.draw(model, (n, *shape), y, scale, steps, seed)
+    seconds = time.perf_counter() - begun
+    checkpoints.write_whole(out, png(tile(to_uint8(pictures)), zoom or max(1, 128 // shape[2])))
+    wish = f"label {label}" if prompt is None else repr(prompt)
+    asked = "nothing asked for" if y is None else f"{wish} at scale {scale:g}"
+    click.echo(f"{out}: {asked}; n {n}, {shape[1]}x{shape[2]} pixels, {steps} steps, seed {seed}")
+    click.echo(f"drawn in {seconds:.1f} s on {devices.hardware(next(model.parameters()).device)}")
+
+
+@commands.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+def about(checkpoint: Path) -> None:
+    """Print what a CHECKPOINT says of itself."""
+    from learn_diffusion import checkpoints
+
+    for line in story(checkpoint, *checkpoints.load(checkpoint, "cpu")):
+        click.echo(line)
+
+
+def _painter(path: Path, device: str | None) -> tuple[Denoiser, Mapping[str, Any]]:
+    from learn_diffusion import checkpoints
+    from learn_diffusion.denoiser import Denoiser
+
+    model, header = checkpoints.load(path, device)
+    if not isinstance(model, Denoiser):
+        raise ValueError(f"{path}: holds a {type(model).__name__}, which draws nothing; expected a Denoiser")
+    return model, header
+
+
+def story(path: Path, model: nn.Module, header: Mapping[str, Any]) -> Iterator[str]:
+    """The lines that say what a checkpoint holds and where it comes from."""
+    from learn_diffusion import drawing
+    from learn_diffusion.denoiser import Denoiser
+
+    yield f"{path}, {path.stat().st_size / 1e6:.2f} MB"
+    net, rows = model, {}
+    if isinstance(model, Denoiser):
+        net, rows = model.net, {"schedule": str(model.schedule), "target": model.target, "takes": drawing.takes(model)}
+    numbers = sum(w.numel() for w in model.parameters())
+    rows = {"network": type(net).__name__, "weights": f"{numbers:,} numbers", **rows}
+    arguments = {name: value for name, value in net.arguments.items() if value not in ([], 0)}
+    for name, value in {**rows, "arguments": arguments, **header}.items():
+        yield from _rows(name, value)
+
+
+def _rows(name: str, value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _rows(f"{name}.{key}", inner)
+    elif name == "seconds":
+        yield f"{name:26} {value:g} ({duration(value)})"
+    elif isinstance(value, list) and all(isinstance(item, str) for item in value):
+        yield f"{name:26} {' '.join(value)}"
+    else:
+        shown = f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+        yield f"{name:26} {shown}"
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit one would say it in."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

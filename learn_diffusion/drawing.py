@@ -1,0 +1,99 @@
+"""Draw with a trained model: what it can be asked for, and the way from noise to pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.guidance import cfg, clip_x0
+from learn_diffusion.process import Denoise
+from learn_diffusion.samplers import dpmpp_2m, last
+from learn_diffusion.schedules import Schedule
+
+BATCH = 64  # pictures at a time: enough to be fast, and memory does not grow with the number asked for
+
+
+def start(schedule: Schedule, shape: Sequence[int], seed: int = 0) -> Tensor:
+    """Noise of this shape (n, C, H, W) where the schedule begins, the same on every device."""
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=g) * schedule.sigma(torch.tensor(schedule.t_max))
+
+
+def walk(denoise: Denoise, schedule: Schedule, noise: Tensor, steps: int) -> Tensor:
+    """From noise (n, C, H, W) to pictures in [-1, 1]: DPM-Solver++(2M), one network call a step, x0 kept in range."""
+    return last(dpmpp_2m(clip_x0(denoise, schedule), schedule, noise, schedule.grid(steps)))
+
+
+def draw(
+    model: Denoiser, shape: Sequence[int], y: Tensor | None = None, scale: float = 3.0, steps: int = 20, seed: int = 0
+) -> Tensor:
+    """Pictures of this shape (n, C, H, W), float32 in [-1, 1], on the model's device.
+
+    y      (n, ...) what each picture should show, see `condition`; None: whatever comes
+    scale  of classifier-free guidance: 1 is the model's own answer, above 1 it obeys more and varies less
+
+    Raises ValueError that names a bad argument.
+    """
+    device = next(model.parameters()).device
+    noises = start(model.schedule, shape, seed).to(device).split(BATCH)
+    asked = [model] * len(noises) if y is None else [cfg(model, part, scale) for part in y.to(device).split(BATCH)]
+    drawn = [walk(denoise, model.schedule, noise, steps) for denoise, noise in zip(asked, noises, strict=True)]
+    return torch.cat(drawn)
+
+
+def condition(model: Denoiser, n: int, prompt: str | None = None, label: int | None = None) -> Tensor | None:
+    """The same wish for n pictures: tokens (n, L) of a prompt, labels (n,), or None where neither is given.
+
+    Raises ValueError for what the model does not take: a prompt without words it knows, a label out of range.
+    """
+    text, classes = _senses(model)
+    if prompt is not None and text is None:
+        raise ValueError(f"prompt: this model reads no words; it takes {takes(model)}")
+    if label is not None and not classes:
+        raise ValueError(f"label: this model knows no labels; it takes {takes(model)}")
+    if label is not None and not 0 <= label < classes:
+        raise ValueError(f"label: expected a whole number from 0 to {classes - 1}, got {label}")
+    if prompt is not None:
+        return text.tokenise([prompt]).repeat(n, 1)
+    return None if label is None else torch.full((n,), label)
+
+
+def takes(model: Denoiser) -> str:
+    """What the model can be asked for, in words."""
+    text, classes = _senses(model)
+    if text is not None:
+        return f"a prompt of up to {text.tokenise.length} words"
+    return f"a label from 0 to {classes - 1}" if classes else "no condition, neither a prompt nor a label"
+
+
+def picture_shape(model: Denoiser, about: Mapping[str, Any], size: int | None = None) -> tuple[int, int, int]:
+    """(C, H, W) of the pictures a loaded model draws: about["data_shape"], or squares of side `size` where it is given.
+
+    Raises ValueError where neither says it, or where the network cannot draw that size.
+    """
+    arguments = model.net.arguments
+    if "channels" not in arguments:
+        raise ValueError(f"model: expected a network that draws pictures, got {type(model.net).__name__}")
+    if size is None and "data_shape" not in about:
+        raise ValueError("size: this file does not say how large its pictures are; pass the side in pixels (digits: 8)")
+    shape = about["data_shape"] if size is None else [arguments["channels"], size, size]
+    if (
+        not isinstance(shape, list)
+        or len(shape) != 3
+        or shape[0] != arguments["channels"]
+        or any(s < 1 or s % model.net.side for s in shape[1:])
+    ):
+        raise ValueError(
+            f"size: this network draws {arguments['channels']} channels with sides divisible by {model.net.side}, "
+            f"got (channels, height, width) = {shape}"
+        )
+    return tuple(shape)
+
+
+def _senses(model: Denoiser) -> tuple[Any, int]:
+    """The text encoder, or None, and the number of labels, 0 for none."""
+    return getattr(model.net, "text", None), getattr(model.net, "arguments", {}).get("classes", 0)
