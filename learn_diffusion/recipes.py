@@ -13,7 +13,8 @@ the file. Its first line says what it makes. Every recipe takes the same four ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -24,17 +25,23 @@ from torch import Tensor, nn
 from tqdm.auto import trange
 
 from learn_diffusion import checkpoints, devices, drawing
-from learn_diffusion.datasets import digits
+from learn_diffusion.datasets import digits, labelled_scenes
+from learn_diffusion.datasets.scenes import ATTRIBUTES, Scene, all_scenes, describe, words
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.guidance import clip_x0
 from learn_diffusion.metrics import frechet, nearest_ratio
-from learn_diffusion.nets import Classifier, UNet
+from learn_diffusion.nets import Classifier, Judge, UNet
 from learn_diffusion.process import Denoise
 from learn_diffusion.samplers import ddim
 from learn_diffusion.schedules import Cosine, Schedule
 from learn_diffusion.training import train
 
 DATA = Path(__file__).resolve().parent.parent / "data"
+
+# Seeds of pictures that no training draws: the training of scenes_by_caption has the seed 0
+JUDGE_SEEDS = (1_000_001, 1_000_002)
+REAL_SEEDS = 2_000_000
+SCALE = 2.0  # of guidance, wherever obedience is measured: fixed before the first model was trained
 
 Device = str | torch.device | None
 
@@ -59,16 +66,12 @@ def digit_reader(
     g = torch.Generator(device).manual_seed(seed)
     images, labels = (part.to(device) for part in digits("train"))
     net = Classifier().to(device)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.05, fused=True)
-    anneal = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for _ in trange(steps, desc="digit_reader"):
-        rows = torch.randint(len(images), (64,), generator=g, device=device)
+
+    def error(rows: Tensor) -> Tensor:
         noisy = images[rows] + 0.1 * torch.randn(len(rows), *images.shape[1:], generator=g, device=device)
-        error = F.cross_entropy(net(noisy), labels[rows])
-        optimiser.zero_grad()
-        error.backward()
-        optimiser.step()
-        anneal.step()
+        return F.cross_entropy(net(noisy), labels[rows])
+
+    _fit(net, error, len(images), steps, 1e-3, g)
     net.eval().calibrate(images)
     metrics = {"held_out_accuracy": accuracy(net.cpu(), *digits("held_out"))}
     return net, {"data": "digits train", "data_shape": [1, 8, 8], "steps": steps, "seed": seed, "metrics": metrics}
@@ -88,6 +91,69 @@ def digits_by_label(
     metrics = digit_quality(lambda x, t: painter(x, t, wanted), painter.schedule, reader)
     metrics["obedience"] = obedience(painter, reader)
     return painter, {"data": "digits train", "data_shape": [1, 8, 8], "steps": steps, "seed": seed, "metrics": metrics}
+
+
+def scene_judge(
+    steps: int = 2500, seed: int = 0, device: Device = None, work: Path | None = None
+) -> tuple[Judge, dict[str, Any]]:
+    """A reader of scenes: subject, accessory, place and colour; its features are the ruler of distances on scenes.
+
+    It learns all combinations, held-out ones too, from pictures with a little noise, half of them at 16x16 blown up: it
+    shall read what a model draws, at either size. Minutes long: a killed run starts again, and work stays unused.
+    """
+    torch.manual_seed(seed)
+    device = devices.pick(device)
+    g = torch.Generator(device).manual_seed(seed)
+    drawn = labelled_scenes(24_000, seed=JUDGE_SEEDS[0], hold_out=False, progress=True)
+    images, truth = drawn.images.to(device), drawn.attributes.to(device)
+    net = Judge([len(values) for values in ATTRIBUTES.values()]).to(device)
+
+    def error(rows: Tensor) -> Tensor:
+        x = images[rows]
+        small = torch.rand(len(rows), 1, 1, 1, generator=g, device=device) < 0.5
+        level = 0.3 * torch.rand(len(rows), 1, 1, 1, generator=g, device=device)
+        x = torch.where(small, blown_up(shrunk(x)), x) + level * torch.randn(x.shape, generator=g, device=device)
+        return sum(F.cross_entropy(scores, truth[rows, i]) for i, scores in enumerate(net(x)))
+
+    _fit(net, error, len(images), steps, 2e-3, g)
+    net = net.eval().cpu().half().float()  # as it will be stored
+    unseen = labelled_scenes(4_000, seed=JUDGE_SEEDS[1], hold_out=False)
+    metrics = {
+        "held_out_accuracy": right(net, unseen.images, unseen.attributes)[1],
+        "held_out_accuracy_16x16": right(net, blown_up(shrunk(unseen.images)), unseen.attributes)[1],
+    }
+    about = {"data": "scenes, all combinations", "data_shape": [3, 32, 32], "steps": steps, "seed": seed}
+    return net, {**about, "metrics": metrics, "half": True}
+
+
+def scenes_by_caption(
+    steps: int = 6500, seed: int = 0, device: Device = None, work: Path | None = None
+) -> tuple[Denoiser, dict[str, Any]]:
+    """The painter of chapter 12: draws a scene from a caption, combinations among them that it never saw."""
+    torch.manual_seed(seed)
+    drawn = labelled_scenes(64_000, seed=seed, hold_out=True, progress=True)
+    net = UNet(channels=3, widths=(48, 112), blocks=(1, 0), unshuffle=2, attentions=3, words=words())
+    model = Denoiser(net, Cosine(), "v")
+    *_, end = train(
+        model, drawn.images, steps, labels=net.text.tokenise(drawn.captions),
+        batch=40, seed=seed, device=device, checkpoint=work, progress=True,
+    )  # fmt: skip
+    painter = end.ema.cpu().half().float()  # as it will be stored
+    judge, _ = checkpoints.load(shipped("scene_judge"), "cpu")
+    about = {"data": "scenes, hold_out=True", "data_shape": [3, 32, 32], "steps": steps, "seed": seed}
+    return painter, {**about, "metrics": scene_quality(painter, judge), "half": True}
+
+
+def _fit(net: nn.Module, error: Callable[[Tensor], Tensor], n: int, steps: int, lr: float, g: torch.Generator) -> None:
+    """Train a classifier: error(rows) is its loss on 64 rows of n, drawn from g; the learning rate anneals to 0."""
+    optimiser = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.05, fused=True)
+    anneal = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for _ in trange(steps, desc=type(net).__name__):
+        loss = error(torch.randint(n, (64,), generator=g, device=g.device))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        anneal.step()
 
 
 @torch.no_grad()
@@ -132,6 +198,63 @@ def obedience(model: Denoiser, reader: Classifier, n: int = 500) -> float:
     return accuracy(reader, samples, wanted)
 
 
+def shrunk(images: Tensor) -> Tensor:
+    """Pictures (N, C, H, W) at half the side, each new pixel the mean of four."""
+    return F.avg_pool2d(images, 2)
+
+
+def blown_up(images: Tensor) -> Tensor:
+    """Pictures (N, C, H, W) at twice the side, each pixel four times: how the judge reads small ones."""
+    return F.interpolate(images, scale_factor=2, mode="nearest")
+
+
+@torch.no_grad()
+def right(judge: Judge, images: Tensor, truth: Tensor) -> tuple[dict[str, float], float]:
+    """The shares of pictures (N, 3, 32, 32) in which the judge reads what truth (N, 4) says: attribute by attribute,
+    and all four in one picture."""
+    agree = torch.cat([judge.read(part) for part in images.split(500)]) == truth
+    return dict(zip(ATTRIBUTES, agree.float().mean(0).tolist(), strict=True)), agree.all(1).float().mean().item()
+
+
+def ask_for(model: Denoiser, scenes: Sequence[Scene], seed: int = 0, scale: float = SCALE, steps: int = 15) -> Tensor:
+    """One picture of each scene, (n, 3, 32, 32) in [-1, 1], from the plainest caption that says all of it."""
+    y = model.net.text.tokenise([describe(scene) for scene in scenes])
+    return drawing.draw(model, (len(scenes), 3, 32, 32), y, scale, steps, seed)
+
+
+def some_scenes(kind: str, n: int, seed: int) -> list[Scene]:
+    """n scenes of a kind ("seen", "unseen triple", "unseen pair"), all of them in turn, in an order of this seed."""
+    every = all_scenes(kind)
+    random.Random(seed).shuffle(every)
+    return [every[i % len(every)] for i in range(n)]
+
+
+def scene_quality(
+    model: Denoiser, judge: Judge, n: int = 340, n_seen: int = 1000, seeds: Sequence[int] = (1, 2, 3), **how: Any
+) -> dict[str, Any]:
+    """How often is all that a caption asks for in the picture, and how far are the pictures from real ones?
+
+    For each kind of caption: the share of n pictures a seed (n_seen of seen captions) with all four attributes right,
+    and that of each attribute; mean over seeds, and standard deviation. Fréchet distances are between n_seen pictures
+    and as many real ones of the same scenes; the floor is other real ones against them. how: see ask_for.
+    """
+    table: dict[str, list[float]] = {}
+    for seed in seeds:
+        for kind in ("seen", "unseen triple", "unseen pair"):
+            wanted = some_scenes(kind, n_seen if kind == "seen" else n, seed)
+            images = ask_for(model, wanted, seed, **how)
+            each, all_right = right(judge, images, torch.tensor([scene.indices() for scene in wanted]))
+            for name, share in {**each, "all": all_right}.items():
+                table.setdefault(f"{kind}, {name}", []).append(share)
+            if kind == "seen":
+                real, other = (labelled_scenes(len(wanted), REAL_SEEDS + 2 * seed + i, only=wanted) for i in (0, 1))
+                with torch.no_grad():
+                    target, drawn, floor = (judge.features(x) for x in (real.images, images, other.images))
+                table.setdefault("frechet", []).append(frechet(drawn, target))
+                table.setdefault("floor", []).append(frechet(floor, target))
+    return {name: {"mean": mean(values), "std": stdev(values)} for name, values in table.items()}
+
+
 def samples_png() -> Path:
     """The picture of the README, data/samples.png: ten walks of digits_by_label, one a column, noise on top."""
     from learn_diffusion.widgets.images import png, tile, to_uint8
@@ -148,4 +271,6 @@ def samples_png() -> Path:
 RECIPES: dict[str, Callable[..., tuple[nn.Module, dict[str, Any]]]] = {
     "digit_reader": digit_reader,
     "digits_by_label": digits_by_label,
+    "scene_judge": scene_judge,
+    "scenes_by_caption": scenes_by_caption,
 }

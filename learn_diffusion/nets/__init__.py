@@ -3,8 +3,8 @@
 Each keeps the arguments it was built with in `.arguments`, so that a checkpoint can say how to build it again.
 """
 
-from learn_diffusion.nets.classifier import Classifier
+from learn_diffusion.nets.classifier import Classifier, Judge
 from learn_diffusion.nets.mlp import MLP
 from learn_diffusion.nets.unet import UNet
 
-__all__ = ["MLP", "Classifier", "UNet"]
+__all__ = ["MLP", "Classifier", "Judge", "UNet"]
