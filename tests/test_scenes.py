@@ -11,7 +11,18 @@ import torch
 
 from learn_diffusion.datasets import labelled_scenes, scenes
 from learn_diffusion.datasets.scenes import (
-    ATTRIBUTES, HELD_PAIRS, HELD_TRIPLES, NOUNS, WHERE, WORN, Scene, all_scenes, caption, describe, kind, words,
+    ATTRIBUTES,
+    HELD_PAIRS,
+    HELD_TRIPLES,
+    NOUNS,
+    WHERE,
+    WORN,
+    Scene,
+    all_scenes,
+    caption,
+    describe,
+    kind,
+    words,
 )  # fmt: skip
 from learn_diffusion.nets.text import Tokeniser
 

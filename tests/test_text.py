@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from test_nets import randomised
 from torch.testing import assert_close
 
 from learn_diffusion.denoiser import Denoiser
@@ -12,7 +13,6 @@ from learn_diffusion.guidance import cfg
 from learn_diffusion.nets import UNet
 from learn_diffusion.nets.text import DROPPED, TextEncoder, Tokeniser, mix, watching
 from learn_diffusion.schedules import Cosine
-from test_nets import randomised
 
 WORDS = ["a", "cat", "dog", "moon", "on", "sunglasses", "the"]
 tokenise = Tokeniser(WORDS, length=8)
