@@ -75,20 +75,16 @@ def picture_shape(model: Denoiser, about: Mapping[str, Any], size: int | None = 
 
     Raises ValueError where neither says it, or where the network cannot draw that size.
     """
-    arguments = model.net.arguments
-    if "channels" not in arguments:
+    channels, side = model.net.arguments.get("channels"), getattr(model.net, "side", 1)
+    if channels is None:
         raise ValueError(f"model: expected a network that draws pictures, got {type(model.net).__name__}")
     if size is None and "data_shape" not in about:
         raise ValueError("size: this file does not say how large its pictures are; pass the side in pixels (digits: 8)")
-    shape = about["data_shape"] if size is None else [arguments["channels"], size, size]
-    if (
-        not isinstance(shape, list)
-        or len(shape) != 3
-        or shape[0] != arguments["channels"]
-        or any(s < 1 or s % model.net.side for s in shape[1:])
-    ):
+    shape = about["data_shape"] if size is None else [channels, size, size]
+    sides = shape[1:] if isinstance(shape, list) and shape[:1] == [channels] else []
+    if len(sides) != 2 or not all(isinstance(s, int) and s > 0 and s % side == 0 for s in sides):
         raise ValueError(
-            f"size: this network draws {arguments['channels']} channels with sides divisible by {model.net.side}, "
+            f"size: this network draws {channels} channels with sides divisible by {side}, "
             f"got (channels, height, width) = {shape}"
         )
     return tuple(shape)
