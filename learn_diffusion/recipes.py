@@ -116,7 +116,7 @@ def scene_judge(
         return sum(F.cross_entropy(scores, truth[rows, i]) for i, scores in enumerate(net(x)))
 
     _fit(net, error, len(images), steps, 2e-3, g)
-    net = net.eval().cpu().half().float()  # as it will be stored
+    net = checkpoints.halved(net.eval().cpu())  # what comes back from the file
     unseen = labelled_scenes(4_000, seed=JUDGE_SEEDS[1], hold_out=False)
     metrics = {
         "held_out_accuracy": right(net, unseen.images, unseen.attributes)[1],
@@ -138,7 +138,7 @@ def scenes_by_caption(
         model, drawn.images, steps, labels=net.text.tokenise(drawn.captions),
         batch=40, seed=seed, device=device, checkpoint=work, progress=True,
     )  # fmt: skip
-    painter = end.ema.cpu().half().float()  # as it will be stored
+    painter = checkpoints.halved(end.ema.cpu())  # what comes back from the file
     judge, _ = checkpoints.load(shipped("scene_judge"), "cpu")
     about = {"data": "scenes, hold_out=True", "data_shape": [3, 32, 32], "steps": steps, "seed": seed}
     return painter, {**about, "metrics": scene_quality(painter, judge), "half": True}
