@@ -1,0 +1,123 @@
+"""What ships for words to pictures: it obeys, it fits, it says where it comes from; and the judge can be trusted."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from learn_diffusion import checkpoints, drawing, recipes
+from learn_diffusion.datasets import labelled_scenes
+from learn_diffusion.datasets.scenes import ATTRIBUTES, Scene, kind
+from learn_diffusion.nets import Judge
+
+CAT = [Scene("cat", "sunglasses", "moon", colour) for colour in ("orange", "gray", "white", "brown", "blue", "pink")]
+OTHER = [scene._replace(subject="dog") for scene in CAT]
+
+
+@pytest.fixture(scope="module")
+def judge():
+    return checkpoints.load(recipes.shipped("scene_judge"), "cpu")[0]
+
+
+@pytest.fixture(scope="module")
+def painter():
+    return checkpoints.load(recipes.shipped("scenes_by_caption"), "cpu")
+
+
+def truth(scenes):
+    return torch.tensor([scene.indices() for scene in scenes])
+
+
+def test_the_judge_reads_real_scenes_of_both_sizes(judge):
+    real = labelled_scenes(600, seed=3_000_001, hold_out=False)
+    each, together = recipes.right(judge, real.images, real.attributes)
+    assert together >= 0.99  # 0.999 on 4000, see its header: at 600, three mistakes are chance
+    assert min(each.values()) >= 0.99
+    assert recipes.right(judge, recipes.blown_up(recipes.shrunk(real.images)), real.attributes)[1] >= 0.98
+
+
+def test_the_judge_is_not_fooled_by_the_wrong_scene_or_by_noise(judge):
+    real = labelled_scenes(60, seed=3_000_002, only=CAT)
+    assert recipes.right(judge, real.images, truth(CAT * 10))[1] > 0.95
+    assert recipes.right(judge, real.images, truth(OTHER * 10))[1] == 0
+    noise = torch.randn(60, 3, 32, 32, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    assert recipes.right(judge, noise, truth(CAT * 10))[1] < 0.2
+
+
+def test_the_judge_says_how_good_it_is():
+    metrics = checkpoints.load(recipes.shipped("scene_judge"), "cpu")[1]["metrics"]
+    assert metrics["held_out_accuracy"] >= 0.995
+    assert metrics["held_out_accuracy_16x16"] >= 0.99
+
+
+def test_the_painter_fits_and_says_where_it_comes_from(painter):
+    _, about = painter
+    assert recipes.shipped("scenes_by_caption").stat().st_size <= 5e6
+    assert about["recipe"] == "scenes_by_caption"
+    assert about["half"] is True
+    assert {"seconds", "hardware", "seed", "steps", "data"} <= about.keys()
+    for which in ("seen", "unseen triple", "unseen pair"):
+        assert {f"{which}, {name}" for name in [*ATTRIBUTES, "all"]} <= about["metrics"].keys()
+
+
+def test_the_painter_draws_a_cat_wearing_sunglasses_on_the_moon_which_it_never_saw(painter, judge):
+    assert {kind(scene) for scene in CAT} == {"unseen triple"}
+    images = recipes.ask_for(painter[0], CAT * 2, seed=21)
+    each, _ = recipes.right(judge, images, truth(CAT * 2))
+    assert each["subject"] >= 0.75  # all 12 as a rule
+    assert each["accessory"] >= 0.75
+    assert each["place"] >= 0.9
+
+
+def test_the_words_are_what_decides(painter, judge):
+    """The same noise with another subject asked for: the judge must see the other one."""
+    images = recipes.ask_for(painter[0], OTHER, seed=21)
+    assert recipes.right(judge, images, truth(OTHER))[0]["subject"] >= 0.6
+    assert recipes.right(judge, images, truth(CAT))[0]["subject"] <= 0.4
+
+
+@pytest.mark.parametrize("scale", [-1.0, 0.0, 1.0, 1000.0])
+def test_any_finite_scale_gives_a_picture(painter, scale):
+    model, _ = painter
+    y = drawing.condition(model, 1, "a blue fish under the sea")
+    picture = drawing.draw(model, (1, 3, 32, 32), y, scale, steps=3)
+    assert picture.isfinite().all()
+    assert picture.abs().max() <= 1.001
+
+
+@pytest.mark.parametrize(
+    ("prompt", "says"),
+    [
+        ("", "prompt: expected at least one word"),
+        ("a cat wearing a hat " * 250, "prompt: expected at most 16 words, got 1250"),
+        ("a girafe on the moon", "prompt: this model never learned 'girafe'"),
+        ("an elefant on the moon", r"'elefant' \(nearest: elephant"),
+    ],
+    ids=["empty", "1250 words", "unknown", "typing error"],
+)
+def test_prompts_that_cannot_be_read(painter, prompt, says):
+    with pytest.raises(ValueError, match=says):
+        drawing.condition(painter[0], 1, prompt)
+
+
+def test_scores_are_shares_of_pictures():
+    """right() against an answer known by construction: a judge that always reads the first value of everything."""
+
+    class First(torch.nn.Module):
+        def read(self, x):
+            return torch.zeros(len(x), 4, dtype=torch.int64)
+
+    rows = torch.tensor([[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [2, 0, 1, 0]])
+    each, together = recipes.right(First(), torch.zeros(4, 3, 32, 32), rows)
+    assert each == {"subject": 0.75, "accessory": 0.75, "place": 0.75, "colour": 1.0}
+    assert together == 0.5
+
+
+def test_judge_has_one_row_of_scores_for_each_attribute():
+    torch.manual_seed(0)
+    net = Judge([8, 6, 7, 6])
+    x = torch.randn(5, 3, 32, 32)
+    assert [scores.shape for scores in net(x)] == [(5, 8), (5, 6), (5, 7), (5, 6)]
+    assert net.read(x).shape == (5, 4)
+    assert net.features(x).shape == (5, 96)
+    assert torch.equal(net.read(x)[:, 2], net(x)[2].argmax(1))
