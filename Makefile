@@ -22,7 +22,7 @@ help:
 	@echo "make lint       style and formatting"
 	@echo "make notebooks  run every notebook and store its normalised outputs (ONLY=07 runs one)"
 	@echo "make timings    run every notebook and print what it takes (ONLY=07 runs one)"
-	@echo "make samples    draw the picture of the README, data/samples.png"
+	@echo "make samples    draw the pictures of the README, data/prompt.png and data/samples.png"
 	@echo "make book       build the website into book/_build/html"
 	@echo "make clean      remove the environment and everything built"
 
@@ -56,7 +56,7 @@ timings: $(VENV)/.test
 	$(BIN)/python tests/notebooks.py --timings $(ONLY)
 
 samples: $(VENV)/.course
-	$(BIN)/python -c "from learn_diffusion import recipes; print(recipes.samples_png())"
+	$(BIN)/python -c "from learn_diffusion import recipes; print(*recipes.samples_png())"
 
 book: $(VENV)/.test
 	$(BIN)/python book/build.py

@@ -22,7 +22,8 @@ def assemble(source: Path) -> None:
     (source / "notebooks").mkdir()
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         shutil.copy(notebook, source / "notebooks")
-    shutil.copy(ROOT / "data" / "samples.png", source)
+    for picture in ("prompt.png", "samples.png"):
+        shutil.copy(ROOT / "data" / picture, source)
 
 
 def build(out: Path = BOOK) -> Path:

@@ -28,7 +28,7 @@ from learn_diffusion import checkpoints, devices, drawing
 from learn_diffusion.datasets import digits, labelled_scenes
 from learn_diffusion.datasets.scenes import ATTRIBUTES, Scene, all_scenes, describe, words
 from learn_diffusion.denoiser import Denoiser
-from learn_diffusion.guidance import clip_x0
+from learn_diffusion.guidance import cfg, clip_x0
 from learn_diffusion.metrics import frechet, nearest_ratio
 from learn_diffusion.nets import Classifier, Judge, UNet
 from learn_diffusion.process import Denoise
@@ -255,17 +255,28 @@ def scene_quality(
     return {name: {"mean": mean(values), "std": stdev(values)} for name, values in table.items()}
 
 
-def samples_png() -> Path:
-    """The picture of the README, data/samples.png: ten walks of digits_by_label, one a column, noise on top."""
+def samples_png() -> list[Path]:
+    """The pictures of the README: data/samples.png, ten walks of digits_by_label, one a column, noise on top; and
+    data/prompt.png, walks of scenes_by_caption towards one prompt."""
     from learn_diffusion.widgets.images import png, tile, to_uint8
 
     model, _ = checkpoints.load(shipped("digits_by_label"), "cpu")
-    path, noise = model.schedule, torch.randn(10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    states = list(ddim(clip_x0(lambda x, t: model(x, t, torch.arange(10)), path), path, noise, path.grid(50)))
-    rows = [noise, *(states[step - 1].x for step in (8, 16, 24, 32, 40, 50))]
-    out = DATA / "samples.png"
-    checkpoints.write_whole(out, png(tile(to_uint8(torch.cat(rows)), columns=10), zoom=8))
-    return out
+    rows = _walks(model, torch.arange(10), (10, 1, 8, 8), scale=1.0, stops=(8, 16, 24, 32, 40, 50))
+    digits_png = DATA / "samples.png"
+    checkpoints.write_whole(digits_png, png(tile(to_uint8(rows), columns=10), zoom=8))
+    model, _ = checkpoints.load(shipped("scenes_by_caption"), "cpu")
+    prompt = drawing.condition(model, 8, "a cat wearing sunglasses on the moon")
+    rows = _walks(model, prompt, (8, 3, 32, 32), scale=SCALE, stops=(20, 30, 40, 50))
+    prompt_png = DATA / "prompt.png"
+    checkpoints.write_whole(prompt_png, png(tile(to_uint8(rows), columns=8), zoom=3))
+    return [digits_png, prompt_png]
+
+
+def _walks(model: Denoiser, y: Tensor, shape: tuple[int, ...], scale: float, stops: Sequence[int]) -> Tensor:
+    """Fifty steps of DDIM towards y: the noise, and what stands after each of the stops, one after the other."""
+    path, noise = model.schedule, drawing.start(model.schedule, shape)
+    states = list(ddim(clip_x0(cfg(model, y, scale), path), path, noise, path.grid(50)))
+    return torch.cat([noise, *(states[stop - 1].x for stop in stops)])
 
 
 RECIPES: dict[str, Callable[..., tuple[nn.Module, dict[str, Any]]]] = {
