@@ -21,7 +21,7 @@ ALLOWED = {
     "checkpoints": {"denoiser", "devices", "nets", "schedules", "targets"},
     "training": {"checkpoints", "checks", "denoiser", "devices", "process", "schedules"},
     "samplers": {"checks", "process", "schedules"},
-    "guidance": {"process", "schedules"},
+    "guidance": {"checks", "process", "schedules"},
     "metrics": {"checks", "nets"},
     "nets": {"nets"},
     "datasets": {"checks", "datasets"},
