@@ -9,7 +9,7 @@ Everything here is one sentence, read in some direction:
     targets       what the network is asked for: x0, eps, v, u, edm
     denoiser      network + schedule + target -> an Estimate of x0 and eps
     samplers      from noise to data, one level at a time: ddim, heun, dpmpp_2m
-    guidance      wrappers that change what a denoiser says: cfg, clip_x0
+    guidance      wrappers that steer what a denoiser says: cfg, classifier, interval, autoguidance, clip_x0
     training      loss, EMA, train
     checkpoints   save and load, without pickle
     metrics       how close are the samples to real data?

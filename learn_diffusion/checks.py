@@ -6,6 +6,8 @@ train, samplers), not inside its loops.
 
 from __future__ import annotations
 
+from math import isfinite
+
 import torch
 from torch import Tensor
 
@@ -57,6 +59,16 @@ def positive_int(name: str, n: object) -> None:
     """n must be a whole number of at least one."""
     if not isinstance(n, int) or isinstance(n, bool) or n < 1:
         raise ValueError(f"{name}: expected a whole number of at least 1, got {n!r}")
+
+
+def finite(name: str, value: object) -> None:
+    """value must be one number, neither infinite nor NaN."""
+    try:
+        good = isfinite(value)
+    except (TypeError, ValueError, RuntimeError):  # a text; a tensor of several numbers
+        good = False
+    if not good:
+        raise ValueError(f"{name}: expected one finite number, got {value!r}")
 
 
 def one_of(name: str, value: object, choices) -> None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from collections.abc import Callable
+from math import inf
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from learn_diffusion.process import Denoise, Estimate, from_x0
+from learn_diffusion import checks
+from learn_diffusion.process import Denoise, Estimate, from_x0, like
 from learn_diffusion.schedules import Schedule
+
+LogProb = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, ...), t () or (B,)) -> log p(y | x_t) of each row, (B,)
+BLIND = (
+    -20.0
+)  # below this log-SNR alpha is under 5e-5 sigma: x_t shows nothing of the data, and no classifier can read it
 
 
 class Conditional(Protocol):
@@ -26,16 +33,17 @@ def cfg(model: Conditional, y: Tensor, scale: float) -> Denoise:
     y      (B, ...) conditions, one for each picture
     scale  0: without the condition, 1: with it, above 1: more than it asks for. (The paper's w is scale - 1.)
 
-    Both answers come from one call on a batch of 2B; scale 0 and 1 need half of that. Raises ValueError for a scale
-    that is not a finite number. A negative scale walks away from y.
+    Both answers come from one call on a batch of 2B; scale 0 and 1 need half of that. A negative scale walks away from
+    y. Raises ValueError for a scale that is not a finite number, and for conditions that are not one for each row.
     """
-    if not isfinite(scale):
-        raise ValueError(f"scale: expected a finite number (0 without the condition, 1 with it), got {scale}")
+    checks.finite("scale", scale)
 
     def guided(x: Tensor, t: Tensor) -> Estimate:
+        n = len(x)
+        if len(y) != n:
+            raise ValueError(f"y: expected one condition for each of the {n} rows of x, got {len(y)}")
         if scale == 1:
             return model(x, t, y)
-        n = len(x)
         if scale == 0:
             return model(x, t, y, torch.zeros(n, dtype=torch.bool, device=x.device))
         t = torch.as_tensor(t)
@@ -45,6 +53,103 @@ def cfg(model: Conditional, y: Tensor, scale: float) -> Denoise:
         return free.lerp(given, scale)
 
     return guided
+
+
+def interval(guided: Denoise, plain: Denoise, schedule: Schedule, lo: float, hi: float) -> Denoise:
+    """Guide only between two noise levels (Kynkaanniemi et al. 2024): guided where lo <= log-SNR <= hi, else plain.
+
+    lo, hi  log-SNR, which means the same on every schedule; lo is the noisier end; -inf and inf leave an end open.
+            The paper's limits are EDM's sigma: log-SNR = -2 log(sigma)
+
+    One call where all rows agree on the side, both where t (B,) divides them. Raises ValueError where lo is not
+    below hi.
+    """
+    if not lo < hi:
+        raise ValueError(
+            f"lo, hi: expected log-SNR with lo < hi, from the noisier level to the cleaner, got {lo} and {hi}"
+        )
+
+    def within(x: Tensor, t: Tensor) -> Estimate:
+        logsnr = schedule.logsnr(torch.as_tensor(t))
+        inside = (lo <= logsnr) & (logsnr <= hi)
+        if inside.all():
+            return guided(x, t)
+        if not inside.any():
+            return plain(x, t)
+        one, other, pick = guided(x, t), plain(x, t), like(inside, x) > 0
+        return Estimate(torch.where(pick, one.x0, other.x0), torch.where(pick, one.eps, other.eps))
+
+    return within
+
+
+def autoguidance(better: Denoise, worse: Denoise, scale: float) -> Denoise:
+    """Guide with a worse version of the model (Karras et al. 2024): from what the worse one says towards what the
+    better one says, and past it, along what the better one has learned and the worse one has not.
+
+    better, worse  two denoisers of one path (schedules.on_path moves one), with one condition or with none
+    scale          0: the worse model, 1: the better one, above 1: past it
+
+    Two calls, of networks that may differ in size; scale 0 and 1 need one. Raises ValueError for a scale that is not
+    a finite number.
+    """
+    checks.finite("scale", scale)
+
+    def guided(x: Tensor, t: Tensor) -> Estimate:
+        if scale == 1:
+            return better(x, t)
+        if scale == 0:
+            return worse(x, t)
+        return worse(x, t).lerp(better(x, t), scale)
+
+    return guided
+
+
+def classifier(denoise: Denoise, log_prob: LogProb, schedule: Schedule, scale: float) -> Denoise:
+    """Classifier guidance (Dhariwal and Nichol 2021, sec. 4): add scale * grad log p(y | x_t) to the score.
+
+    denoise   knows nothing of y
+    log_prob  (x_t (B, ...), t) -> log p(y | x_t) of each row, (B,), in operations that torch can differentiate. It must
+              know noised data: almost all that it is shown is noise
+    scale     0: unguided, 1: the conditional model, if denoise and log_prob are exact; the paper's s
+
+    The score is -eps / sigma, so eps loses scale * sigma * grad, and x0 gains scale * sigma^2 / alpha * grad, which
+    keeps the invariant. The gradient of an exact log_prob shrinks with alpha, so the gain of x0 stays finite; that of a
+    trained one may not: clip_x0 around this bounds it. Below a log-SNR of BLIND, and so at alpha = 0, the gain cannot
+    be told (0/0), and at sigma = 0 there is none: there denoise is left as it is.
+
+    One call each of denoise and log_prob, and one way back through the latter. Raises ValueError for a scale that is
+    not a finite number, and for a log_prob of another shape or without a gradient.
+    """
+    checks.finite("scale", scale)
+
+    def guided(x: Tensor, t: Tensor) -> Estimate:
+        est = denoise(x, t)
+        logsnr = schedule.logsnr(torch.as_tensor(t))
+        steerable = (logsnr >= BLIND) & (logsnr < inf)
+        if scale == 0 or not steerable.any():
+            return est
+        alpha, sigma = schedule.at(t, x)
+        step, here = scale * sigma * _gradient(log_prob, x, t), like(steerable, x) > 0
+        x0, eps = est.x0 + sigma / alpha * step, est.eps - step
+        return Estimate(torch.where(here, x0, est.x0), torch.where(here, eps, est.eps))
+
+    return guided
+
+
+def _gradient(log_prob: LogProb, x: Tensor, t: Tensor) -> Tensor:
+    """d log_prob / dx, (B, ...): each row's answer depends on its own x alone, so the gradient of the sum holds all."""
+    with torch.enable_grad():  # samplers turn it off
+        x = x.detach().requires_grad_()
+        logs = log_prob(x, t)
+        if not isinstance(logs, Tensor) or logs.shape != (len(x),):
+            got = f"shape {tuple(logs.shape)}" if isinstance(logs, Tensor) else type(logs).__name__
+            raise ValueError(f"log_prob: expected log p(y | x_t) of each row, shape ({len(x)},), got {got}")
+        slope = torch.autograd.grad(logs.sum(), x, allow_unused=True)[0] if logs.requires_grad else None
+        if slope is None:
+            raise ValueError(
+                "log_prob: expected an answer that torch can differentiate by x_t, got one that ignores it"
+            )
+        return slope
 
 
 def clip_x0(denoise: Denoise, schedule: Schedule, lo: float = -1.0, hi: float = 1.0) -> Denoise:

@@ -21,7 +21,7 @@ ALLOWED = {
     "checkpoints": {"denoiser", "devices", "nets", "schedules", "targets"},
     "training": {"checkpoints", "checks", "denoiser", "devices", "process", "schedules"},
     "samplers": {"checks", "process", "schedules"},
-    "guidance": {"process", "schedules"},
+    "guidance": {"checks", "process", "schedules"},
     "drawing": {"denoiser", "guidance", "process", "samplers", "schedules"},
     "metrics": {"checks", "nets"},
     "nets": {"nets"},

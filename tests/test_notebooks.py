@@ -23,6 +23,7 @@ MAY_DIFFER = {
     "07_training_on_images": 6,
     "09_fewer_steps": 4,
     "10_straighter_paths": 8,
+    "11_guidance": 4,
     "A_failure_museum": 6,
 }
 
