@@ -49,7 +49,7 @@ def _(diagnosis):
     if missing:
         raise Wrong(f"No answer yet for {', '.join(missing)}.")
     for letter, fault in diagnosis.items():
-        if letter in RIGHT and fault not in FAULTS:
+        if letter in RIGHT and fault not in list(FAULTS):
             raise Wrong(f"{fault!r} is none of the words; they are {', '.join(FAULTS)}.")
     wrong = [letter for letter in RIGHT if diagnosis[letter] != RIGHT[letter]]
     if wrong:
