@@ -120,6 +120,16 @@ def test_t_of_logsnr_inverts_logsnr(path):
 
 
 @by_name
+def test_a_whole_number_is_as_good_a_level_as_a_float(path):
+    x0, eps = torch.ones(1, 2), torch.ones(1, 2)
+    assert_close(path.alpha(torch.tensor(1)).double(), path.alpha(torch.tensor(1.0)).double())
+    assert_close(path.sigma(torch.tensor(1)).double(), path.sigma(torch.tensor(1.0)).double())
+    assert_close(path.add_noise(x0, eps, 1), path.add_noise(x0, eps, 1.0))
+    assert_close(path.velocity(Estimate(x0, eps), 1), path.velocity(Estimate(x0, eps), 1.0))
+    assert_close(path.t_of_logsnr(torch.tensor(0)), path.t_of_logsnr(torch.tensor(0.0)))
+
+
+@by_name
 def test_grid_decreases_from_t_max_to_where_sigma_is_zero(path):
     for steps in (1, 2, 10, 1000):
         ts = path.grid(steps)
