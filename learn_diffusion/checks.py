@@ -23,6 +23,19 @@ def floats(name: str, x: object, ndim: int | None = None) -> None:
         raise ValueError(f"{name}: expected {ndim} dimensions, got shape {tuple(x.shape)}")
 
 
+def finite(name: str, x: Tensor) -> None:
+    """x must hold numbers: no NaN, no infinity."""
+    if not bool(torch.isfinite(x).all()):
+        raise ValueError(f"{name}: expected finite values, got NaN or infinity")
+
+
+def dtype_of(name: str, x: Tensor, module: torch.nn.Module) -> None:
+    """x must have the type of the module's weights; one without weights takes any."""
+    weight = next(module.parameters(), None)
+    if weight is not None and x.dtype != weight.dtype:
+        raise TypeError(f"{name}: expected {weight.dtype}, as the network's weights are, got {x.dtype}")
+
+
 def same_shape(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
     """x and other must have one shape: broadcasting here would be a silent mistake."""
     if x.shape != other.shape:
@@ -36,8 +49,7 @@ def pictures_or_points(name: str, x: Tensor) -> None:
         raise ValueError(f"{name}: expected pictures (B, C, H, W) or points (B, D), got shape {tuple(x.shape)}")
     if x.numel() == 0:
         raise ValueError(f"{name}: expected at least one picture or point, got shape {tuple(x.shape)}")
-    if not torch.isfinite(x).all():
-        raise ValueError(f"{name}: expected finite values, got NaN or infinity")
+    finite(name, x)
     lo, hi = x.min().item(), x.max().item()
     if x.ndim == 4 and (lo < -1.001 or hi > 1.001):
         hint = "; pictures in [0, 1] become x * 2 - 1" if lo >= 0 else "; 8-bit pictures become x / 127.5 - 1"

@@ -49,6 +49,7 @@ class Denoiser(nn.Module):
 
     def answer(self, x: Tensor, t: Tensor, y: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
         """The network's own answer F, (B, ...) like x, before it is solved for x0 and eps; float32 or better."""
+        checks.dtype_of("x", x, self.net)
         alpha, sigma = self.schedule.at(t, x)
         c = (sigma**2 + (self.schedule.sigma_data * alpha) ** 2) ** -0.5
         logsnr = self.schedule.logsnr(t).clamp(*LOGSNR_RANGE).to(x.dtype).to(x.device).expand(len(x))
@@ -62,13 +63,16 @@ class Denoiser(nn.Module):
         y     (B, ...) int64 condition, or None: labels for a network that takes labels
         keep  (B,) bool, False where the condition is dropped; None keeps all
 
-        Raises ValueError for levels outside the schedule, and where the target cannot be solved (eps where alpha is 0).
+        Raises TypeError for an x of another type than the network's weights, ValueError for levels outside the
+        schedule, a condition that does not fit, and a target that cannot be solved (eps where alpha is 0).
         """
         t = torch.as_tensor(t)
         checks.floats("x", x)
         checks.level("t", t, len(x), 0.0, self.schedule.t_max)
         if y is not None and len(y) != len(x):
             raise ValueError(f"y: expected one condition for each of the {len(x)} rows of x, got {len(y)}")
+        if keep is not None and (keep.dtype != torch.bool or keep.shape != (len(x),)):
+            raise ValueError(f"keep: expected ({len(x)},) bool, got {keep.dtype} of shape {tuple(keep.shape)}")
         alpha, sigma = self.schedule.at(t, x)
         a, b = self.row(alpha, sigma)
         if not bool((abs(alpha * b - sigma * a) > 0).all()):

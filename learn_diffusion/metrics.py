@@ -17,6 +17,7 @@ def frechet(a: Tensor, b: Tensor) -> float:
     """
     for name, x in (("a", a), ("b", b)):
         checks.floats(name, x, ndim=2)
+        checks.finite(name, x)
         if len(x) < 2:
             raise ValueError(f"{name}: expected at least two rows of features, got {len(x)}")
     if a.shape[1] != b.shape[1]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from learn_diffusion import checks
+
 if TYPE_CHECKING:  # a schedule arrives as an argument; nothing here builds one
     from learn_diffusion.schedules import Schedule
 
@@ -52,10 +54,15 @@ def renoise(schedule: Schedule, x: Tensor, s: Tensor, t: Tensor, generator: torc
     """Carry x (B, ...) from level s up to the noisier level t: one step, of any size, of the forward Markov chain.
 
     With a = alpha_t / alpha_s: x_t = a x_s + sqrt(sigma_t^2 - a^2 sigma_s^2) z (Ho et al. 2020, eq. 1 and 2, where
-    s and t are neighbours and a is sqrt(1 - beta)). x (B, ...); s, t () or (B,). Raises ValueError where t is cleaner
-    than s.
+    s and t are neighbours and a is sqrt(1 - beta)). x (B, ...); s, t () or (B,). Raises TypeError for an x that is not
+    float, ValueError where a level is outside the schedule, t is cleaner than s, or s is pure noise already.
     """
     s, t = torch.as_tensor(s), torch.as_tensor(t)
+    checks.floats("x", x)
+    checks.level("s", s, len(x), 0.0, schedule.t_max)
+    checks.level("t", t, len(x), 0.0, schedule.t_max)
+    if not bool((schedule.alpha(s) > 0).all()):
+        raise ValueError(f"s: expected a level with data left in it, got {s.tolist()}, which is pure noise")
     logsnr_s, logsnr_t = schedule.logsnr(s), schedule.logsnr(t)
     if bool((logsnr_t > logsnr_s).any()):
         raise ValueError(f"t: expected a level noisier than s = {s.tolist()}, got {t.tolist()}; this only adds noise")

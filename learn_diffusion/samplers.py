@@ -30,6 +30,7 @@ class State(NamedTuple):
 def levels(schedule: Schedule, x: Tensor, ts: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """The steps (t, s) of a decreasing grid ts (N + 1,). Raises TypeError or ValueError before the first of them."""
     checks.floats("x", x)
+    checks.finite("x", x)
     checks.floats("ts", ts, ndim=1)
     if len(ts) < 2:
         raise ValueError(f"ts: expected at least two noise levels, got {len(ts)}")

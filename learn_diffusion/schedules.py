@@ -76,13 +76,13 @@ class Schedule(ABC):
     @final
     def t_of_logsnr(self, logsnr: Tensor) -> Tensor:
         """The time at which this path has that log-SNR, by bisection in float64; beyond the path's ends, the end."""
-        target = logsnr.double()
+        target = _floating(logsnr).double()
         lo, hi = torch.full_like(target, self.t_min), torch.full_like(target, self.t_max)
         for _ in range(64):
             mid = (lo + hi) / 2
             cleaner = self.logsnr(mid) > target
             lo, hi = torch.where(cleaner, mid, lo), torch.where(cleaner, hi, mid)
-        return ((lo + hi) / 2).to(logsnr.dtype)
+        return ((lo + hi) / 2).to(_floating(logsnr).dtype)
 
     @final
     def time(self, u: Tensor) -> Tensor:
@@ -103,10 +103,16 @@ class Schedule(ABC):
         return torch.cat([ts, ts.new_zeros(1)])
 
 
+def _floating(t: Tensor | float) -> Tensor:
+    """t as a tensor of floats: a level may be given as the whole number 1."""
+    t = torch.as_tensor(t)
+    return t if t.is_floating_point() else t.to(torch.get_default_dtype())
+
+
 def _derivative(f: Callable[[Tensor], Tensor], t: Tensor | float) -> Tensor:
     """f'(t), shaped like t: each value of f depends on its own t alone, so the gradient of the sum holds them all."""
     with torch.enable_grad():
-        t = torch.as_tensor(t).detach().requires_grad_()
+        t = _floating(t).detach().requires_grad_()
         value = f(t)
         return torch.autograd.grad(value.sum(), t)[0] if value.requires_grad else torch.zeros_like(t)
 
@@ -140,6 +146,7 @@ class Betas(Schedule):
 
     def log_alpha_bar(self, t: Tensor) -> Tensor:
         """log(alpha_bar) at t, read from the table; linear between its rows."""
+        t = _floating(t)
         table = _log_alpha_bar_table(self, t.dtype, t.device)
         i = t * self.T
         row = i.detach().floor().long().clamp(0, self.T - 1)

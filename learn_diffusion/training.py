@@ -130,10 +130,7 @@ def train(
     checks.positive_int("steps", steps)
     checks.positive_int("batch", batch)
     checks.positive_int("every", every)
-    if labels is not None and (labels.shape[:1] != (len(data),) or labels.ndim > 2 or labels.is_floating_point()):
-        raise ValueError(
-            f"labels: expected {len(data)} whole numbers (or rows of them), got {labels.dtype} of {tuple(labels.shape)}"
-        )
+    _check_choices(model, data, labels, label_drop, lr)
     device = devices.pick(device)
     run = _Run(model.to(device).train(), data, labels, steps, batch, lr, label_drop, halflife, seed, device, bf16)
     if checkpoint is not None and resume and Path(checkpoint).exists():
@@ -150,6 +147,22 @@ def train(
     model.eval()
 
 
+def _check_choices(model: object, data: Tensor, labels: Tensor | None, label_drop: float, lr: float) -> None:
+    if not isinstance(model, Denoiser):
+        raise TypeError(f"model: expected a Denoiser, got {type(model).__name__}")
+    checks.dtype_of("data", data, model)
+    if labels is not None and not isinstance(labels, Tensor):
+        raise TypeError(f"labels: expected a tensor of {len(data)} whole numbers, got {type(labels).__name__}")
+    if labels is not None and (labels.shape[:1] != (len(data),) or labels.ndim > 2 or labels.is_floating_point()):
+        raise ValueError(
+            f"labels: expected {len(data)} whole numbers (or rows of them), got {labels.dtype} of {tuple(labels.shape)}"
+        )
+    if not 0 <= label_drop <= 1:
+        raise ValueError(f"label_drop: expected a share from 0 to 1, got {label_drop}")
+    if not 0 <= lr < float("inf"):
+        raise ValueError(f"lr: expected a learning rate of 0 or more, got {lr}")
+
+
 class _Run:
     """The state of one training: what has to be saved for it to go on as if nothing had happened."""
 
@@ -157,7 +170,7 @@ class _Run:
         self.model = model
         self.data = data.to(device)
         self.labels = None if labels is None else labels.to(device)
-        self.halflife = halflife or max(1.0, steps / 20)
+        self.halflife = max(1.0, steps / 20) if halflife is None else halflife
         self.ema = EMA(model, self.halflife)
         self.optimiser = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
         self.generator = torch.Generator(device).manual_seed(seed)

@@ -14,6 +14,7 @@ import os
 import re
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import nbformat
@@ -43,7 +44,7 @@ def normalise(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
             continue
         count += 1
         cell.execution_count = count
-        cell.outputs = [out for out in map(_normalise_output, cell.outputs) if out is not None]
+        cell.outputs = _joined(out for out in map(_normalise_output, cell.outputs) if out is not None)
         for out in cell.outputs:
             if out.output_type == "execute_result":
                 out.execution_count = count
@@ -61,6 +62,18 @@ def _normalise_output(out: nbformat.NotebookNode) -> nbformat.NotebookNode | Non
         if "text/plain" in out.data:
             out.data["text/plain"] = re.sub(r" at 0x[0-9a-f]+", "", out.data["text/plain"])
     return out
+
+
+def _joined(outputs: Iterable[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Printed lines in one piece: on a slow machine they arrive in several."""
+    joined = []
+    for out in outputs:
+        before = joined[-1] if joined else None
+        if before is not None and out.output_type == before.output_type == "stream" and out.name == before.name:
+            before.text += out.text
+        else:
+            joined.append(out)
+    return joined
 
 
 def title(nb: nbformat.NotebookNode) -> str:

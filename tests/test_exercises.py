@@ -102,6 +102,23 @@ def test_a_result_of_the_wrong_type_gets_a_line(it, answer):
         assert "Traceback" not in verdict.message
 
 
+@every
+@pytest.mark.parametrize(
+    "odd", [{"a": ["twice"], "b": {}, "c": 1, "d": None}, (1, 2, 3), [[]], torch.zeros(0), "leak"], ids=repr
+)
+def test_a_thing_of_an_odd_form_gets_a_line(it, odd):
+    for given in (odd, lambda *args: odd):
+        verdict = it.check(given)
+        assert not verdict.solved
+        assert verdict.message.startswith(f"{it.name}: not")
+
+
+def test_a_check_that_stumbles_says_so_and_does_not_raise():
+    it = exercise("07.good_model")
+    step = it._answer.__globals__["training"].Step("many", 0.1, None, None)
+    assert "The check cannot read this answer (TypeError" in it.check(step).message
+
+
 def _spoil(x, value):
     if isinstance(x, (tuple, list)):
         return type(x)(_spoil(part, value) for part in x)

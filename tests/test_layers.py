@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "learn_diffusion"
 ALLOWED = {
     "checks": set(),
     "devices": set(),
-    "process": {"schedules"},  # for type hints only, see below
+    "process": {"checks", "schedules"},  # schedules for type hints only, see below
     "schedules": {"checks", "process"},
     "targets": {"checks", "process"},
     "denoiser": {"checks", "process", "schedules", "targets"},

@@ -120,6 +120,16 @@ def test_t_of_logsnr_inverts_logsnr(path):
 
 
 @by_name
+def test_a_whole_number_is_as_good_a_level_as_a_float(path):
+    x0, eps = torch.ones(1, 2), torch.ones(1, 2)
+    assert_close(path.alpha(torch.tensor(1)).double(), path.alpha(torch.tensor(1.0)).double())
+    assert_close(path.sigma(torch.tensor(1)).double(), path.sigma(torch.tensor(1.0)).double())
+    assert_close(path.add_noise(x0, eps, 1), path.add_noise(x0, eps, 1.0))
+    assert_close(path.velocity(Estimate(x0, eps), 1), path.velocity(Estimate(x0, eps), 1.0))
+    assert_close(path.t_of_logsnr(torch.tensor(0)), path.t_of_logsnr(torch.tensor(0.0)))
+
+
+@by_name
 def test_grid_decreases_from_t_max_to_where_sigma_is_zero(path):
     for steps in (1, 2, 10, 1000):
         ts = path.grid(steps)
@@ -208,6 +218,16 @@ def test_from_x0_keeps_the_invariant(path):
     alpha, sigma = path.at(inner(path), x)
     est = from_x0(x, x0, alpha, sigma)
     assert_close(alpha * est.x0 + sigma * est.eps, x)
+
+
+@by_name
+def test_score_is_minus_eps_over_sigma(path):
+    """Against the derivative of the log density of Gaussian data."""
+    x, t = f64(7, 3).requires_grad_(), inner(path)
+    alpha, sigma = path.at(t, x)
+    log_p = torch.distributions.Normal(alpha * MEAN, (alpha**2 * STD**2 + sigma**2).sqrt()).log_prob(x)
+    (score,) = torch.autograd.grad(log_p.sum(), x)
+    assert_close(-exact(path)(x.detach(), t).eps / sigma, score)
 
 
 @by_name
@@ -371,6 +391,32 @@ def test_ddpm_samples_have_the_mean_and_std_of_the_data(path):
     out = last(ddim(exact(path), path, noise, path.grid(200), 1.0, torch.Generator().manual_seed(0)))
     assert abs(out.mean() - MEAN) < 0.02
     assert abs(out.std() - STD) < 0.03
+
+
+def test_heun_is_karras_algorithm_1_in_his_own_symbols():
+    path, x, (t, s) = EDM(), 3 * f64(5, 3), torch.tensor([5.0, 2.0], dtype=torch.float64)
+    d = (x - exact(path)(x, t).x0) / t
+    ahead = x + (s - t) * d
+    d_ahead = (ahead - exact(path)(ahead, s).x0) / s
+    state = next(heun(exact(path), path, x, torch.stack([t, s])))
+    assert_close(state.x, x + (s - t) * (d + d_ahead) / 2)
+    last_step = next(heun(exact(path), path, x, torch.stack([t, 0 * t])))
+    assert_close(last_step.x, x - t * d)  # to sigma = 0: one call, Euler
+
+
+@by_name
+def test_dpmpp_2m_is_lu_algorithm_2_in_his_own_symbols(path):
+    ts, x = path.time(torch.tensor([0.9, 0.7, 0.4], dtype=torch.float64)), f64(5, 3)
+    alpha, sigma, lam = path.alpha(ts), path.sigma(ts), path.logsnr(ts) / 2
+    h_1, h_2 = lam.diff()
+    one = exact(path)(x, ts[0]).x0
+    x_1 = sigma[1] / sigma[0] * x - alpha[1] * torch.expm1(-h_1) * one
+    two, r = exact(path)(x_1, ts[1]).x0, h_1 / h_2
+    d = (1 + 1 / (2 * r)) * two - 1 / (2 * r) * one
+    x_2 = sigma[2] / sigma[1] * x_1 - alpha[2] * torch.expm1(-h_2) * d
+    first, second = dpmpp_2m(exact(path), path, x, ts)
+    assert_close(first.x, x_1)
+    assert_close(second.x, x_2)
 
 
 def test_euler_on_the_flow_path_is_ddim():

@@ -148,5 +148,12 @@ def test_the_checks_above_can_fail(change, expected):
     assert any(expected in problem for problem in problems(nb))
 
 
+def test_lines_that_arrive_in_pieces_are_stored_in_one():
+    pieces = [nbformat.v4.new_output("stream", name="stdout", text=text) for text in ("one", "\n", "two\n")]
+    nb = normalise(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=pieces)]))
+    assert [out.text for out in nb.cells[0].outputs] == ["one\ntwo\n"]
+    assert normalise(nb) == nb
+
+
 def _shown(data):
     return nbformat.v4.new_output("display_data", data=data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -63,6 +64,29 @@ def test_a_frame_is_bytes_of_the_figures_size_and_few_colours():
     assert drawn.shape == (150, 200, 3)
     assert len({tuple(pixel) for row in drawn for pixel in row}) <= 8
     assert plt.get_fignums() == []
+
+
+def test_a_frame_keeps_greys_grey_and_each_idea_its_colour():
+    """A palette of the commonest colours paints a few black pixels blue, and dots in a colour that no idea has."""
+    import matplotlib.pyplot as plt
+
+    fig = plt.figure(figsize=(3, 1.5), dpi=100)
+    left, right = fig.add_axes([0, 0, 0.5, 1]), fig.add_axes([0.5, 0, 0.5, 1])
+    for i, colour in enumerate((plots.DATA, plots.ESTIMATE)):
+        left.plot([0, 1], [i, 1 - i], color=colour, linewidth=3)
+    ramp = np.zeros((9, 40)) + np.arange(9)[:, None]
+    ramp[8, 2:] = 0  # two black squares
+    right.imshow(ramp, cmap="Greys", vmin=0, vmax=8, aspect="auto")
+    right.scatter(np.linspace(3, 38, 30), np.full(30, 2.0), s=4, color=plots.NOISE)
+    for ax in (left, right):
+        ax.set_axis_off()
+    drawn = plots.frame(fig)
+    black = drawn[145, 152].astype(int)
+    assert black.max() < 30
+    colours = {tuple(pixel) for row in drawn for pixel in row}
+    for wanted in (plots.DATA, plots.ESTIMATE, plots.NOISE):
+        rgb = np.array([int(wanted[i : i + 2], 16) for i in (1, 3, 5)])
+        assert min(np.abs(rgb - np.array(seen, int)).max() for seen in colours) < 24
 
 
 def test_axes_shows_the_figure_and_closes_it(monkeypatch):

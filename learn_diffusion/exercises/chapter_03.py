@@ -123,8 +123,8 @@ def by_autograd(x, m, s, alpha, sigma):
 ideal = Exercise(
     "03.ideal_denoiser",
     r"""Write the ideal denoiser. `my_ideal(xt, data, alpha, sigma)` gets noised points `xt` of shape (B, D) and all the data there is, `data` of shape (N, D), and returns
-    $\mathbb{E}[x_0\mid x_t]$ for each, of shape (B, D). (The check uses worlds whose answer is known: one point; two points $\pm d$, where the answer is a hyperbolic tangent; and
-    points so far apart that only one can be meant.)""",
+    $\mathbb{E}[x_0\mid x_t]$ for each, of shape (B, D). (The check uses worlds whose answer is known: one point; two points $\pm d$, where the answer is a hyperbolic tangent; the
+    points 0 and $d$; and points so far apart that only one can be meant.)""",
     hints=[
         "First the squared distances of every xt to every alpha times data: a table of shape (B, N).",
         "The odds are a softmax of minus the squared distances over 2 sigma^2, along the data.",
@@ -170,12 +170,17 @@ def _(my_ideal):
         raise Wrong(
             f"For two points +d and -d the answer is tanh(alpha x.d / sigma^2) d; the first of yours is {got[0, 0]:.3f}, expected {truth[0, 0]:.3f}."
         )
+    zero_or_d = (alpha * (dot - alpha * (d @ d.T).squeeze() / 2) / sigma**2).sigmoid()[:, None] * d
+    if not agrees(at(torch.cat([torch.zeros_like(d), d])), zero_or_d):
+        raise Wrong(
+            "For two points of the same length it is right, but not for 0 and d. The squared distance has a term with the length of the data: a long vector is not near only because it points the right way."
+        )
     far = 40.0 * torch.eye(3, dtype=torch.float64)
     if not agrees(at(far, 1.0, 0.1), far[xt.argmax(1)]):
         raise Wrong(
             "With points far apart and little noise the nearest one should be the answer. Do your exponentials become 0? Softmax subtracts the largest first."
         )
-    return "It agrees in three worlds whose answer is known."
+    return "It agrees in four worlds whose answer is known."
 
 
 @ideal.answer
@@ -223,6 +228,11 @@ def softmax_over_the_batch(xt, data, alpha, sigma):
 @ideal.mutant("the likeliest point")
 def the_nearest(xt, data, alpha, sigma):
     return data[(xt[:, None] - alpha * data[None]).square().sum(dim=2).argmin(dim=1)]
+
+
+@ideal.mutant("the length of the data")
+def only_the_direction(xt, data, alpha, sigma):
+    return (alpha * xt @ data.T / sigma**2).softmax(dim=1) @ data
 
 
 @ideal.mutant("exponentials become 0")

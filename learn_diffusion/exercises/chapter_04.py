@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from learn_diffusion.exercises.core import Exercise, Wrong, agrees, call, numbers, pair
 from learn_diffusion.schedules import EDM, Cosine, Flow
+from learn_diffusion.targets import TARGETS
 
 # flow first: there alpha^2 + sigma^2 is not 1, so a formula that needs it is found out
 PLACES = ((Flow(), 0.3), (Cosine(), 0.6), (EDM(), 2.0))
@@ -220,3 +222,121 @@ def by_linear_solver(xt, v, alpha, sigma):
 def eps_from_x0(xt, v, alpha, sigma):
     x0 = (alpha * xt - sigma * v) / (alpha * alpha + sigma * sigma)
     return x0.numpy(), ((xt - alpha * x0) / sigma).tolist()
+
+
+# where a target breaks
+
+magnified = Exercise(
+    "04.where_it_breaks",
+    r"""Find where targets break. `my_magnified(a, b, alpha, sigma)` gets the row of a target and the two coefficients (four numbers). The network's answer $F$ is off by 1. It returns by how much the guess $\hat x_0$ that comes out is
+    then off, as a number that is never negative, and `float("inf")` where nothing can be solved. (The check asks about all five targets, on three paths, and at an end where one of them breaks.)""",
+    hints=[
+        "In the box, F stands in the formula of x0_hat once. What is its factor?",
+        "The factor is -sigma/det, and det = alpha b - sigma a. Take its size.",
+        "Where det is 0, Python refuses to divide: ask before you divide.",
+    ],
+)
+
+
+@magnified.oracle
+def _(my_magnified):
+    for path, t in ((Flow(), 0.3), (Cosine(), 0.6), (Cosine(), 0.98), (Flow(), 0.02), (EDM(), 2.0), (Flow(), 1.0)):
+        level = torch.tensor(t, dtype=torch.float64)
+        alpha, sigma = path.alpha(level).item(), path.sigma(level).item()
+        for name, row in TARGETS.items():
+            a, b = row(alpha, sigma)
+            det = alpha * b - sigma * a
+            out = call(my_magnified, a, b, alpha, sigma)
+            at = f"For {name} with alpha = {alpha:.2f} and sigma = {sigma:.2f}"
+            if det == 0:
+                if not isinstance(out, (float, torch.Tensor, np.ndarray)) or float(out) != float("inf"):
+                    raise Wrong(f'{at} det is 0: nothing can be solved, and the answer is float("inf").')
+                continue
+            got = numbers(out, (), "the error").item()
+            off = abs(sigma / det)
+            if agrees(got, off):
+                continue
+            if got < 0:
+                raise Wrong(f"{at} the answer is negative. The size of an error is not: take the absolute value.")
+            if agrees(got, abs(1 / det)):
+                raise Wrong("That is 1/det. In the formula of x0_hat, F is multiplied by sigma as well.")
+            if agrees(got, abs(alpha / det)):
+                raise Wrong(
+                    "That is how far the noise is off. The question is about the picture: its F has the factor sigma."
+                )
+            if agrees(got, abs(det / sigma)):
+                raise Wrong("Upside down: where det is small, the error becomes large.")
+            if agrees(got, off**2):
+                raise Wrong("That is the squared error. The error itself is its root.")
+            if agrees(got, abs(det)):
+                raise Wrong("That is det. The error is divided by it.")
+            if agrees(got, abs(sigma / (alpha * b + sigma * a))):
+                raise Wrong("det has a minus: alpha b - sigma a.")
+            raise Wrong(f"{at} an error of 1 in F becomes {off:.3f} in x0_hat, not {got:.3f}.")
+    return f"Right for all five. At t = 0.98 on the cosine path, eps magnifies it {_error_of_eps(0.98):.0f} times, v not at all."
+
+
+def _error_of_eps(t):
+    level = torch.tensor(t, dtype=torch.float64)
+    return (Cosine().sigma(level) / Cosine().alpha(level)).item()
+
+
+@magnified.answer
+def my_magnified(a, b, alpha, sigma):
+    det = alpha * b - sigma * a
+    return abs(sigma / det) if det else float("inf")
+
+
+@magnified.mutant("take the absolute value")
+def with_its_sign(a, b, alpha, sigma):
+    det = alpha * b - sigma * a
+    return -sigma / det if det else float("inf")
+
+
+@magnified.mutant("multiplied by sigma as well")
+def without_sigma_above(a, b, alpha, sigma):
+    det = alpha * b - sigma * a
+    return abs(1 / det) if det else float("inf")
+
+
+@magnified.mutant("how far the noise is off")
+def of_the_noise(a, b, alpha, sigma):
+    det = alpha * b - sigma * a
+    return abs(alpha / det) if det else float("inf")
+
+
+@magnified.mutant("Upside down")
+def upside_down(a, b, alpha, sigma):
+    return abs((alpha * b - sigma * a) / sigma)
+
+
+@magnified.mutant("the squared error")
+def squared(a, b, alpha, sigma):
+    det = alpha * b - sigma * a
+    return (sigma / det) ** 2 if det else float("inf")
+
+
+@magnified.mutant("det has a minus")
+def plus_in_det(a, b, alpha, sigma):
+    return abs(sigma / (alpha * b + sigma * a)) if alpha * b + sigma * a else float("inf")
+
+
+@magnified.mutant("nothing can be solved")
+def large_but_finite(a, b, alpha, sigma):
+    return abs(sigma / (alpha * b - sigma * a + 1e-12))
+
+
+@magnified.mutant("ZeroDivisionError")
+def divides_by_zero(a, b, alpha, sigma):
+    return abs(sigma / (alpha * b - sigma * a))
+
+
+@magnified.variant
+def by_a_tensor_that_may_be_divided_by_zero(a, b, alpha, sigma):
+    return torch.tensor([sigma]).div(alpha * b - sigma * a).abs()
+
+
+@magnified.variant
+def by_linear_algebra(a, b, alpha, sigma):
+    rows = np.array([[alpha, sigma], [a, b]])
+    return abs(np.linalg.inv(rows)[0, 1]) if np.linalg.det(rows) else np.inf

@@ -117,7 +117,7 @@ def by_the_gain(s, alpha, sigma):
 training_loss = Exercise(
     "05.training_loss",
     r"""Write the loss. `my_loss(net, x0, t, path)` gets a network that guesses the noise (`net(xt, t)` returns a guess of $\varepsilon$), points `x0` of shape (B, D), one level for each, `t` of shape (B,), and the path. It returns the mean squared error of the
-    guess, a single number. `path.at(t, x0)` gives $\alpha$ and $\sigma$ in a shape that fits. (The check uses networks whose loss is known: one that knows the only point there is, one that is silent.)""",
+    guess, a single number. `path.at(t, x0)` gives $\alpha$ and $\sigma$ in a shape that fits. (The check uses networks whose loss is known: one that knows the only point there is, one that is silent, one that always answers 2.)""",
     hints=[
         "Draw noise once, mix with it, and compare the guess with it.",
         "alpha, sigma = path.at(t, x0); eps = torch.randn_like(x0).",
@@ -131,7 +131,10 @@ def _(my_loss):
     point = torch.tensor([[1.5, -0.5, 2.0]])
     x0 = point.expand(2000, 3)
 
+    told = []
+
     def knows(xt, t):
+        told.append(torch.as_tensor(t).flatten())
         alpha, sigma = path.at(t, xt)
         return (xt - alpha * point) / sigma
 
@@ -143,8 +146,15 @@ def _(my_loss):
 
     exact, silence = of(knows), of(silent)
     square = x0.square().mean().item()
+    if told and len(told[0]) == len(t) and not agrees(told[0], t):
+        raise Wrong("The network is told other levels than those that came with the call.")
     if abs(exact) < 1e-5:
         if abs(silence - 1) < 0.06:
+            twos = of(lambda xt, t: torch.full_like(xt, 2.0))
+            if abs(twos - 5) > 0.3:
+                raise Wrong(
+                    f"Exact answers cost nothing and silence costs 1, but always answering 2 costs {twos:.2f}, and should cost 5: the mean of the *squares* of 2 - eps. Is there a root?"
+                )
             return "Exact answers cost nothing, and silence costs 1, the variance of the noise."
         if silence < 1e-5:
             raise Wrong("Every answer gets a loss of 0. The network can learn nothing from that.")
@@ -223,6 +233,28 @@ def uniform_noise(net, x0, t, path):
     return (net(alpha * x0 + sigma * eps, t) - eps).square().mean()
 
 
+@training_loss.mutant("Is there a root?")
+def root_of_the_mean(net, x0, t, path):
+    alpha, sigma = path.at(t, x0)
+    eps = torch.randn_like(x0)
+    return (net(alpha * x0 + sigma * eps, t) - eps).square().mean().sqrt()
+
+
+@training_loss.mutant("other levels than those")
+def levels_of_its_own(net, x0, t, path):
+    t = torch.rand(len(x0)).clamp(0.01, 0.99)
+    alpha, sigma = path.at(t, x0)
+    eps = torch.randn_like(x0)
+    return (net(alpha * x0 + sigma * eps, t) - eps).square().mean()
+
+
+@training_loss.mutant("is told other levels")
+def told_the_other_end(net, x0, t, path):
+    alpha, sigma = path.at(t, x0)
+    eps = torch.randn_like(x0)
+    return (net(alpha * x0 + sigma * eps, 1 - t) - eps).square().mean()
+
+
 @training_loss.variant
 def by_mse_loss(net, x0, t, path):
     eps = torch.randn(x0.shape)
@@ -234,3 +266,188 @@ def point_by_point(net, x0, t, path):
     eps = torch.randn(x0.shape)
     alpha, sigma = path.alpha(t)[:, None], path.sigma(t)[:, None]
     return float(((net(alpha * x0 + sigma * eps, t) - eps) ** 2).mean(dim=1).mean())
+
+
+# the loop
+
+STEPS, SPREAD, LEVEL = 300, 1.5, 0.4
+
+training_loop = Exercise(
+    "05.training_loop",
+    r"""Write the training loop. `my_training(net, loss, optimiser, steps)` gets a network, a function that draws a fresh batch and returns the loss of `net` on it (`loss(net)`), an optimiser that holds the network's weights, and a number of steps. It trains `net` in
+    place and returns the list of the losses, one number for each step. (The check trains a network of one weight, a gain, to guess Gaussian data at one noise level. There the best possible loss is the formula of the first exercise. It is not 0, and your loop must come within a
+    hundredth of it.)""",
+    hints=[
+        "Four things happen in each step, three of them with the optimiser: forget the old gradients, ask for the loss, find the new gradients, move.",
+        "optimiser.zero_grad(), loss(net), value.backward(), optimiser.step(), in this order. value.item() is the number.",
+    ],
+    seconds=30,
+)
+
+
+class _Gain(torch.nn.Module):
+    """A guess of x0 with one weight: x_t times a gain."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.tensor(-0.5))
+
+
+def _gain_loss(drawn):
+    """The loss of a gain on fresh Gaussian data at one level; what was drawn is counted."""
+    g = torch.Generator().manual_seed(0)
+    alpha, sigma = (f(torch.tensor(LEVEL)).item() for f in (Cosine().alpha, Cosine().sigma))
+
+    def loss(net):
+        x0, eps = torch.randn(2, 256, generator=g)
+        drawn.append(1)
+        return (net.gain * (alpha * SPREAD * x0 + sigma * eps) - SPREAD * x0).square().mean()
+
+    return loss
+
+
+def _trained(my_training):
+    """(expected loss of the trained gain, losses returned, optimiser steps, batches drawn)."""
+    net, drawn, moved = _Gain(), [], []
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.05)
+    optimiser.register_step_post_hook(lambda *_: moved.append(net.gain.item()))
+    returned = call(my_training, net, _gain_loss(drawn), optimiser, STEPS)
+    alpha, sigma = (f(torch.tensor(LEVEL)).item() for f in (Cosine().alpha, Cosine().sigma))
+    k = net.gain.item()
+    return (1 - k * alpha) ** 2 * SPREAD**2 + k**2 * sigma**2, returned, moved, drawn
+
+
+@training_loop.oracle
+def _(my_training):
+    alpha, sigma = (f(torch.tensor(LEVEL)).item() for f in (Cosine().alpha, Cosine().sigma))
+    best = my_least_loss(SPREAD, alpha, sigma)
+    reached, returned, moved, drawn = _trained(my_training)
+    if not drawn:
+        raise Wrong("The loss is never asked for.")
+    if not moved:
+        raise Wrong("The weights never move: optimiser.step() is missing.")
+    if len(drawn) < len(moved):
+        raise Wrong(f"{len(moved)} steps, but only {len(drawn)} fresh losses. Each step needs a batch of its own.")
+    if len(moved) != STEPS:
+        raise Wrong(f"{STEPS} steps were asked for, and {len(moved)} were taken.")
+    if max(moved) == min(moved) == -0.5:
+        raise Wrong(
+            "The optimiser steps, but without gradients: backward() is missing, or they are forgotten before the step."
+        )
+    if not abs(reached - best) < 0.01 * best:
+        raise Wrong(
+            f"The loss of the trained network is {reached:.3f}, and the best possible is {best:.3f}. Are old gradients forgotten before each step (zero_grad)? Does the step go downhill?"
+        )
+    losses = numbers(returned, None, "the list of losses")
+    if losses.shape != (STEPS,):
+        raise Wrong(f"The network is trained. Return {STEPS} losses, one for each step; these are {losses.numel()}.")
+    if abs(losses[-100:].mean().item() - best) > 0.1 * best:
+        raise Wrong("The network is trained, but the numbers returned are not the losses of its steps.")
+    return f"The loss comes down to {reached:.3f}; the best possible is {best:.3f}, and not 0."
+
+
+@training_loop.answer
+def my_training(net, loss, optimiser, steps):
+    losses = []
+    for _ in range(steps):
+        value = loss(net)
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        losses.append(value.item())
+    return losses
+
+
+@training_loop.mutant("Are old gradients forgotten")
+def never_forgets(net, loss, optimiser, steps):
+    losses = []
+    for _ in range(steps):
+        value = loss(net)
+        value.backward()
+        optimiser.step()
+        losses.append(value.item())
+    return losses
+
+
+@training_loop.mutant("without gradients")
+def forgets_too_late(net, loss, optimiser, steps):
+    losses = []
+    for _ in range(steps):
+        value = loss(net)
+        value.backward()
+        optimiser.zero_grad()
+        optimiser.step()
+        losses.append(value.item())
+    return losses
+
+
+@training_loop.mutant("The weights never move")
+def never_steps(net, loss, optimiser, steps):
+    losses = []
+    for _ in range(steps):
+        value = loss(net)
+        optimiser.zero_grad()
+        value.backward()
+        losses.append(value.item())
+    return losses
+
+
+@training_loop.mutant("a batch of its own")
+def one_batch(net, loss, optimiser, steps):
+    value = loss(net)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        value.backward(retain_graph=True)
+        optimiser.step()
+    return [value.item()] * steps
+
+
+@training_loop.mutant("Does the step go downhill")
+def uphill(net, loss, optimiser, steps):
+    losses = []
+    for _ in range(steps):
+        value = loss(net)
+        optimiser.zero_grad()
+        (-value / 100).backward()
+        optimiser.step()
+        losses.append(value.item())
+    return losses
+
+
+@training_loop.mutant("were taken")
+def one_step_short(net, loss, optimiser, steps):
+    return my_training(net, loss, optimiser, steps - 1)
+
+
+@training_loop.mutant("one for each step; these are 1")
+def only_the_last_loss(net, loss, optimiser, steps):
+    return my_training(net, loss, optimiser, steps)[-1:]
+
+
+@training_loop.mutant("not the losses of its steps")
+def returns_the_weights(net, loss, optimiser, steps):
+    my_training(net, loss, optimiser, steps)
+    return [net.gain.item()] * steps
+
+
+@training_loop.variant
+def gradients_set_to_none_afterwards(net, loss, optimiser, steps):
+    losses = torch.zeros(steps)
+    for i in range(steps):
+        value = loss(net)
+        value.backward()
+        optimiser.step()
+        net.zero_grad(set_to_none=True)
+        losses[i] = value.detach()
+    return losses
+
+
+@training_loop.variant
+def with_autograd(net, loss, optimiser, steps):
+    losses = []
+    while len(losses) < steps:
+        value = loss(net)
+        (net.gain.grad,) = torch.autograd.grad(value, net.gain)
+        optimiser.step()
+        losses.append(float(value.detach()))
+    return tuple(losses)

@@ -21,8 +21,26 @@ film = Exercise(
 )
 
 
+def _gradients_flow(out, expected, emb, linear):
+    """Raises Wrong where the answer's gradients for the embedding and for the layer are not the right ones."""
+    parts = {"the embedding": emb, "the layer's weights": linear.weight}
+    right = torch.autograd.grad(expected.square().sum(), list(parts.values()))
+    got = [None, None]
+    if out.requires_grad:
+        got = torch.autograd.grad(out.square().sum(), list(parts.values()), allow_unused=True)
+    for name, mine, theirs in zip(parts, got, right, strict=True):
+        if mine is None:
+            raise Wrong(
+                f"The numbers are right, but no gradient flows back to {name}: it could not be learned. Leave out detach and no_grad."
+            )
+        if not agrees(mine, theirs, 1e-3):
+            raise Wrong(
+                f"The numbers are right, but a part of the gradient is lost on its way to {name}. Leave out detach."
+            )
+
+
 @film.oracle
-def _(my_film):
+def _(answer):
     g = torch.Generator().manual_seed(0)
     linear = nn.Linear(5, 12)
     nn.init.normal_(linear.weight, generator=g)
@@ -36,7 +54,8 @@ def _(my_film):
     def wide(v):
         return v[:, :, None, None]
 
-    out = call(my_film, h, emb.clone().requires_grad_(), linear)
+    emb.requires_grad_()
+    out = call(answer, h, emb, linear)
     got = numbers(out, h.shape, "the result")
     if agrees(got, h):
         raise Wrong("The embedding has no effect: the block is deaf to the noise level.")
@@ -58,10 +77,8 @@ def _(my_film):
         raise Wrong("All pictures of the batch get the same numbers. Each has a noise level of its own.")
     if not agrees(got, h * (1 + wide(scale)) + wide(shift)):
         raise Wrong(f"The result is off by up to {(got - h * (1 + wide(scale)) - wide(shift)).abs().max():.2f}.")
-    if isinstance(out, torch.Tensor) and not out.requires_grad:
-        raise Wrong(
-            "The numbers are right, but no gradient flows back to the embedding: it could not be learned. Leave out detach and no_grad."
-        )
+    if isinstance(out, torch.Tensor):
+        _gradients_flow(out, my_film(h, emb, linear), emb, linear)
     return "Each channel of each picture is stretched and shifted as its noise level says, and gradients flow."
 
 
@@ -105,10 +122,21 @@ def only_scale(h, emb, linear):
     return h * (1 + linear(emb)[:, : h.shape[1], None, None])
 
 
-@film.mutant("no gradient flows")
+@film.mutant("no gradient flows back to the embedding: it could not be learned")
 def without_gradient(h, emb, linear):
     with torch.no_grad():
         return my_film(h, emb, linear)
+
+
+@film.mutant("a part of the gradient is lost")
+def scale_without_gradient(h, emb, linear):
+    scale, shift = linear(emb)[:, :, None, None].chunk(2, dim=1)
+    return h * (1 + scale.detach()) + shift
+
+
+@film.mutant("back to the embedding")
+def embedding_without_gradient(h, emb, linear):
+    return my_film(h, emb.detach(), linear)
 
 
 @film.variant

@@ -37,10 +37,15 @@ class _Answers:
         self.answer = answer
 
 
-def _oracle(picture):
+def _oracle(picture, off=0.0, noises=None):
+    """Answers v exactly, or off by so much at every pixel; keeps the noises it was shown."""
+
     def answer(xt, t, *_):
         alpha, sigma = PATH.at(t, xt)
-        return alpha * (xt - alpha * picture) / sigma - sigma * picture
+        eps = (xt - alpha * picture) / sigma
+        if noises is not None:
+            noises.append(eps)
+        return alpha * eps - sigma * picture + off
 
     return _Answers(answer)
 
@@ -70,6 +75,14 @@ def _(loss):
         raise Wrong(
             f"The exact answer gets 0, but silence gets {silent:.2f}; expected {(1 + square) / 2:.2f}, the mean square of v."
         )
+    noises = []
+    off_by_2 = of(_oracle(x0[:1], off=2.0, noises=noises))
+    if not agrees(off_by_2, 4.0, 1e-2):
+        raise Wrong(
+            f"An answer that is off by 2 everywhere costs {off_by_2:.2f}, and should cost 4: the mean of the *squared* error."
+        )
+    if noises[0].ndim == 4 and len(noises[0]) > 1 and noises[0].std(dim=0).mean() < 0.5:
+        raise Wrong("All pictures of the batch get the same noise. Each needs its own.")
     return "Exact answers cost nothing, and silence costs what it should."
 
 
@@ -106,6 +119,21 @@ def wrong_sign(model, x0, t):
     alpha, sigma = PATH.at(t, x0)
     eps = torch.randn_like(x0)
     return (model.answer(alpha * x0 + sigma * eps, t) - (sigma * x0 - alpha * eps)).square().mean()
+
+
+@mended_loss.mutant("the same noise")
+def one_noise_for_all(model, x0, t):
+    alpha, sigma = PATH.at(t, x0)
+    eps = torch.randn(1, 1, 8, 8)
+    return (model.answer(alpha * x0 + sigma * eps, t) - (alpha * eps - sigma * x0)).square().mean()
+
+
+@mended_loss.mutant("off by 2 everywhere")
+def absolute_for_squared(model, x0, t):
+    alpha, sigma = PATH.at(t, x0)
+    eps = torch.randn_like(x0)
+    v = alpha * eps - sigma * x0
+    return (model.answer(alpha * x0 + sigma * eps, t) - v).abs().mean() * 1.2
 
 
 @mended_loss.mutant("Every answer")

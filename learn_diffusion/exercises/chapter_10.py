@@ -51,6 +51,9 @@ def _(loss):
     exact, silence = of(knows), of(_silent)
     if not knows.shown:
         raise Wrong("The network is never asked.")
+    told = torch.as_tensor(knows.shown[0][1]).flatten()
+    if len(told) == len(T) and not torch.allclose(told.to(T.dtype), T, atol=1e-5):
+        raise Wrong("The network is told other levels than those that came with the call.")
     if abs(exact) < 1e-4:
         if silence < 1e-4:
             raise Wrong("Every answer gets a loss of 0. The network can learn nothing from that.")
@@ -141,6 +144,11 @@ def one_level_for_all(net, x0, t):
     return (net(xt, t) - (eps - x0)).square().mean()
 
 
+@flow_loss.mutant("other levels than those")
+def levels_of_its_own(net, x0, t):
+    return my_flow_loss(net, x0, torch.rand(len(x0)))
+
+
 @flow_loss.variant
 def by_mse_loss(net, x0, t):
     eps, t_ = torch.randn(x0.shape), t.view(-1, 1)
@@ -159,7 +167,7 @@ def point_by_point(net, x0, t):
 reflow_loss = Exercise(
     "10.reflow_loss",
     r"""Write the loss of reflow. `my_reflow_loss(net, x0, eps, t)` gets pairs this time: `eps` is a noise and `x0` the point to which it led. It returns the mean squared error of the guess of the velocity of the straight line between the two. (The check
-    joins each noise with a point of its own, $x_0 = \varepsilon/2$. Then the exact velocity is a formula of $x_t$ alone.)""",
+    joins each noise with a point of its own, $x_0 = \varepsilon/3$. Then the exact velocity is a formula of $x_t$ alone.)""",
     hints=[
         "It is the loss of flow matching, but the noise is given.",
         "Mix the pair: (1 - t) x0 + t eps. Its velocity is eps - x0.",
@@ -170,12 +178,12 @@ reflow_loss = Exercise(
 @reflow_loss.oracle
 def _(loss):
     eps = torch.randn(2000, 3, generator=torch.Generator().manual_seed(77))  # not the answer's own noise
-    x0 = eps / 2  # so x_t = (1 + t) eps / 2 and u = eps / 2 = x_t / (1 + t)
+    x0 = eps / 3  # so x_t = (1 + 2 t) eps / 3 and u = 2 eps / 3 = 2 x_t / (1 + 2 t)
     shown: list[Tensor] = []
 
     def knows(xt, t):
         shown.append(xt)
-        return xt / (1 + torch.as_tensor(t).reshape(-1, 1))
+        return 2 * xt / (1 + 2 * torch.as_tensor(t).reshape(-1, 1))
 
     def of(net):
         return numbers(call(loss, net, x0.clone(), eps.clone(), T), (), "the loss").item()
@@ -183,7 +191,7 @@ def _(loss):
     exact, silence = of(knows), of(_silent)
     if not shown:
         raise Wrong("The network is never asked.")
-    right = (eps / 2).square().mean().item()
+    right = (2 * eps / 3).square().mean().item()
     if abs(exact) < 1e-6 and abs(silence - right) < 0.01:
         return "It keeps the pairs together, and its exact answer costs nothing."
     if abs(exact) < 1e-6:
@@ -200,6 +208,8 @@ def _(loss):
             )
         if abs(silence - eps.square().mean()) < 0.01:
             raise Wrong("The mixture is right, but the guess is compared with the noise, not with the velocity.")
+        if abs(silence - x0.square().mean()) < 0.01:
+            raise Wrong("The mixture is right, but the guess is compared with the point, not with the velocity.")
         raise Wrong(
             "The mixture is right, but the velocity is not that of the line between *this* noise and *this* point."
         )
@@ -238,6 +248,12 @@ def sign_reversed(net, x0, eps, t):
 def guess_of_noise(net, x0, eps, t):
     xt = (1 - t[:, None]) * x0 + t[:, None] * eps
     return (net(xt, t) - eps).square().mean()
+
+
+@reflow_loss.mutant("compared with the point")
+def guess_of_the_point(net, x0, eps, t):
+    xt = (1 - t[:, None]) * x0 + t[:, None] * eps
+    return (net(xt, t) - x0).square().mean()
 
 
 @reflow_loss.mutant("not that of the line")

@@ -45,11 +45,12 @@ name_the_fault = Exercise(
 def _(diagnosis):
     if not isinstance(diagnosis, dict):
         raise Wrong(f"A dict was expected, with the letters a to d as keys; this is a {type(diagnosis).__name__}.")
+    diagnosis = {str(letter).lower(): fault for letter, fault in diagnosis.items()}
     missing = [letter for letter in RIGHT if diagnosis.get(letter) in (None, ...)]
     if missing:
         raise Wrong(f"No answer yet for {', '.join(missing)}.")
     for letter, fault in diagnosis.items():
-        if letter in RIGHT and fault not in FAULTS:
+        if letter in RIGHT and fault not in list(FAULTS):
             raise Wrong(f"{fault!r} is none of the words; they are {', '.join(FAULTS)}.")
     wrong = [letter for letter in RIGHT if diagnosis[letter] != RIGHT[letter]]
     if wrong:
@@ -67,6 +68,11 @@ def my_diagnosis():
 @name_the_fault.variant
 def with_a_remark():
     return {"d": "beta", "c": "level", "b": "leak", "a": "twice", "e": "I enjoyed this"}
+
+
+@name_the_fault.variant
+def in_capitals():
+    return {"A": "twice", "B": "leak", "C": "level", "D": "beta"}
 
 
 @name_the_fault.mutant("Look again at a")
@@ -149,7 +155,9 @@ def _(step):
             raise Wrong("1 - alpha_s^2 is sigma_s^2 on some paths only. Use sigma_s.")
         if abs(kept) < 0.005 < rest:
             raise Wrong("Nothing is left of the old noise: that is right only where added is sigma_s.")
-        if abs(std - sigma) > 0.01:
+        if abs(kept + rest) < 0.005 < rest:
+            raise Wrong("The old noise is subtracted. Its size is right, but it has to keep its sign.")
+        if abs(std - sigma) > 0.01 or abs(kept - rest) > 0.01:
             raise Wrong(f"{what} the noise has standard deviation {std:.2f}.")
     return "The two noises share the variance of the level."
 
@@ -193,6 +201,11 @@ def added_squared(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
 @mend.mutant("the mean is")
 def picture_without_alpha(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
     return x0_hat + (sigma_s**2 - added**2) ** 0.5 * eps_hat + added * z
+
+
+@mend.mutant("has to keep its sign")
+def old_noise_subtracted(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
+    return alpha_s * x0_hat - (sigma_s**2 - added**2) ** 0.5 * eps_hat + added * z
 
 
 @mend.mutant("Nothing is left of the old noise")

@@ -95,6 +95,9 @@ class Exercise:
             verdict = Verdict(False, f"{self.name}: not solved yet")
         except Wrong as wrong:
             verdict = Verdict(False, f"{self.name}: not yet. {wrong}")
+        except Exception as error:  # the answer has a form that the check did not foresee
+            odd = f"The check cannot read this answer ({type(error).__name__}: {_one_line(error)})."
+            verdict = Verdict(False, f"{self.name}: not yet. {odd}")
         return verdict
 
     def hint(self) -> Shown:
