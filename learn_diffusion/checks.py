@@ -73,7 +73,7 @@ def positive_int(name: str, n: object) -> None:
         raise ValueError(f"{name}: expected a whole number of at least 1, got {n!r}")
 
 
-def finite(name: str, value: object) -> None:
+def number(name: str, value: object) -> None:
     """value must be one number, neither infinite nor NaN."""
     try:
         good = isfinite(value)

@@ -36,7 +36,7 @@ def cfg(model: Conditional, y: Tensor, scale: float) -> Denoise:
     Both answers come from one call on a batch of 2B; scale 0 and 1 need half of that. A negative scale walks away from
     y. Raises ValueError for a scale that is not a finite number, and for conditions that are not one for each row.
     """
-    checks.finite("scale", scale)
+    checks.number("scale", scale)
 
     def guided(x: Tensor, t: Tensor) -> Estimate:
         n = len(x)
@@ -92,7 +92,7 @@ def autoguidance(better: Denoise, worse: Denoise, scale: float) -> Denoise:
     Two calls, of networks that may differ in size; scale 0 and 1 need one. Raises ValueError for a scale that is not
     a finite number.
     """
-    checks.finite("scale", scale)
+    checks.number("scale", scale)
 
     def guided(x: Tensor, t: Tensor) -> Estimate:
         if scale == 1:
@@ -120,7 +120,7 @@ def classifier(denoise: Denoise, log_prob: LogProb, schedule: Schedule, scale: f
     One call each of denoise and log_prob, and one way back through the latter. Raises ValueError for a scale that is
     not a finite number, and for a log_prob of another shape or without a gradient.
     """
-    checks.finite("scale", scale)
+    checks.number("scale", scale)
 
     def guided(x: Tensor, t: Tensor) -> Estimate:
         est = denoise(x, t)
