@@ -100,19 +100,16 @@ def figure(fig: mpl.figure.Figure, *, alt: str, caption: str = "") -> Shown:
     return Shown(_img(uri, alt, CHART, round(drawn.width / SHARPER)), alt, caption)
 
 
-def frame(fig: mpl.figure.Figure, colours: int = 24) -> np.ndarray:
+def frame(fig: mpl.figure.Figure, colours: int = 32) -> np.ndarray:
     """A matplotlib figure as one frame for a Scrubber, (H, W, 3) bytes, in few colours; closes the figure.
 
-    H and W are the figure's inches times its dpi. Few colours are what lets a dozen drawings fit into one output.
+    H and W are the figure's inches times its dpi. Few colours are what lets a dozen drawings fit into one output;
+    with too few of them a dark grey may come out blue, and a rare colour as none that was drawn.
     """
     dots = io.BytesIO()
     fig.savefig(dots, format="png", bbox_inches=None)
     plt.close(fig)
-    drawn = Image.open(dots).convert("RGB")
-    # a palette that reaches into the corners: the usual one spends its colours where the pixels are, and paints the
-    # few black ones blue
-    few = drawn.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    return np.asarray(few.convert("RGB"))
+    return np.asarray(_few_colours(Image.open(dots).convert("RGB"), colours).convert("RGB"))
 
 
 def _few_colours(picture: Image.Image, colours: int) -> Image.Image:
