@@ -12,7 +12,10 @@ import pytest
 
 from notebooks import KERNEL, MARKS, NOTEBOOKS, ROOT, WIDGET, chapter_table, measured, normalise
 
-LARGER = {}  # name: bytes, for a notebook that may exceed the bound, with the reason beside it
+# name: bytes, for a notebook that may exceed the bound, with the reason beside it
+LARGER = {
+    "12_text_to_image": 360_000,  # pictures in colour, some with noise left in them, do not compress as digits do
+}
 BOUND = 300_000  # bytes of a notebook
 FIGURE_BOUND = 100 * 1024  # bytes of one output
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -24,6 +27,7 @@ MAY_DIFFER = {
     "09_fewer_steps": 4,
     "10_straighter_paths": 8,
     "11_guidance": 4,
+    "12_text_to_image": 6,
     "A_failure_museum": 6,
 }
 
