@@ -284,11 +284,12 @@ CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 def test_every_slider_of_a_chapter_moves_by_keyboard_in_jupyterlab(lab, page, tmp_path, chapter):
     sliders = chapter.read_text(encoding="utf-8").count('<figure class=\\"ld-scrubber')
     open_notebook(page, lab, lab.place(chapter))
-    for _ in range(100):  # cells appear when they are scrolled to
-        figures = page.locator(".jp-OutputArea-output figure.ld-scrubber[data-state=ready]")
+    figures = page.locator(".jp-OutputArea-output figure.ld-scrubber[data-state=ready]")
+    for _ in range(200):  # cells appear when they are scrolled to, on a busy machine a while later
         if figures.count() == sliders:
             break
         page.mouse.wheel(0, 600)
+        page.wait_for_timeout(100)
     assert figures.count() == sliders
     for i in range(sliders):
         figure, canvas = figures.nth(i), figures.nth(i).locator("canvas")
