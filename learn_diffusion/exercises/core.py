@@ -9,6 +9,7 @@ from __future__ import annotations
 import _thread
 import inspect
 import itertools
+import signal
 import textwrap
 import threading
 import traceback
@@ -208,6 +209,11 @@ def _within(seconds: float, run: Callable[[], Any]) -> Any:
         _thread.interrupt_main()
 
     timer = threading.Timer(seconds, stop)
+    ignored = (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread()
+    )
+    if ignored:  # as in a shell's background job, where the interrupt would otherwise be lost and the loop never end
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         timer.start()
         try:
@@ -218,6 +224,9 @@ def _within(seconds: float, run: Callable[[], Any]) -> Any:
         if not late.is_set():
             raise  # the reader pressed stop
         raise Wrong(f"Your code was still running after {seconds:g} seconds: does a loop never end?") from None
+    finally:
+        if ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _where(answer: Callable, error: Exception) -> str:
