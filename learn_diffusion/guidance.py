@@ -14,9 +14,8 @@ from learn_diffusion.process import Denoise, Estimate, from_x0, like
 from learn_diffusion.schedules import Schedule
 
 LogProb = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, ...), t () or (B,)) -> log p(y | x_t) of each row, (B,)
-BLIND = (
-    -20.0
-)  # below this log-SNR alpha is under 5e-5 sigma: x_t shows nothing of the data, and no classifier can read it
+# below this log-SNR alpha is under 5e-5 sigma: x_t shows nothing of the data, and no classifier can read it
+BLIND = -20.0
 
 
 class Conditional(Protocol):
