@@ -10,6 +10,7 @@ Everything here is one sentence, read in some direction:
     denoiser      network + schedule + target -> an Estimate of x0 and eps
     samplers      from noise to data, one level at a time: ddim, heun, dpmpp_2m
     guidance      wrappers that steer what a denoiser says: cfg, classifier, interval, autoguidance, clip_x0
+    editing       repair and change pictures: hold, replace, reconstruct, repaint, sdedit, invert, interpolate
     training      loss, EMA, train
     checkpoints   save and load, without pickle
     metrics       how close are the samples to real data?

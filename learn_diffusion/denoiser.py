@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import final
 
 import torch
@@ -47,21 +48,32 @@ class Denoiser(nn.Module):
         """The target's row (a, b) at these coefficients."""
         return self._row(alpha, sigma, self.schedule.sigma_data)
 
-    def answer(self, x: Tensor, t: Tensor, y: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
+    def answer(
+        self, x: Tensor, t: Tensor, y: Tensor | None = None, keep: Tensor | None = None, hint: Tensor | None = None
+    ) -> Tensor:
         """The network's own answer F, (B, ...) like x, before it is solved for x0 and eps; float32 or better."""
         checks.dtype_of("x", x, self.net)
         alpha, sigma = self.schedule.at(t, x)
         c = (sigma**2 + (self.schedule.sigma_data * alpha) ** 2) ** -0.5
         logsnr = self.schedule.logsnr(t).clamp(*LOGSNR_RANGE).to(x.dtype).to(x.device).expand(len(x))
-        return self.net(c * x, logsnr, None if y is None else drop(y, keep)).to(x.dtype)
+        seen = c * x if hint is None else torch.cat([c * x, hint], dim=1)
+        return self.net(seen, logsnr, None if y is None else drop(y, keep)).to(x.dtype)
 
-    def forward(self, x: Tensor, t: Tensor | float, y: Tensor | None = None, keep: Tensor | None = None) -> Estimate:
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor | float,
+        y: Tensor | None = None,
+        keep: Tensor | None = None,
+        hint: Tensor | None = None,
+    ) -> Estimate:
         """What x_t is made of.
 
         x     (B, ...) float
         t     () or (B,), the noise level, within the schedule
         y     (B, ...) int64 condition, or None: labels for a network that takes labels
         keep  (B,) bool, False where the condition is dropped; None keeps all
+        hint  (B, K, H, W) a picture to look at beside x_t, for a network with K hints; it is never dropped. See hinted
 
         Raises TypeError for an x of another type than the network's weights, ValueError for levels outside the
         schedule, a condition that does not fit, and a target that cannot be solved (eps where alpha is 0).
@@ -73,6 +85,8 @@ class Denoiser(nn.Module):
             raise ValueError(f"y: expected one condition for each of the {len(x)} rows of x, got {len(y)}")
         if keep is not None and (keep.dtype != torch.bool or keep.shape != (len(x),)):
             raise ValueError(f"keep: expected ({len(x)},) bool, got {keep.dtype} of shape {tuple(keep.shape)}")
+        if hint is not None and (hint.ndim != 4 or hint.shape[:1] + hint.shape[2:] != x.shape[:1] + x.shape[2:]):
+            raise ValueError(f"hint: expected (B, K, H, W) that fits x {tuple(x.shape)}, got {tuple(hint.shape)}")
         alpha, sigma = self.schedule.at(t, x)
         a, b = self.row(alpha, sigma)
         if not bool((abs(alpha * b - sigma * a) > 0).all()):
@@ -80,4 +94,18 @@ class Denoiser(nn.Module):
                 f"t: the target {self.target!r} says nothing about x0 or eps at t = {t.max().item():g} or "
                 f"{t.min().item():g} of {self.schedule}, where |det| is 0; train 'v' or 'u', or keep the grid away"
             )
-        return solve(x, self.answer(x, t, y, keep), alpha, sigma, (a, b))
+        return solve(x, self.answer(x, t, y, keep, hint), alpha, sigma, (a, b))
+
+
+def hinted(model: Denoiser, hint: Tensor) -> Callable[..., Estimate]:
+    """The model with a picture to look at, hint (B, K, H, W): what it can do beside x, t, y and keep stays as it was.
+
+    cfg asks a model about each picture twice in one batch; the hints are then repeated as the pictures are.
+    """
+
+    def looking(x: Tensor, t: Tensor, y: Tensor | None = None, keep: Tensor | None = None) -> Estimate:
+        if len(x) % len(hint):
+            raise ValueError(f"hint: expected one for each of the {len(x)} rows of x, got {len(hint)}")
+        return model(x, t, y, keep, hint.repeat(len(x) // len(hint), 1, 1, 1))
+
+    return looking

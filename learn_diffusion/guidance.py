@@ -11,11 +11,9 @@ from torch import Tensor
 
 from learn_diffusion import checks
 from learn_diffusion.process import Denoise, Estimate, from_x0, like
-from learn_diffusion.schedules import Schedule
+from learn_diffusion.schedules import BLIND, Schedule
 
 LogProb = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, ...), t () or (B,)) -> log p(y | x_t) of each row, (B,)
-# below this log-SNR alpha is under 5e-5 sigma: x_t shows nothing of the data, and no classifier can read it
-BLIND = -20.0
 
 
 class Conditional(Protocol):

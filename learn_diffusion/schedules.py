@@ -19,6 +19,9 @@ from torch import Tensor
 from learn_diffusion import checks
 from learn_diffusion.process import Denoise, Estimate, from_x0, like
 
+# below this log-SNR alpha is under 5e-5 sigma: x_t shows nothing of the data, and nothing can be steered by it
+BLIND = -20.0
+
 
 class Schedule(ABC):
     """A path from data (t = t_min) to noise (t = t_max). A subclass writes alpha and sigma; the rest follows.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from math import cos, pi
 from pathlib import Path
@@ -19,6 +19,8 @@ from learn_diffusion import checkpoints, checks, devices
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.process import randn_like
 from learn_diffusion.schedules import Schedule
+
+Hint = Callable[[Tensor, torch.Generator], Tensor]  # what a model may look at of data x0, with random choices
 
 
 class Step(NamedTuple):
@@ -37,18 +39,20 @@ def loss(
     y: Tensor | None = None,
     keep: Tensor | None = None,
     generator: torch.Generator | None = None,
+    hint: Tensor | None = None,
 ) -> Tensor:
     """Mean squared error of the network's answer, () tensor: noise x0 to level t, ask, compare with a x0 + b eps.
 
-    x0 (B, ...) data; t (B,) levels; y (B, ...) conditions or None; keep (B,) bool, False where y is dropped. For
-    target "eps" this is Ho et al. 2020, eq. 14. Raises TypeError or ValueError that names the argument.
+    x0 (B, ...) data; t (B,) levels; y (B, ...) conditions or None; keep (B,) bool, False where y is dropped;
+    hint (B, K, H, W) a picture to look at, or None. For target "eps" this is Ho et al. 2020, eq. 14. Raises TypeError
+    or ValueError that names the argument.
     """
     checks.pictures_or_points("x0", x0)
     checks.level("t", t, len(x0), 0.0, model.schedule.t_max)
     alpha, sigma = model.schedule.at(t, x0)
     eps = randn_like(x0, generator)
     a, b = model.row(alpha, sigma)
-    return F.mse_loss(model.answer(alpha * x0 + sigma * eps, t, y, keep), a * x0 + b * eps)
+    return F.mse_loss(model.answer(alpha * x0 + sigma * eps, t, y, keep, hint), a * x0 + b * eps)
 
 
 def draw_times(schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
@@ -99,6 +103,7 @@ def train(
     *,
     labels: Tensor | None = None,
     label_drop: float = 0.1,
+    hint: Hint | None = None,
     batch: int = 64,
     lr: float = 2e-3,
     halflife: float | None = None,
@@ -114,6 +119,7 @@ def train(
 
     data        (N, C, H, W) pictures in [-1, 1], or (N, D) points
     labels      (N,) int64 labels or (N, L) int64 captions, dropped for a share label_drop of each batch, or None
+    hint        (x0 (B, C, H, W), generator) -> (B, K, H, W): makes the picture that a network with K hints looks at
     lr          peak learning rate of AdamW; it warms up and anneals to 0 over `steps`
     halflife    of the EMA in steps; None: a twentieth of the training
     seed        of everything random in the loop; the initial weights are the caller's
@@ -132,7 +138,7 @@ def train(
     checks.positive_int("every", every)
     _check_choices(model, data, labels, label_drop, lr)
     device = devices.pick(device)
-    run = _Run(model.to(device).train(), data, labels, steps, batch, lr, label_drop, halflife, seed, device, bf16)
+    run = _Run(model.to(device).train(), data, labels, steps, batch, lr, label_drop, hint, halflife, seed, device, bf16)
     if checkpoint is not None and resume and Path(checkpoint).exists():
         run.restore(checkpoint)
         if run.step == steps:
@@ -166,10 +172,11 @@ def _check_choices(model: object, data: Tensor, labels: Tensor | None, label_dro
 class _Run:
     """The state of one training: what has to be saved for it to go on as if nothing had happened."""
 
-    def __init__(self, model, data, labels, steps, batch, lr, label_drop, halflife, seed, device, bf16):
+    def __init__(self, model, data, labels, steps, batch, lr, label_drop, hint, halflife, seed, device, bf16):
         self.model = model
         self.data = data.to(device)
         self.labels = None if labels is None else labels.to(device)
+        self.hint = hint
         self.halflife = max(1.0, steps / 20) if halflife is None else halflife
         self.ema = EMA(model, self.halflife)
         self.optimiser = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
@@ -178,7 +185,8 @@ class _Run:
         self.bf16 = devices.bf16_pays(device, data.shape[-1]) if bf16 is None else bf16
         self.recipe = {
             "steps": steps, "batch": batch, "lr": lr, "label_drop": label_drop, "halflife": self.halflife, "seed": seed,
-            "bf16": self.bf16, "labels": labels is not None, "data_sha256": _fingerprint(data),
+            "bf16": self.bf16, "labels": labels is not None, "hint": hint is not None,
+            "data_sha256": _fingerprint(data),
         }  # fmt: skip
 
     def advance(self) -> None:
@@ -191,7 +199,8 @@ class _Run:
             y = self.labels[rows]
             keep = torch.rand(len(rows), generator=g, device=device) >= recipe["label_drop"]
         with torch.autocast(device.type, torch.bfloat16) if self.bf16 else nullcontext():
-            value = loss(self.model, self.data[rows], t, y, keep, g)
+            x0 = self.data[rows]
+            value = loss(self.model, x0, t, y, keep, g, None if self.hint is None else self.hint(x0, g))
         if not torch.isfinite(value):
             raise FloatingPointError(
                 f"loss: expected a finite number, got {value.item()} at step {self.step + 1}; "

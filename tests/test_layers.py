@@ -22,6 +22,7 @@ ALLOWED = {
     "training": {"checkpoints", "checks", "denoiser", "devices", "process", "schedules"},
     "samplers": {"checks", "process", "schedules"},
     "guidance": {"checks", "process", "schedules"},
+    "editing": {"checks", "process", "samplers", "schedules"},
     "drawing": {"denoiser", "guidance", "process", "samplers", "schedules"},
     "metrics": {"checks", "nets"},
     "nets": {"nets"},

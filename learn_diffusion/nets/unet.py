@@ -65,7 +65,7 @@ class Attention(nn.Module):
 
 @final
 class UNet(nn.Module):
-    """forward(x (B, channels, H, W), logsnr (B,), cond) -> (B, channels, H, W).
+    """forward(x (B, channels + hints, H, W), logsnr (B,), cond) -> (B, channels, H, W).
 
     cond is None, or labels (B,) where classes > 0, or captions as tokens (B, L) where words are given.
 
@@ -76,6 +76,7 @@ class UNet(nn.Module):
     attentions  looks at all other pixels, and at the words, at the lowest level
     words       the vocabulary of captions, for a network that reads them; net.text.tokenise makes the tokens
     text        features a word
+    hints       channels of a picture to look at, which follow the noisy ones in x
 
     H and W must be divisible by unshuffle * 2^(levels - 1).
     """
@@ -90,6 +91,7 @@ class UNet(nn.Module):
         attentions: int = 1,
         words: Sequence[str] = (),
         text: int = 96,
+        hints: int = 0,
     ):
         super().__init__()
         widths = tuple(widths)
@@ -101,6 +103,7 @@ class UNet(nn.Module):
         self.arguments = {
             "channels": channels, "widths": list(widths), "blocks": blocks if isinstance(blocks, int) else each,
             "classes": classes, "unshuffle": unshuffle, "attentions": attentions, "words": list(words), "text": text,
+            "hints": hints,
         }  # fmt: skip
         self.side = unshuffle * 2 ** (len(widths) - 1)
         self.unshuffle = unshuffle
@@ -108,7 +111,7 @@ class UNet(nn.Module):
         self.embedding = Embedding(c_emb, classes)
         self.text = TextEncoder(words, text) if words else None
         self.gist = nn.Linear(text, c_emb) if words else None  # the caption as a whole, told to every block
-        self.first = nn.Conv2d(c_pixel, widths[0], 3, padding=1)
+        self.first = nn.Conv2d((channels + hints) * unshuffle**2, widths[0], 3, padding=1)
 
         self.down, skips, c = nn.ModuleList(), [widths[0]], widths[0]
         for level, width in enumerate(widths):
@@ -138,10 +141,12 @@ class UNet(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, logsnr: Tensor, cond: Tensor | None = None) -> Tensor:
-        channels = self.arguments["channels"]
+        channels = self.arguments["channels"] + self.arguments["hints"]
         if x.ndim != 4 or x.shape[1] != channels or x.shape[2] % self.side or x.shape[3] % self.side:
+            hints = f" ({self.arguments['hints']} of the channels are the hint's)" if self.arguments["hints"] else ""
             raise ValueError(
-                f"x: this network takes (B, {channels}, H, W) H and W divisible by {self.side}; got {tuple(x.shape)}"
+                f"x: this network takes (B, {channels}, H, W){hints}, H and W divisible by {self.side}; "
+                f"got {tuple(x.shape)}"
             )
         emb, words = self._told(logsnr, cond)
         h = F.pixel_unshuffle(x, self.unshuffle).contiguous(memory_format=torch.channels_last)

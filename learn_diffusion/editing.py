@@ -1,0 +1,265 @@
+"""Repair and change pictures with a model that was never trained for it.
+
+Whatever is known of a picture goes in as a function Denoise -> Denoise, so it composes with guidance and with any
+sampler on any path: `dpmpp_2m(hold(cfg(model, y, 3.0), path, known, mask), path, noise, path.grid(20))`.
+
+A mask is bool and broadcasts against the data: (B, 1, H, W) or (1, 1, H, W) for pictures. True is KEPT: there the
+answer is `known`, to the last bit; elsewhere `known` may hold anything finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import inf
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from learn_diffusion import checks
+from learn_diffusion.process import Denoise, Estimate, from_x0, like, randn_like, renoise
+from learn_diffusion.samplers import State, ddim, levels
+from learn_diffusion.schedules import BLIND, Schedule
+
+# ---- inpainting: some values are known ----
+
+
+def hold(denoise: Denoise, schedule: Schedule, known: Tensor, mask: Tensor) -> Denoise:
+    """Put the known values into every estimate of x0, and correct the noise so that the two still explain x_t.
+
+    known (B, ...) or (1, ...); mask bool, True where known is kept. The kept values of x_t then run straight from their
+    noise to what is known, and the denoiser sees them on the way; it is not told that they are certain, see `repaint`
+    and `reconstruct`. One call a step. Raises TypeError or ValueError that names a bad argument.
+    """
+    _check(known, mask)
+
+    def held(x: Tensor, t: Tensor) -> Estimate:
+        return _kept(x, denoise(x, t), schedule.at(t, x), known, mask)
+
+    return held
+
+
+def replace(
+    denoise: Denoise, schedule: Schedule, known: Tensor, mask: Tensor, generator: torch.Generator | None = None
+) -> Denoise:
+    """Show the denoiser the known values under fresh noise, at every step anew (Song et al. 2021, sec. 5).
+
+    The method most often called inpainting; arguments and answer are those of `hold`, which shows them under one noise
+    from beginning to end. With either, a known value says little while the noise is high, and the rest of the picture
+    has made up its mind before it speaks clearly: the results are biased.
+    """
+    _check(known, mask)
+
+    def replaced(x: Tensor, t: Tensor) -> Estimate:
+        alpha, sigma = schedule.at(t, x)
+        shown = torch.where(mask, alpha * known + sigma * randn_like(x, generator), x)
+        return _kept(x, denoise(shown, t), (alpha, sigma), known, mask)
+
+    return replaced
+
+
+def reconstruct(
+    denoise: Denoise, schedule: Schedule, known: Tensor, mask: Tensor, scale: float = 1.0, noise: float = 0.0
+) -> Denoise:
+    """Reconstruction guidance: pull the whole estimate to where the known values would be met (Ho et al. 2022, Chung et
+    al. 2023), with the weights of Song et al. 2023 (pseudo-inverse guidance).
+
+    denoise  in operations that torch can differentiate
+    scale    0: only `hold`; 1: right where data are Gaussian with independent values of variance sigma_data^2
+    noise    standard deviation of errors in known; above 0 the kept values are no longer kept exactly
+
+    Given x_t, the known values are guessed as x0 with variance r^2 = sigma^2 d^2 / (sigma^2 + d^2 alpha^2), where d is
+    the schedule's sigma_data. The score gains the gradient of log N(known; x0, r^2 + noise^2) by x_t, so x0 gains
+    sigma^2 / alpha times that. One call a step, and one way back through it.
+    """
+    _check(known, mask)
+    checks.number("scale", scale)
+    if not 0 <= noise < inf:
+        raise ValueError(f"noise: expected a standard deviation of 0 or more, got {noise}")
+
+    def pulled(x: Tensor, t: Tensor) -> Estimate:
+        alpha, sigma = schedule.at(t, x)
+        logsnr = schedule.logsnr(torch.as_tensor(t))
+        steerable = (logsnr >= BLIND) & (logsnr < inf)
+        if scale == 0 or not steerable.any():
+            est = denoise(x, t)
+        else:
+            est, slope = _towards(denoise, x, t, known, mask)
+            spread = sigma**2 * schedule.sigma_data**2 / (sigma**2 + schedule.sigma_data**2 * alpha**2)
+            step = scale * sigma * slope / (spread + noise**2)
+            here = like(steerable, x) > 0
+            x0 = torch.where(here, est.x0 + sigma / alpha * step, est.x0)
+            est = Estimate(x0, torch.where(here, est.eps - step, est.eps))
+        return est if noise else _kept(x, est, (alpha, sigma), known, mask)
+
+    return pulled
+
+
+def _towards(denoise: Denoise, x: Tensor, t: Tensor, known: Tensor, mask: Tensor) -> tuple[Estimate, Tensor]:
+    """The estimate, and the slope by x_t of -|known - x0|^2 / 2 over what is kept, (B, ...)."""
+    with torch.enable_grad():  # samplers turn it off
+        x = x.detach().requires_grad_()
+        est = denoise(x, t)
+        if not est.x0.requires_grad:
+            raise ValueError("denoise: expected an estimate that torch can differentiate by x_t, got one without")
+        off = torch.where(mask, known - est.x0, 0.0).detach()
+        slope = torch.autograd.grad((est.x0 * off).sum(), x)[0]
+    return Estimate(est.x0.detach(), est.eps.detach()), slope
+
+
+@torch.no_grad()
+def repaint(
+    denoise: Denoise,
+    schedule: Schedule,
+    known: Tensor,
+    mask: Tensor,
+    ts: Tensor,
+    resample: int,
+    generator: torch.Generator | None = None,
+) -> Iterator[State]:
+    """RePaint (Lugmayr et al. 2022, alg. 1): take every step `resample` times, noising back up in between, so that what
+    is new and what is known have time to agree. From noise to pictures: yields a State after each try at a step.
+
+    known     (B, ...), finite: its shape says how many pictures are drawn
+    ts        (N + 1,) decreasing, see schedule.grid
+    resample  tries at each step, 1 or more; N * resample network calls in all. 1 is the replacement method, with DDPM
+    """
+    _check(known, mask)
+    checks.positive_int("resample", resample)
+    x = schedule.sigma(torch.as_tensor(ts[0])).to(known) * randn_like(known, generator)
+    for t, s in levels(schedule, x, ts):
+        for again in range(resample, 0, -1):
+            step = ddim(denoise, schedule, x, torch.stack([t, s]), eta=1.0, generator=generator)
+            state = next(step)
+            alpha, sigma = schedule.at(s, x)
+            x = torch.where(mask, alpha * known + sigma * randn_like(x, generator), state.x)
+            yield State(s, x, state.est)
+            if again > 1:
+                x = renoise(schedule, x, s, t, generator)
+
+
+def _kept(x: Tensor, est: Estimate, level: tuple[Tensor, Tensor], known: Tensor, mask: Tensor) -> Estimate:
+    """The estimate with what is known in it; at sigma = 0 the noise cannot be told, and stays as it is."""
+    alpha, sigma = level
+    x0 = torch.where(mask, known, est.x0)
+    eps = from_x0(x, x0, alpha, sigma).eps
+    return Estimate(x0, torch.where(mask & (sigma > 0), eps, est.eps))
+
+
+def _check(known: Any, mask: Any) -> None:
+    checks.floats("known", known)
+    checks.finite("known", known)
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(f"mask: expected a bool tensor, True where known is kept, got {got}; mask > 0.5 makes one")
+    fits = mask.ndim == known.ndim and all(
+        m in (1, k) or (i == 0 and k == 1) for i, (m, k) in enumerate(zip(mask.shape, known.shape, strict=True))
+    )
+    if not fits:
+        raise ValueError(
+            f"mask: expected a shape that broadcasts against known, {tuple(known.shape)}, "
+            f"such as (1, 1, H, W), got {tuple(mask.shape)}"
+        )
+
+
+# ---- changing: start from a picture instead of noise ----
+
+
+def part_of(ts: Tensor, strength: float) -> Tensor:
+    """The last share `strength` of the steps of a grid, at least one: where a change of that strength starts.
+
+    ts (N + 1,) decreasing; strength in (0, 1]. 1 is the whole way, from noise.
+    """
+    if not (isinstance(strength, float | int) and 0 < strength <= 1):
+        raise ValueError(f"strength: expected a number above 0 and up to 1, got {strength!r}")
+    return ts[-1 - max(1, round(strength * (len(ts) - 1))) :]
+
+
+def sdedit(
+    denoise: Denoise,
+    schedule: Schedule,
+    picture: Tensor,
+    strength: float,
+    ts: Tensor,
+    generator: torch.Generator | None = None,
+    sampler: Callable[..., Iterator[State]] = ddim,
+) -> Iterator[State]:
+    """SDEdit (Meng et al. 2022): noise a picture part of the way, and walk back under a new wish.
+
+    picture   (B, ...); strength in (0, 1]: the share of the steps of ts that are taken. Low keeps the picture, 1 is
+              (nearly) free of it
+    ts        (N + 1,) decreasing, the whole way
+
+    Yields a State after each step. Raises ValueError that names a bad argument.
+    """
+    checks.floats("picture", picture)
+    checks.finite("picture", picture)
+    ts = part_of(ts, strength)
+    x = schedule.add_noise(picture, randn_like(picture, generator), ts[0])
+    return sampler(denoise, schedule, x, ts)
+
+
+@torch.no_grad()
+def invert(denoise: Denoise, schedule: Schedule, picture: Tensor, ts: Tensor, rounds: int = 3) -> Iterator[State]:
+    """DDIM inversion: the noise from which ddim on the grid ts draws this picture. Yields a State after each step up.
+
+    A step of ddim down from t to s is x_s = alpha_s x0 + sigma_s eps, with both read at the noisier x_t. To undo it,
+    x_t is wanted first; it is found by trying: x_t = alpha_t (x_s - sigma_s eps) / alpha_s + sigma_t eps, where eps is
+    read at the x_t of the round before (Pan et al. 2023). More rounds come closer; rounds = 1 is the usual inversion
+    (Song et al. 2021). len(ts) - 1 steps of `rounds` calls each.
+
+    picture (B, ...) at level ts[-1], where there must be signal; ts (N + 1,) decreasing.
+    """
+    checks.positive_int("rounds", rounds)
+    x, eps = picture, torch.zeros_like(picture)
+    for t, s in list(levels(schedule, picture, ts))[::-1]:
+        (alpha, sigma), (alpha_s, sigma_s) = schedule.at(t, x), schedule.at(s, x)
+        for _ in range(rounds):
+            x_t = alpha * (x - sigma_s * eps) / alpha_s + sigma * eps
+            est = denoise(x_t, t)
+            eps = est.eps
+        x = alpha * (x - sigma_s * eps) / alpha_s + sigma * eps
+        yield State(t, x, est)
+
+
+def interpolate(a: Tensor, b: Tensor, w: float | Tensor) -> Tensor:
+    """Between two noises, along the arc that keeps their length (slerp, Shoemake 1985): a at w = 0, b at w = 1.
+
+    The straight line would pass through noise that is too quiet: halfway, 0.7 of the length that the model knows.
+    a, b (B, ...); w a number or (B,). Returns (B, ...). Raises ValueError where shapes differ.
+    """
+    checks.floats("a", a)
+    checks.same_shape("b", b, "a", a)
+    w = torch.as_tensor(w, dtype=a.dtype)
+    u, v = a.flatten(1), b.flatten(1)
+    cosine = (u * v).sum(1) / (u.norm(dim=1) * v.norm(dim=1))
+    angle = like(cosine.clamp(-1, 1).acos(), a)
+    w = like(w, a)
+    arc = (((1 - w) * angle).sin() * a + (w * angle).sin() * b) / angle.sin()
+    return torch.where(angle.sin() > 1e-4, arc, a + w * (b - a))  # the same noise twice: no angle to divide by
+
+
+@torch.no_grad()
+def disagreement(
+    one: Denoise,
+    other: Denoise,
+    schedule: Schedule,
+    picture: Tensor,
+    t: Tensor | float,
+    n: int = 8,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Where two denoisers, asked for two things, see different pictures: (B, 1, H, W), from 0 to 1 in each picture
+    (DiffEdit, Couairon et al. 2023). `disagreement(...) < 0.5` is the mask of what to keep.
+
+    picture (B, C, H, W) is noised to level t n times; the map is the mean of |x0 - x0'| over these and the channels,
+    divided by its largest value.
+    """
+    checks.floats("picture", picture, ndim=4)
+    checks.positive_int("n", n)
+    total = torch.zeros_like(picture)
+    for _ in range(n):
+        x = schedule.add_noise(picture, randn_like(picture, generator), t)
+        total += (one(x, torch.as_tensor(t)).x0 - other(x, torch.as_tensor(t)).x0).abs()
+    total = total.mean(1, keepdim=True)
+    return total / total.amax((1, 2, 3), keepdim=True).clamp_min(torch.finfo(total.dtype).tiny)
