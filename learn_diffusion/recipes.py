@@ -26,8 +26,9 @@ from tqdm.auto import trange
 
 from learn_diffusion import checkpoints, devices, drawing
 from learn_diffusion.datasets import digits, labelled_scenes
-from learn_diffusion.datasets.scenes import ATTRIBUTES, Scene, all_scenes, describe, words
-from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.datasets.scenes import ATTRIBUTES, Scene, all_scenes, describe, kind, words
+from learn_diffusion.denoiser import Denoiser, hinted
+from learn_diffusion.editing import hold
 from learn_diffusion.guidance import cfg, clip_x0
 from learn_diffusion.metrics import frechet, nearest_ratio
 from learn_diffusion.nets import Classifier, Judge, UNet
@@ -144,6 +145,80 @@ def scenes_by_caption(
     return painter, {**about, "metrics": scene_quality(painter, judge), "half": True}
 
 
+def scenes_by_mask(
+    steps: int = 1000, seed: int = 0, device: Device = None, work: Path | None = None
+) -> tuple[Denoiser, dict[str, Any]]:
+    """The repairer of chapter 13: scenes_by_caption, taught for a while to look at what is known of a picture."""
+    torch.manual_seed(seed)
+    painter, _ = checkpoints.load(shipped("scenes_by_caption"), "cpu")
+    net = UNet(**painter.net.arguments | {"hints": 4})
+    old, new = painter.net.state_dict(), net.state_dict()
+    first = torch.zeros_like(new["first.weight"])  # deaf to the hints at first
+    first[:, : old["first.weight"].shape[1]] = old["first.weight"]
+    net.load_state_dict(old | {"first.weight": first})
+    drawn = labelled_scenes(24_000, seed=seed, hold_out=True, progress=True)
+    *_, end = train(
+        Denoiser(net, painter.schedule, painter.target), drawn.images, steps,
+        labels=net.text.tokenise(drawn.captions), hint=something_known,
+        batch=40, lr=1e-3, seed=seed, device=device, checkpoint=work, progress=True,
+    )  # fmt: skip
+    repairer = checkpoints.halved(end.ema.cpu())
+    judge, _ = checkpoints.load(shipped("scene_judge"), "cpu")
+    known, wishes, mask = repairs(500, seed=1)
+    y = net.text.tokenise([describe(wish) for wish in wishes])
+    denoise = cfg(hinted(repairer, known_hint(known, mask)), y, SCALE)
+    noise = drawing.start(repairer.schedule, known.shape, seed=1)
+    filled = drawing.walk(hold(denoise, repairer.schedule, known, mask), repairer.schedule, noise, 20)
+    each, together = right(judge, filled, torch.tensor([wish.indices() for wish in wishes]))
+    about = {"data": "scenes, hold_out=True", "data_shape": [3, 32, 32], "steps": steps, "seed": seed}
+    return repairer, {**about, "metrics": {"repaired": {**each, "all": together}}, "half": True}
+
+
+def known_hint(known: Tensor, mask: Tensor) -> Tensor:
+    """What a repairer sees, (B, C + 1, H, W): the known pixels, 0 where nothing is known, and the mask as 0 or 1."""
+    mask = mask.expand(len(known), 1, *known.shape[2:]).to(known.dtype)
+    return torch.cat([known * mask, mask], dim=1)
+
+
+def something_known(x0: Tensor, g: torch.Generator) -> Tensor:
+    """A known_hint of pictures x0 (B, C, H, W), each with a hole of its own: a box of random size and place. One in ten
+    is all hole, so that the model can still draw from nothing."""
+    B, _, H, W = x0.shape
+    u = torch.rand(5, B, 1, 1, generator=g, device=x0.device)
+    height, width = H * (0.25 + 0.6 * u[0]), W * (0.25 + 0.6 * u[1])
+    top, left = u[2] * (H - height), u[3] * (W - width)
+    row, column = torch.arange(H, device=x0.device)[:, None] + 0.5, torch.arange(W, device=x0.device) + 0.5
+    hole = (row > top) & (row < top + height) & (column > left) & (column < left + width)
+    return known_hint(x0, ~(hole | (u[4] < 0.1))[:, None])
+
+
+def one_word(n: int, attribute: str, seed: int) -> tuple[list[Scene], list[Scene]]:
+    """n seen scenes, and beside each another seen one that differs in one attribute."""
+    r = random.Random(seed)
+    scenes = some_scenes("seen", n, seed)
+    return scenes, [r.choice(_with_another(scene, attribute)) for scene in scenes]
+
+
+def _with_another(scene: Scene, attribute: str) -> list[Scene]:
+    others = (scene._replace(**{attribute: value}) for value in ATTRIBUTES[attribute])
+    return [other for other in others if other != scene and kind(other) == "seen"]
+
+
+def repairs(n: int, seed: int) -> tuple[Tensor, list[Scene], Tensor]:
+    """n tasks: real scenes (n, 3, 32, 32), what they shall show instead, and masks (n, 1, 32, 32), True = kept.
+
+    What is asked for is another accessory; the hole is a random box around the upper part, where accessories are worn.
+    """
+    scenes, wishes = one_word(n, "accessory", seed)
+    r = random.Random(seed)
+    mask = torch.ones(n, 1, 32, 32, dtype=torch.bool)
+    for i in range(n):
+        width, height = r.randint(20, 26), r.randint(16, 21)
+        left, top = round(16 - width / 2 + r.uniform(-3, 3)), round(10 - height / 2 + r.uniform(-3, 3))
+        mask[i, :, max(0, top) : top + height, max(0, left) : left + width] = False
+    return labelled_scenes(n, REAL_SEEDS + 500 + seed, only=scenes).images, wishes, mask
+
+
 def _fit(net: nn.Module, error: Callable[[Tensor], Tensor], n: int, steps: int, lr: float, g: torch.Generator) -> None:
     """Train a classifier: error(rows) is its loss on 64 rows of n, drawn from g; the learning rate anneals to 0."""
     optimiser = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.05, fused=True)
@@ -240,13 +315,13 @@ def scene_quality(
     """
     table: dict[str, list[float]] = {}
     for seed in seeds:
-        for kind in ("seen", "unseen triple", "unseen pair"):
-            wanted = some_scenes(kind, n_seen if kind == "seen" else n, seed)
+        for which in ("seen", "unseen triple", "unseen pair"):
+            wanted = some_scenes(which, n_seen if which == "seen" else n, seed)
             images = ask_for(model, wanted, seed, **how)
             each, all_right = right(judge, images, torch.tensor([scene.indices() for scene in wanted]))
             for name, share in {**each, "all": all_right}.items():
-                table.setdefault(f"{kind}, {name}", []).append(share)
-            if kind == "seen":
+                table.setdefault(f"{which}, {name}", []).append(share)
+            if which == "seen":
                 real, other = (labelled_scenes(len(wanted), REAL_SEEDS + 2 * seed + i, only=wanted) for i in (0, 1))
                 with torch.no_grad():
                     target, drawn, floor = (judge.features(x) for x in (real.images, images, other.images))
@@ -284,4 +359,5 @@ RECIPES: dict[str, Callable[..., tuple[nn.Module, dict[str, Any]]]] = {
     "digits_by_label": digits_by_label,
     "scene_judge": scene_judge,
     "scenes_by_caption": scenes_by_caption,
+    "scenes_by_mask": scenes_by_mask,
 }

@@ -348,3 +348,49 @@ def test_a_live_control_asks_the_kernel_in_jupyterlab(lab, page, tmp_path):
     page.get_by_text("ValueError: no level above 8").wait_for()
     assert picture.get_attribute("src") == third
     page.screenshot(path=tmp_path / "live.png")
+
+
+PAINT = """
+import ipywidgets
+import torch
+from learn_diffusion.widgets import Live, PaintedMask
+
+canvas = PaintedMask(torch.zeros(3, 32, 32), alt="A grey square.")
+canvas
+"""
+PAINTED = """
+def draw(mask):
+    return torch.where(canvas.read(mask), 1.0, -1.0).expand(3, -1, -1)
+
+Live(draw, alt="What was painted", mask=canvas.control)
+"""
+
+
+def test_a_painted_mask_reaches_the_kernel_in_jupyterlab(lab, page, tmp_path):
+    cells = [nbformat.v4.new_code_cell(source) for source in (PAINT, PAINTED)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, lab.folder / "paint.ipynb")
+    run_all(page, lab, "paint.ipynb")
+    canvas = page.locator("figure.ld-painter[data-state=ready] canvas")
+    picture = page.locator(".jp-OutputArea-output img[alt^='What was painted']")
+    picture.wait_for()
+
+    def changed_by(act) -> str:
+        before = picture.get_attribute("src")
+        act()
+        page.wait_for_function(
+            "src => document.querySelector(\"img[alt^='What was painted']\").src !== src", arg=before
+        )
+        return canvas.get_attribute("data-painted")
+
+    assert canvas.get_attribute("data-painted") == "0"
+    mouse = changed_by(lambda: drag(page, canvas, 0.2, 0.8))  # a line across, five pixels high
+    assert 8 <= int(mouse) <= 13
+    page.screenshot(path=tmp_path / "paint.png")
+    canvas.focus()
+    assert changed_by(lambda: page.keyboard.press("Delete")) == "0"
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    assert changed_by(lambda: page.keyboard.press("Space")) == "2"  # 25 of 1024 pixels
+    assert "Brush at column 18, row 18" in canvas.get_attribute("aria-label")

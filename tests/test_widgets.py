@@ -19,7 +19,7 @@ from PIL import Image
 from learn_diffusion.datasets import digits
 from learn_diffusion.widgets import Live, Scrubber
 from learn_diffusion.widgets.images import GAP_COLOUR, data_uri, encode, png, tile, to_uint8
-from learn_diffusion.widgets.scrubber import BUDGET, _script
+from learn_diffusion.widgets.scrubber import BUDGET, script
 
 N = 51
 LABELS = [f"t = {i / (N - 1):.2f}" for i in range(N)]
@@ -203,13 +203,13 @@ def test_hostile_words_stay_words(film):
 def test_nothing_but_data_is_loaded(film):
     page = Scrubber(film, LABELS, alt=ALT).html
     assert [address[:5] for address in re.findall(r'(?:src|href)="([^"]*)"', page)] == ["data:"]
-    assert "http" not in _script()
+    assert "http" not in script("scrubber.js")
 
 
 def test_the_script_is_small_and_free_of_comments():
-    assert len(_script().encode()) < 4096
-    assert "//" not in _script()
-    assert "</" not in _script()
+    assert len(script("scrubber.js").encode()) < 4096
+    assert "//" not in script("scrubber.js")
+    assert "</" not in script("scrubber.js")
 
 
 @pytest.mark.parametrize(("pictures", "most"), [(1, 12), (4, 25), (16, 80)])

@@ -131,7 +131,8 @@ def _picture(answer: Any, columns: int | None) -> np.ndarray:
 
 
 def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 80 else f"{text[:12]}..."  # a painted mask is no reading matter
 
 
 def _seconds(start: float) -> str:

@@ -93,7 +93,7 @@ class Scrubber:
             f'<figure class="ld-scrubber" data-scrubber="{settings}" style="margin:0.5em 0">'
             f'<img alt="{html.escape(f"{self.alt} ({reading})")}" width="{width}" {PIXELS} src="',
             f'"><div class="ld-scrubber-controls">{html.escape(reading)}</div>{figcaption(self.caption)}</figure>\n'
-            f"<script>(() => {{\n{_script()}}})();</script>",
+            f"<script>(() => {{\n{script('scrubber.js')}}})();</script>",
         )
 
     def _settings(self, cells: np.ndarray, columns: int) -> str:
@@ -151,9 +151,9 @@ def _columns(cells: np.ndarray) -> int:
 
 
 @cache
-def _script() -> str:
-    """scrubber.js without its comments and indentation: every scrubber carries it along."""
-    source = files("learn_diffusion.widgets").joinpath("scrubber.js").read_text(encoding="utf-8")
+def script(name: str) -> str:
+    """A script of this folder without its comments and indentation: every output carries its own along."""
+    source = files("learn_diffusion.widgets").joinpath(name).read_text(encoding="utf-8")
     lines = (re.sub(r"(^|\s)// .*$|^//$", "", line).strip() for line in source.splitlines())
     return "".join(f"{line}\n" for line in lines if line)
 
