@@ -46,4 +46,5 @@ def hardware(device: str | torch.device = "cpu") -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     name = names[0] if names else platform.processor() or platform.machine()
-    return f"{name}, {torch.get_num_threads()} threads" + (", mps" if device.type == "mps" else "")
+    threads = torch.get_num_threads()
+    return f"{name}, {threads} thread{'s' * (threads > 1)}" + (", mps" if device.type == "mps" else "")

@@ -26,7 +26,7 @@ from tqdm.auto import trange
 
 from learn_diffusion import checkpoints, devices, drawing
 from learn_diffusion.datasets import digits, labelled_scenes
-from learn_diffusion.datasets.scenes import ATTRIBUTES, Scene, all_scenes, describe, kind, words
+from learn_diffusion.datasets.scenes import ATTRIBUTES, Scene, all_scenes, describe, draw, kind, words
 from learn_diffusion.denoiser import Denoiser, hinted
 from learn_diffusion.editing import hold
 from learn_diffusion.guidance import cfg, clip_x0
@@ -207,16 +207,28 @@ def _with_another(scene: Scene, attribute: str) -> list[Scene]:
 def repairs(n: int, seed: int) -> tuple[Tensor, list[Scene], Tensor]:
     """n tasks: real scenes (n, 3, 32, 32), what they shall show instead, and masks (n, 1, 32, 32), True = kept.
 
-    What is asked for is another accessory; the hole is a random box around the upper part, where accessories are worn.
+    What is asked for is another accessory; the hole is a random box around the upper part of the picture that covers
+    all of the old one: no method could mend what it must keep.
     """
     scenes, wishes = one_word(n, "accessory", seed)
-    r = random.Random(seed)
-    mask = torch.ones(n, 1, 32, 32, dtype=torch.bool)
-    for i in range(n):
+    pictures, mask = [], torch.ones(n, 1, 32, 32, dtype=torch.bool)
+    for i, (scene, wish) in enumerate(zip(scenes, wishes, strict=True)):
+        pose = (seed << 32) + i
+        worn, bare = (draw(*each, random.Random(pose)) for each in (scene, scene._replace(accessory="nothing")))
+        pictures.append(torch.from_numpy(worn))
+        r = random.Random(-1 - pose)
         width, height = r.randint(20, 26), r.randint(16, 21)
         left, top = round(16 - width / 2 + r.uniform(-3, 3)), round(10 - height / 2 + r.uniform(-3, 3))
-        mask[i, :, max(0, top) : top + height, max(0, left) : left + width] = False
-    return labelled_scenes(n, REAL_SEEDS + 500 + seed, only=scenes).images, wishes, mask
+        right, bottom = left + width, top + height
+        if "balloon" in (scene.accessory, wish.accessory):  # it floats beside the figure, on a string
+            left, right, bottom = 0, 32, max(bottom, 24)
+        elif scene.accessory != "nothing":
+            differs = abs(worn.astype(int) - bare).max(2) > 60  # more than the light, which is drawn anew
+            rows, columns = differs.nonzero()
+            left, right = min(left, columns.min()), max(right, columns.max() + 1)
+            top, bottom = min(top, rows.min()), max(bottom, rows.max() + 1)
+        mask[i, :, max(0, top) : bottom, max(0, left) : right] = False
+    return torch.stack(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1, wishes, mask
 
 
 def _fit(net: nn.Module, error: Callable[[Tensor], Tensor], n: int, steps: int, lr: float, g: torch.Generator) -> None:

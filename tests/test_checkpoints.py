@@ -43,7 +43,7 @@ def test_comes_back_as_it_went_in(tmp_path, name):
     assert about["metrics"] == {"frechet": 1.5}
     assert about["package"] == learn_diffusion.__version__
     assert about["torch"] == torch.__version__
-    assert "threads" in about["hardware"]
+    assert " thread" in about["hardware"]
 
 
 def test_a_loaded_unet_is_channels_last_as_a_new_one_is(tmp_path):
