@@ -100,10 +100,12 @@ def _colours(rng: np.random.Generator, n: int) -> np.ndarray:
     rgb[:, PARTS.index("shoe")] = 0.20, 0.14, 0.12
     tone = rng.random((n, 1))
     rgb[:, PARTS.index("skin")] = tone * (0.96, 0.80, 0.68) + (1 - tone) * (0.42, 0.27, 0.18)
-    for name in ("hair", "shirt", "trousers", "hat"):
+    for name in ("hair", "shirt", "hat"):
         rgb[:, PARTS.index(name)] = rng.uniform(0.05, 0.95, (n, 3))
+    # not darker: in black trousers nobody can tell the near leg from the far one, and so the phase
+    rgb[:, PARTS.index("trousers")] = rng.uniform(0.4, 0.95, (n, 3))
     for dark, name in (("sleeve", "shirt"), ("far trousers", "trousers")):
-        rgb[:, PARTS.index(dark)] = 0.6 * rgb[:, PARTS.index(name)]
+        rgb[:, PARTS.index(dark)] = 0.55 * rgb[:, PARTS.index(name)]
     return 2 * rgb - 1
 
 
