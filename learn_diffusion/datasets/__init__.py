@@ -2,6 +2,8 @@
 
 from learn_diffusion.datasets.digits import digits
 from learn_diffusion.datasets.scenes import labelled_scenes, scenes
+from learn_diffusion.datasets.sprites import walkers
+from learn_diffusion.datasets.terrain import terrain
 from learn_diffusion.datasets.toy2d import gaussians, moons, spiral
 
-__all__ = ["digits", "gaussians", "labelled_scenes", "moons", "scenes", "spiral"]
+__all__ = ["digits", "gaussians", "labelled_scenes", "moons", "scenes", "spiral", "terrain", "walkers"]
