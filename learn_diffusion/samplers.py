@@ -72,17 +72,16 @@ def ddim(
 def heun(denoise: Denoise, schedule: Schedule, x: Tensor, ts: Tensor) -> Iterator[State]:
     """Follow dx/dt with the mean of the slopes at both ends of each step (Karras et al. 2022, alg. 1).
 
-    Second order; two network calls a step. At sigma = 0 the noise, and so the slope, cannot be told: a last step to
-    there is ddim's, with one call. x (B, ...) at ts[0]; ts (N + 1,).
+    Second order; two network calls a step, one for the last step to sigma = 0. x (B, ...) at ts[0]; ts (N + 1,).
     """
     for t, s in levels(schedule, x, ts):
         est = denoise(x, t)
-        if schedule.sigma(s) > 0:
-            slope = schedule.velocity(est, t)
-            ahead = schedule.velocity(denoise(x + (s - t).to(x.dtype) * slope, s), s)
-            x = x + (s - t).to(x.dtype) * (slope + ahead) / 2
-        else:
-            x = like(schedule.alpha(s), x) * est.x0
+        slope = schedule.velocity(est, t)
+        x_s = x + (s - t).to(x.dtype) * slope
+        if schedule.sigma(s) > 0:  # at 0 the noise, and so the slope, cannot be told
+            slope = (slope + schedule.velocity(denoise(x_s, s), s)) / 2
+            x_s = x + (s - t).to(x.dtype) * slope
+        x = x_s
         yield State(s, x, est)
 
 
