@@ -28,6 +28,7 @@ MAY_DIFFER = {
     "10_straighter_paths": 8,
     "11_guidance": 4,
     "12_text_to_image": 6,
+    "19_science": 9,
     "A_failure_museum": 6,
 }
 
