@@ -1,9 +1,20 @@
 """Functions that return tensors: pictures are float32 (N, C, H, W) in [-1, 1], points are float32 (N, 2)."""
 
 from learn_diffusion.datasets.digits import digits
+from learn_diffusion.datasets.fields import dye
 from learn_diffusion.datasets.scenes import labelled_scenes, scenes
 from learn_diffusion.datasets.sprites import walkers
 from learn_diffusion.datasets.terrain import terrain
 from learn_diffusion.datasets.toy2d import gaussians, moons, spiral
 
-__all__ = ["digits", "gaussians", "labelled_scenes", "moons", "scenes", "spiral", "terrain", "walkers"]
+__all__ = [
+    "digits",
+    "dye",
+    "gaussians",
+    "labelled_scenes",
+    "moons",
+    "scenes",
+    "spiral",
+    "terrain",
+    "walkers",
+]
