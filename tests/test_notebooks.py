@@ -32,7 +32,7 @@ MAY_DIFFER = {
     "11_guidance": 4,
     "12_text_to_image": 6,
     "13_editing": 7,
-    "17_game_worlds": 2,
+    "17_game_worlds": 4,
     "19_science": 9,
     "A_failure_museum": 6,
 }
