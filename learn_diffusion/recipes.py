@@ -25,7 +25,11 @@ from torch import Tensor, nn
 from tqdm.auto import trange
 
 from learn_diffusion import checkpoints, devices, drawing
-from learn_diffusion.datasets import digits, labelled_scenes
+from learn_diffusion.datasets import digits, labelled_scenes, products
+from learn_diffusion.datasets.products import ATTRIBUTES as PRODUCT_ATTRIBUTES
+from learn_diffusion.datasets.products import Shot
+from learn_diffusion.datasets.products import describe as product_caption
+from learn_diffusion.datasets.products import words as product_words
 from learn_diffusion.datasets.scenes import ATTRIBUTES, Scene, all_scenes, describe, draw, kind, words
 from learn_diffusion.denoiser import Denoiser, hinted
 from learn_diffusion.editing import hold
@@ -172,6 +176,100 @@ def scenes_by_mask(
     each, together = right(judge, filled, torch.tensor([wish.indices() for wish in wishes]))
     about = {"data": "scenes, hold_out=True", "data_shape": [3, 32, 32], "steps": steps, "seed": seed}
     return repairer, {**about, "metrics": {"repaired": {**each, "all": together}}, "half": True}
+
+
+def product_judge(
+    steps: int = 1500, seed: int = 0, device: Device = None, work: Path | None = None
+) -> tuple[Judge, dict[str, Any]]:
+    """A reader of product pictures: product, colour and backdrop, at 64x64 or at 32x32 blown up (chapter 18).
+
+    Minutes long: a killed run starts again, and work stays unused.
+    """
+    torch.manual_seed(seed)
+    device = devices.pick(device)
+    g = torch.Generator(device).manual_seed(seed)
+    drawn = products(12_000, seed=JUDGE_SEEDS[0], progress=True)
+    images, truth = drawn.images.to(device), drawn.attributes.to(device)
+    net = Judge([len(values) for values in PRODUCT_ATTRIBUTES.values()], side=64).to(device)
+
+    def error(rows: Tensor) -> Tensor:
+        x = images[rows]
+        small = torch.rand(len(rows), 1, 1, 1, generator=g, device=device) < 0.5
+        level = 0.3 * torch.rand(len(rows), 1, 1, 1, generator=g, device=device)
+        x = torch.where(small, blown_up(shrunk(x)), x) + level * torch.randn(x.shape, generator=g, device=device)
+        return sum(F.cross_entropy(scores, truth[rows, i]) for i, scores in enumerate(net(x)))
+
+    _fit(net, error, len(images), steps, 2e-3, g)
+    net = checkpoints.halved(net.eval().cpu())  # what comes back from the file
+    unseen = products(2_000, seed=JUDGE_SEEDS[1])
+    metrics = {
+        "held_out_accuracy": product_right(net, unseen.images, unseen.attributes)[1],
+        "held_out_accuracy_32x32": product_right(net, blown_up(shrunk(unseen.images)), unseen.attributes)[1],
+    }
+    about = {"data": "products", "data_shape": [3, 64, 64], "steps": steps, "seed": seed}
+    return net, {**about, "metrics": metrics, "half": True}
+
+
+def products_by_caption(
+    steps: int = 2000, seed: int = 0, device: Device = None, work: Path | None = None
+) -> tuple[Denoiser, dict[str, Any]]:
+    """The painter of chapter 18: draws a product from a caption, 32x32. It starts as scenes_by_caption, which can draw
+    already, and learns other things to draw."""
+    torch.manual_seed(seed)
+    artist, _ = checkpoints.load(shipped("scenes_by_caption"), "cpu")
+    net = UNet(**artist.net.arguments | {"words": product_words()})
+    new = net.state_dict()
+    old = {name: value for name, value in artist.net.state_dict().items() if value.shape == new[name].shape}
+    net.load_state_dict(new | old)  # all but the vocabulary
+    drawn = products(24_000, seed=seed, progress=True)
+    *_, end = train(
+        Denoiser(net, artist.schedule, artist.target), shrunk(drawn.images), steps,
+        labels=net.text.tokenise(drawn.captions),
+        batch=40, lr=1e-3, seed=seed, device=device, checkpoint=work, progress=True,
+    )  # fmt: skip
+    painter = checkpoints.halved(end.ema.cpu())
+    judge, _ = checkpoints.load(shipped("product_judge"), "cpu")
+    wanted = products(500, seed=JUDGE_SEEDS[1]).attributes
+    y = net.text.tokenise([product_caption(Shot.of(row)) for row in wanted.tolist()])
+    images = drawing.draw(painter, (500, 3, 32, 32), y, SCALE, steps=15, seed=1)
+    each, together = product_right(judge, blown_up(images), wanted)
+    about = {"data": "products at 32x32", "data_shape": [3, 32, 32], "steps": steps, "seed": seed}
+    return painter, {**about, "metrics": {"obedience": {**each, "all": together}}, "half": True}
+
+
+def product_upscaler(
+    steps: int = 3000, seed: int = 0, device: Device = None, work: Path | None = None
+) -> tuple[Denoiser, dict[str, Any]]:
+    """The upscaler of chapter 18: draws a product picture of 64x64 from one of 16x16."""
+    torch.manual_seed(seed)
+    drawn = products(24_000, seed=seed, progress=True)
+    net = UNet(channels=3, widths=(64, 96), unshuffle=4, attentions=0, hints=3)
+    *_, end = train(
+        Denoiser(net, Cosine(), "v"), drawn.images, steps, hint=lambda x0, g: enlarged(shrunk(shrunk(x0))),
+        batch=24, seed=seed, device=device, checkpoint=work, progress=True,
+    )  # fmt: skip
+    upscaler = checkpoints.halved(end.ema.cpu())
+    real = products(200, seed=JUDGE_SEEDS[1]).images
+    small = shrunk(shrunk(real))
+    drawn64 = drawing.walk(
+        hinted(upscaler, enlarged(small)), upscaler.schedule, drawing.start(upscaler.schedule, real.shape, 1), 15
+    )
+    metrics = {"mse": F.mse_loss(drawn64, real).item(), "mse_bicubic": F.mse_loss(enlarged(small), real).item()}
+    about = {"data": "products", "data_shape": [3, 64, 64], "steps": steps, "seed": seed}
+    return upscaler, {**about, "metrics": metrics, "half": True}
+
+
+def enlarged(small: Tensor) -> Tensor:
+    """Pictures (N, C, H, W) at four times the side, by bicubic interpolation, in range: what the upscaler looks at."""
+    return F.interpolate(small, scale_factor=4, mode="bicubic", align_corners=False).clamp(-1, 1)
+
+
+@torch.no_grad()
+def product_right(judge: Judge, images: Tensor, truth: Tensor) -> tuple[dict[str, float], float]:
+    """As `right`, for pictures of products (N, 3, 64, 64) and truth (N, 3)."""
+    agree = torch.cat([judge.read(part) for part in images.split(500)]) == truth
+    each = dict(zip(PRODUCT_ATTRIBUTES, agree.float().mean(0).tolist(), strict=True))
+    return each, agree.all(1).float().mean().item()
 
 
 def known_hint(known: Tensor, mask: Tensor) -> Tensor:
@@ -372,4 +470,7 @@ RECIPES: dict[str, Callable[..., tuple[nn.Module, dict[str, Any]]]] = {
     "scene_judge": scene_judge,
     "scenes_by_caption": scenes_by_caption,
     "scenes_by_mask": scenes_by_mask,
+    "product_judge": product_judge,
+    "products_by_caption": products_by_caption,
+    "product_upscaler": product_upscaler,
 }

@@ -2,6 +2,7 @@
 
 from learn_diffusion.datasets.digits import digits
 from learn_diffusion.datasets.fields import dye
+from learn_diffusion.datasets.products import products
 from learn_diffusion.datasets.scenes import labelled_scenes, scenes
 from learn_diffusion.datasets.sprites import walkers
 from learn_diffusion.datasets.terrain import terrain
@@ -13,6 +14,7 @@ __all__ = [
     "gaussians",
     "labelled_scenes",
     "moons",
+    "products",
     "scenes",
     "spiral",
     "terrain",

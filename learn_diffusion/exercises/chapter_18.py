@@ -1,0 +1,223 @@
+"""Chapter 18, Can it show a product somewhere else, in another colour, and larger?"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from learn_diffusion.exercises.core import Exercise, Wrong, agrees, call, numbers
+
+# how far from the truth
+
+psnr = Exercise(
+    "18.psnr",
+    r"""Distortion is often given as the *peak signal-to-noise ratio* (PSNR), in decibels (dB): the more, the closer. `my_psnr(pictures, truth)` gets two tensors (B, C, H, W) of pictures whose values run from -1 to 1. Return one number for each picture, (B,): 10 times the logarithm (to base 10) of peak$^2$ / MSE, where MSE is the mean squared error of that picture over all its channels and pixels, and *peak* is the distance from the darkest possible value to the brightest.
+    (The check has pictures that are off by a known amount.)""",
+    hints=[
+        "((pictures - truth) ** 2).mean((1, 2, 3)) is the mean squared error of each picture.",
+        "From -1 to 1 the distance is 2, so peak ** 2 is 4.",
+        "torch.log10 has the right base.",
+    ],
+)
+
+
+def _mse(a, b):
+    return (a.double() - b.double()).square().flatten(1).mean(1)
+
+
+@psnr.oracle
+def _(my_psnr):
+    g = torch.Generator().manual_seed(0)
+    truth = torch.rand(4, 3, 6, 6, generator=g) * 2 - 1
+    off = torch.tensor([0.01, 0.05, 0.2, 0.6]).reshape(4, 1, 1, 1)
+    pictures = truth + off * torch.randn(4, 3, 6, 6, generator=g)
+    out = numbers(call(my_psnr, pictures.clone(), truth.clone()), (4,), "one number a picture")
+    mse = _mse(pictures, truth)
+    right = 10 * torch.log10(4 / mse)
+    if agrees(out, right, 1e-3):
+        return f"The nearest of the four is {right[0]:.1f} dB from the truth, the farthest {right[-1]:.1f} dB."
+    if agrees(out, -right, 1e-3):
+        raise Wrong("The sign is wrong: the closer to the truth, the larger the PSNR. The error goes below the line.")
+    if agrees(out, 10 * torch.log10(1 / mse), 1e-3):
+        raise Wrong("The peak is taken as 1. These values run from -1 to 1, so the peak is 2.")
+    if agrees(out, 10 * torch.log10(2 / mse), 1e-3):
+        raise Wrong("The peak is not squared: it is 2, and 4 goes above the line.")
+    if agrees(out, 10 * torch.log(4 / mse), 1e-3):
+        raise Wrong("That is the natural logarithm. Decibels count to base 10.")
+    if agrees(out, 5 * torch.log10(4 / mse), 1e-3):
+        raise Wrong("It is half of what it should be: the root of the error is taken, or the factor is 5 for 10.")
+    if agrees(out, torch.log10(4 / mse), 1e-3):
+        raise Wrong("The factor 10 is missing: deci-bel means tenths.")
+    if agrees(out, right.mean().expand(4), 1e-3) or agrees(out, (10 * torch.log10(4 / mse.mean())).expand(4), 1e-3):
+        raise Wrong("All four pictures get the same number. Take the mean over channels and pixels, not over pictures.")
+    if agrees(out, 10 * torch.log10(4 / (pictures - truth).abs().double().flatten(1).mean(1)), 1e-3):
+        raise Wrong("That is the mean absolute error. Square the differences.")
+    raise Wrong(f"The first picture should have {right[0]:.2f} dB, and has {out[0]:.2f}.")
+
+
+@psnr.answer
+def my_psnr(pictures, truth):
+    mse = ((pictures - truth) ** 2).mean((1, 2, 3))
+    return 10 * torch.log10(4 / mse)
+
+
+@psnr.mutant("the larger the PSNR")
+def upside_down(pictures, truth):
+    return -my_psnr(pictures, truth)
+
+
+@psnr.mutant("taken as 1")
+def peak_of_one(pictures, truth):
+    return 10 * torch.log10(1 / ((pictures - truth) ** 2).mean((1, 2, 3)))
+
+
+@psnr.mutant("not squared")
+def peak_not_squared(pictures, truth):
+    return 10 * torch.log10(2 / ((pictures - truth) ** 2).mean((1, 2, 3)))
+
+
+@psnr.mutant("natural logarithm")
+def natural(pictures, truth):
+    return 10 * torch.log(4 / ((pictures - truth) ** 2).mean((1, 2, 3)))
+
+
+@psnr.mutant("half of what")
+def of_the_root(pictures, truth):
+    return 10 * torch.log10(2 / ((pictures - truth) ** 2).mean((1, 2, 3)).sqrt())
+
+
+@psnr.mutant("factor 10 is missing")
+def bel(pictures, truth):
+    return torch.log10(4 / ((pictures - truth) ** 2).mean((1, 2, 3)))
+
+
+@psnr.mutant("All four pictures get the same")
+def over_the_batch(pictures, truth):
+    return (10 * torch.log10(4 / ((pictures - truth) ** 2).mean())).expand(len(pictures))
+
+
+@psnr.mutant("absolute error")
+def absolute(pictures, truth):
+    return 10 * torch.log10(4 / (pictures - truth).abs().mean((1, 2, 3)))
+
+
+@psnr.variant
+def twenty_times_the_log_of_a_ratio(pictures, truth):
+    off = (pictures - truth).flatten(1).norm(dim=1) / math.sqrt(pictures[0].numel())
+    return 20 * torch.log10(2 / off)
+
+
+@psnr.variant
+def picture_by_picture_in_numpy(pictures, truth):
+    errors = [((p.double().numpy() - q.double().numpy()) ** 2).mean() for p, q in zip(pictures, truth, strict=True)]
+    return torch.tensor([10 * math.log10(4 / e) for e in errors])
+
+
+# a large picture that agrees with the small one
+
+consistent = Exercise(
+    "18.consistent",
+    r"""An upscaled picture should say what the small one says: shrunk again, it should *be* the small one. `my_consistent(large, small)` gets a picture (B, C, 4H, 4W), and the small one, (B, C, H, W), each of whose pixels should be the mean of a 4x4 block of the large one. Return the large picture with as little changed as possible, so that it does: what a block is wrong by on average is added to all of its 16 pixels.
+    (Detail is left as it is: only the mean of each block moves.)""",
+    hints=[
+        "F.avg_pool2d(large, 4) is the large picture, shrunk.",
+        "small - F.avg_pool2d(large, 4) is what each block is wrong by.",
+        'F.interpolate(..., scale_factor=4, mode="nearest") gives all 16 pixels of a block the same number.',
+    ],
+)
+
+
+def _spread(x):
+    return x.repeat_interleave(4, -1).repeat_interleave(4, -2)
+
+
+@consistent.oracle
+def _(my_consistent):
+    g = torch.Generator().manual_seed(0)
+    large, small = torch.randn(2, 3, 12, 8, generator=g), torch.randn(2, 3, 3, 2, generator=g)
+    out = numbers(call(my_consistent, large.clone(), small.clone()), (2, 3, 12, 8), "the large picture")
+    off = small - F.avg_pool2d(large, 4)
+    right = large + _spread(off)
+    if agrees(out, right):
+        return "Shrunk, it is the small picture, and every block kept its detail."
+    if agrees(out, large):
+        raise Wrong("The large picture is as it was.")
+    if agrees(out, _spread(small)):
+        raise Wrong("That agrees with the small picture, but all detail is gone. Add the difference to what is there.")
+    if agrees(out, large - _spread(off)):
+        raise Wrong("The correction has the wrong sign: after it, each block is twice as wrong.")
+    if agrees(out, large + _spread(small)):
+        raise Wrong("The small picture is added as it is. Add what is missing: small minus the large one, shrunk.")
+    if agrees(out, large + _spread(off) / 16):
+        raise Wrong(
+            "The difference is shared out among the 16 pixels. For their mean to move by d, each has to move by d."
+        )
+    if agrees(F.avg_pool2d(out, 4), small):
+        raise Wrong("Shrunk, it is the small picture, but more was changed than needed: only block means may move.")
+    raise Wrong("Shrunk, it is not the small picture: block means differ by up to "
+                f"{(F.avg_pool2d(out.float(), 4) - small).abs().max():.2f}.")  # fmt: skip
+
+
+@consistent.answer
+def my_consistent(large, small):
+    off = small - F.avg_pool2d(large, 4)
+    return large + F.interpolate(off, scale_factor=4, mode="nearest")
+
+
+@consistent.mutant("as it was")
+def untouched(large, small):
+    return large
+
+
+@consistent.mutant("all detail is gone")
+def blocks(large, small):
+    return _spread(small)
+
+
+@consistent.mutant("wrong sign")
+def wrong_sign(large, small):
+    return large - _spread(small - F.avg_pool2d(large, 4))
+
+
+@consistent.mutant("added as it is")
+def added(large, small):
+    return large + _spread(small)
+
+
+@consistent.mutant("shared out")
+def shared_out(large, small):
+    return large + _spread(small - F.avg_pool2d(large, 4)) / 16
+
+
+@consistent.mutant("block means differ")
+def smooth(large, small):
+    off = small - F.avg_pool2d(large, 4)
+    return large + F.interpolate(off, scale_factor=4, mode="bilinear", align_corners=False)
+
+
+@consistent.mutant("more was changed")
+def one_pixel_pays(large, small):
+    off = small - F.avg_pool2d(large, 4)
+    out = large.clone()
+    out[..., ::4, ::4] += 16 * off
+    return out
+
+
+@consistent.variant
+def by_reshaping(large, small):
+    B, C, H, W = small.shape
+    tiles = large.reshape(B, C, H, 4, W, 4)
+    tiles = tiles - tiles.mean((3, 5), keepdim=True) + small.reshape(B, C, H, 1, W, 1)
+    return tiles.reshape(large.shape)
+
+
+@consistent.variant
+def block_by_block(large, small):
+    out = large.double()
+    for i in range(small.shape[2]):
+        for j in range(small.shape[3]):
+            block = out[..., 4 * i : 4 * i + 4, 4 * j : 4 * j + 4]
+            block += small[..., i, j].double()[..., None, None] - block.mean((2, 3), keepdim=True)
+    return out
