@@ -13,8 +13,7 @@ holding = Exercise(
     "13.hold",
     r"""Put what is known into an estimate. `your_hold(x, x0, known, mask, alpha, sigma)` gets a noised picture `x`, the
     denoiser's belief `x0`, what is `known`, and a `mask` that is True where the picture is kept, all of one shape, and two
-    numbers. Return the new belief and the new noise, a pair (x0, eps), so that `x = alpha * x0 + sigma * eps` holds.
-    (The check knows all of them.)""",
+    numbers. Return the new belief and the new noise, a pair (x0, eps), so that `x = alpha * x0 + sigma * eps` holds.""",
     hints=[
         "torch.where(mask, known, x0) takes the known value where the mask is True.",
         "The noise is not the denoiser's any more: solve x = alpha * x0 + sigma * eps for eps.",
@@ -125,7 +124,7 @@ def in_numpy(x, x0, known, mask, alpha, sigma):
 arcs = Exercise(
     "13.arc",
     """Go from one noise to another along the arc. `your_arc(a, b, w)` gets two tensors of one shape and a number `w` from 0 to 1.
-    The cosine of the angle between them is their product, summed, divided by both lengths. Return
+    The cosine of the angle between them is their product, summed, divided by both lengths (the length is the root of the sum of squares, `a.norm()`). Return
     `(sin((1 - w) * angle) * a + sin(w * angle) * b) / sin(angle)`. (The check looks at the ends, the length on the way,
     and the angle, which has to grow evenly.)""",
     hints=[
@@ -144,7 +143,13 @@ def _(your_arc):
     a, b = a / a.norm() * 14, b / b.norm() * 14
 
     def ask(w, one=a, other=b):
-        return numbers(call(your_arc, one.clone(), other.clone(), w), tuple(one.shape), "the result")
+        out = call(your_arc, one.clone(), other.clone(), w)
+        if isinstance(out, torch.Tensor) and out.is_floating_point() and out.isnan().any():
+            raise Wrong(
+                "The result is not a number (NaN). acos wants a cosine from -1 to 1: is the product divided by both "
+                "lengths, `a.norm()` and `b.norm()`?"
+            )
+        return numbers(out, tuple(one.shape), "the result")
 
     start, end, half = ask(0.0), ask(1.0), ask(0.5)
     if agrees(start, b) and agrees(end, a):
@@ -156,11 +161,13 @@ def _(your_arc):
         more = f" The length at w = 0 is {scale:.2f} of a's: is everything divided by the sine of the angle?"
         raise Wrong("w = 0 should give a, and w = 1 should give b." + (more if abs(scale - 1) > 0.01 else ""))
     if not agrees(half.norm(), a.norm(), 1e-3):
-        by_root = agrees(half, (a + b) / math.sqrt(2))
-        raise Wrong(
-            f"Halfway has the length {half.norm():.2f}, both ends {a.norm():.2f}."
-            + (" The root of 2 fits only where the two are at right angles." if by_root else "")
-        )
+        cosine = float((a * b).sum() / (a.norm() * b.norm()))
+        more = ""
+        if agrees(half, (a + b) / math.sqrt(2)):
+            more = " The root of 2 fits only where the two are at right angles."
+        elif agrees(half, (a + b) * math.sin(cosine / 2) / math.sin(cosine)):
+            more = " The cosine is taken for the angle: torch.acos is missing."
+        raise Wrong(f"Halfway has the length {half.norm():.2f}, both ends {a.norm():.2f}.{more}")
 
     def angle(x):
         return math.acos(float((x * a).sum() / (x.norm() * a.norm())))
@@ -199,6 +206,18 @@ def not_divided(a, b, w):
 @arcs.mutant("right angles")
 def right_angle_assumed(a, b, w):
     return math.cos(w * math.pi / 2) * a + math.sin(w * math.pi / 2) * b
+
+
+@arcs.mutant("acos is missing")
+def cosine_for_the_angle(a, b, w):
+    angle = (a * b).sum() / (a.norm() * b.norm())
+    return (torch.sin((1 - w) * angle) * a + torch.sin(w * angle) * b) / torch.sin(angle)
+
+
+@arcs.mutant("acos wants a cosine")
+def length_of_the_tensor(a, b, w):
+    angle = torch.acos((a * b).sum() / (len(a) * len(b)))
+    return (torch.sin((1 - w) * angle) * a + torch.sin(w * angle) * b) / torch.sin(angle)
 
 
 @arcs.mutant("not a quarter of the angle")

@@ -211,9 +211,9 @@ def _what_is_wrong(samples, level, j, lo, hi) -> str:
     if gives(mean - z * std / m**0.5, mean + z * std / m**0.5):
         return "this is where the *mean* lies, an interval that shrinks with more samples. The truth is as uncertain as one sample."
     if gives(ordered[j], ordered[-j - 1], 1e-6):
-        return f"one sample too far in at each end: {j} gaps may be left out, and here it is {j + 1}."
+        return f"one sample too far in: at each end {j} of the gaps may be left out, and here {j + 1} are."
     if j > 1 and gives(ordered[j - 2], ordered[1 - j], 1e-6):
-        return f"one sample too far out at each end: {j} gaps may be left out, and here it is {j - 1}. Is something rounded down?"
+        return f"one sample too far out: at each end {j} of the gaps may be left out, and here {j - 1} are. Is something rounded down?"
     if gives(ordered[0], ordered[-1], 1e-6):
         return "this goes from the smallest to the largest sample, whatever the level."
     if agrees(lo, ordered[0], 1e-6):

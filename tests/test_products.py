@@ -1,0 +1,143 @@
+"""The data of the chapter on product pictures, and what is measured on them."""
+
+from __future__ import annotations
+
+import hashlib
+from random import Random
+
+import pytest
+import torch
+
+from learn_diffusion import checkpoints, drawing, recipes
+from learn_diffusion.datasets import products
+from learn_diffusion.datasets.products import ATTRIBUTES, Shot, backdrops, caption, describe, words
+
+MUG = Shot("mug", "red", "table")
+
+
+def test_products_are_pictures_with_captions_and_masks():
+    some = products(30, seed=1)
+    assert some.images.shape == (30, 3, 64, 64)
+    assert some.images.dtype == torch.float32
+    assert some.images.abs().max() <= 1
+    assert some.attributes.shape == (30, 3)
+    assert len(some.captions) == 30
+    for mask in (some.inside, some.outline, some.shadow):
+        assert mask.shape == (30, 1, 64, 64)
+        assert mask.dtype == torch.bool
+        assert mask.flatten(1).any(1).all()
+    assert (some.inside <= some.outline).all()
+    assert not (some.shadow & some.outline).any()
+    rim = torch.cat([m[..., 0] for m in (some.outline, some.outline.mT)])
+    assert not rim.any(), "a product runs out of its picture"
+
+
+def test_pictures_never_change():
+    """Every number printed anywhere was measured on these pictures."""
+    every = [Shot(p, c, b) for p, c, b in zip(*(list(values) for values in ATTRIBUTES.values()), strict=True)]
+    pixels = ((products(6, seed=0, only=every).images + 1) * 127.5).round().to(torch.uint8)
+    assert hashlib.sha256(pixels.numpy().tobytes()).hexdigest()[:16] == "CHECKSUM"
+
+
+def test_a_picture_depends_on_its_seed_and_place_alone():
+    assert torch.equal(products(5, seed=2).images[:3], products(3, seed=2).images)
+    assert not torch.equal(products(3, seed=2).images, products(3, seed=3).images)
+
+
+def test_the_same_shot_in_another_colour_differs_on_the_product_alone():
+    red, blue = products(8, seed=4, only=[MUG]), products(8, seed=4, only=[MUG._replace(colour="blue")])
+    differs = (red.images != blue.images).any(1, keepdim=True)
+    assert torch.equal(red.outline, blue.outline)
+    assert not (differs & ~red.outline).any()
+    assert (differs & red.outline).sum() > 0.5 * red.outline.sum()
+
+
+def test_the_same_shot_before_another_backdrop_keeps_the_product():
+    table, beach = products(8, seed=4, only=[MUG]), products(8, seed=4, only=[MUG._replace(backdrop="beach")])
+    inside = table.inside.expand_as(table.images)
+    assert torch.equal(table.inside, beach.inside)
+    assert torch.equal(table.shadow, beach.shadow)
+    assert torch.equal(table.images[inside], beach.images[inside])
+    assert not torch.equal(table.images, beach.images)
+
+
+def test_an_empty_backdrop_is_what_stands_behind_the_product():
+    names = list(ATTRIBUTES["backdrop"])
+    shots = products(len(names), seed=5, only=[MUG._replace(backdrop=name) for name in names])
+    nothing = backdrops(names, seed=5)
+    elsewhere = ~(shots.outline | shots.shadow)
+    far = torch.nn.functional.max_pool2d((~elsewhere).float(), 3, 1, 1) == 0  # the shadow's rim is half in it
+    assert torch.equal(nothing[far.expand_as(nothing)], shots.images[far.expand_as(nothing)])
+    lit, dark = (x.mean(1, keepdim=True)[shots.shadow] + 1 for x in (nothing, shots.images))
+    assert abs((dark.sum() / lit.sum()).item() - 0.58) < 0.02
+
+
+def test_captions_say_what_is_there_in_known_words():
+    assert describe(MUG) == "a red mug on a wooden table"
+    said = [caption(MUG, Random(i)) for i in range(300)]
+    assert {word for text in said for word in text.split()} <= set(words())
+    assert 0.6 < sum("red" in text for text in said) / 300 < 0.9
+    assert all("mug" in text for text in said)
+    assert len(set(said)) > 15
+
+
+def test_shots_and_numbers_agree():
+    shot = Shot("clock", "green", "street")
+    assert Shot.of(shot.indices()) == shot
+    assert products(1, seed=0, only=[shot]).attributes.tolist() == [shot.indices()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"n": 0}, "n: expected a whole number of at least 1"),
+        ({"n": 1, "seed": -1}, "seed: expected a whole number from 0"),
+        ({"n": 1, "only": [Shot("cup", "red", "table")]}, "product: expected one of"),
+        ({"n": 1, "only": [Shot("mug", "pink", "table")]}, "colour: expected one of"),
+    ],
+)
+def test_products_name_a_bad_argument(arguments, says):
+    with pytest.raises(ValueError, match=says):
+        products(**arguments)
+
+
+def test_backdrops_name_a_bad_argument():
+    with pytest.raises(ValueError, match="names: expected one of"):
+        backdrops(["moon"])
+
+
+# ---- what ships ----
+
+
+def load(name):
+    return checkpoints.load(recipes.shipped(name), "cpu")
+
+
+def test_the_judge_reads_products():
+    judge, about = load("product_judge")
+    some = products(100, seed=recipes.JUDGE_SEEDS[1] + 1)
+    assert recipes.product_right(judge, some.images, some.attributes)[1] >= 0.97
+    small = recipes.blown_up(recipes.shrunk(some.images))
+    assert recipes.product_right(judge, small, some.attributes)[1] >= 0.97
+    assert about["metrics"]["held_out_accuracy"] >= 0.99
+
+
+def test_the_painter_draws_what_it_is_asked_for():
+    painter, about = load("products_by_caption")
+    judge, _ = load("product_judge")
+    wanted = products(24, seed=recipes.JUDGE_SEEDS[1] + 2).attributes
+    y = painter.net.text.tokenise([describe(Shot.of(row)) for row in wanted.tolist()])
+    images = drawing.draw(painter, (24, 3, 32, 32), y, recipes.SCALE, steps=10)
+    assert recipes.product_right(judge, recipes.blown_up(images), wanted)[1] >= 0.75
+    assert about["metrics"]["obedience"]["all"] >= 0.9
+
+
+def test_the_upscaler_beats_interpolation():
+    _, about = load("product_upscaler")
+    assert about["metrics"]["mse"] < about["metrics"]["mse_bicubic"]
+
+
+def test_enlarged_is_bicubic_and_in_range():
+    flat = torch.full((1, 3, 16, 16), 0.25)
+    torch.testing.assert_close(recipes.enlarged(flat), torch.full((1, 3, 64, 64), 0.25))
+    assert recipes.enlarged(torch.randn(2, 3, 16, 16)).abs().max() <= 1
