@@ -4,8 +4,7 @@ Whatever is known of a picture goes in as a function Denoise -> Denoise, so it c
 sampler on any path: `dpmpp_2m(hold(cfg(model, y, 3.0), path, known, mask), path, noise, path.grid(20))`.
 
 A mask is bool and broadcasts against the data: (B, 1, H, W) or (1, 1, H, W) for pictures. True is KEPT: there the
-answer is `known`, to the last bit; elsewhere `known` may hold anything finite. (heun is the exception: its last step
-follows a slope and does not land on x0 on every path; `torch.where(mask, known, x)` afterwards puts it right.)
+answer is `known`, to the last bit; elsewhere `known` may hold anything finite.
 """
 
 from __future__ import annotations

@@ -76,12 +76,12 @@ def heun(denoise: Denoise, schedule: Schedule, x: Tensor, ts: Tensor) -> Iterato
     """
     for t, s in levels(schedule, x, ts):
         est = denoise(x, t)
-        slope = schedule.velocity(est, t)
-        x_s = x + (s - t).to(x.dtype) * slope
-        if schedule.sigma(s) > 0:  # at 0 the noise, and so the slope, cannot be told
-            slope = (slope + schedule.velocity(denoise(x_s, s), s)) / 2
-            x_s = x + (s - t).to(x.dtype) * slope
-        x = x_s
+        if schedule.sigma(s) > 0:
+            slope, step = schedule.velocity(est, t), (s - t).to(x.dtype)
+            there = schedule.velocity(denoise(x + step * slope, s), s)
+            x = x + step * (slope + there) / 2
+        else:  # there the noise, and so the slope, cannot be told; nothing but x0 is left (on EDM, where Euler leads)
+            x = schedule.at(s, x)[0] * est.x0
         yield State(s, x, est)
 
 
