@@ -40,9 +40,12 @@ $(VENV)/.test: $(VENV)/.course
 lab: $(VENV)/.course
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_start_here.ipynb $(ARGS)
 
+# as many workers as cores, a file at a time; each computes on one core, which suits small networks
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
 test: lint
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest notebooks --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg \
+	$(PYTEST)
+	$(PYTEST) notebooks --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg \
 		--nbval-cell-timeout 300
 
 lint: $(VENV)/.test

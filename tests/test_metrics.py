@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from scipy.linalg import sqrtm
 
 from learn_diffusion.checkpoints import load
 from learn_diffusion.datasets import digits
-from learn_diffusion.metrics import frechet, nearest_ratio
+from learn_diffusion.metrics import (
+    density_coverage,
+    frechet,
+    kernel_distance,
+    modes,
+    nearest_ratio,
+    precision_recall,
+    with_error,
+)
 from learn_diffusion.recipes import digit_quality, obedience, shipped
 
 
@@ -72,3 +81,128 @@ def test_the_shipped_model_draws_as_well_as_its_header_says():
         assert abs(quality[key] - about["metrics"][key]) < 0.05
     assert quality["frechet"] < 2 * quality["floor"]
     assert abs(obedience(model, reader) - about["metrics"]["obedience"]) < 0.01
+
+
+# ---- against well-kept libraries, on the same features ----
+
+
+def pair(n=300, m=260, d=16):
+    return features(n, d, 1), features(m, d, 1, 1.1, 0.3)
+
+
+def test_frechet_agrees_with_torchmetrics():
+    from torchmetrics.image.fid import _compute_fid
+
+    a, b = (x.double() for x in pair())
+    theirs = _compute_fid(a.mean(0), torch.cov(a.T), b.mean(0), torch.cov(b.T)).item()
+    assert frechet(a, b) == pytest.approx(theirs, rel=1e-4)
+
+
+def test_kernel_distance_agrees_with_torchmetrics():
+    from torchmetrics.image.kid import poly_mmd
+
+    a, b = (x.double()[:260] for x in pair())  # theirs wants equal numbers
+    assert kernel_distance(a, b) == pytest.approx(poly_mmd(a, b).item(), rel=1e-4)
+
+
+def test_precision_recall_density_and_coverage_agree_with_their_authors():
+    from prdc import compute_prdc
+
+    samples, real = pair()
+    for k in (3, 5):
+        theirs = compute_prdc(real.double().numpy(), samples.double().numpy(), nearest_k=k)
+        ours = precision_recall(samples, real, k)._asdict() | density_coverage(samples, real, k)._asdict()
+        assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+# ---- what each must see ----
+
+
+def test_kernel_distance_is_right_on_average_for_any_number_of_samples():
+    """Fréchet's grows as samples get fewer; the kernel distance of two draws from one cloud is 0 on average."""
+    g = torch.Generator().manual_seed(0)
+
+    def draw(n):
+        return torch.randn(n, 8, generator=g)
+
+    few = torch.tensor([kernel_distance(draw(20), draw(20)) for _ in range(300)])
+    assert few.mean().abs() < 4 * few.std() / 300**0.5
+    assert (few < 0).any()
+    assert frechet(draw(20), draw(20)) > 3 * frechet(draw(500), draw(500))
+
+
+def test_planted_memorisation_is_caught():
+    """A generator that returns training data looks perfect to every other metric."""
+    g = torch.Generator().manual_seed(0)
+    train, held_out, other = (torch.randn(400, 8, generator=g) for _ in range(3))
+    copies = train[torch.randint(400, (400,), generator=g)] + 0.01 * torch.randn(400, 8, generator=g)
+    assert precision_recall(copies, train).precision > 0.95
+    assert frechet(copies, held_out) < 2 * frechet(other, held_out)
+    assert nearest_ratio(copies, train, held_out) < 0.1
+    assert nearest_ratio(other, train, held_out) == pytest.approx(1, abs=0.1)
+
+
+def test_planted_mode_collapse_is_caught():
+    g = torch.Generator().manual_seed(0)
+    centres = torch.cartesian_prod(torch.arange(5.0), torch.arange(5.0))
+
+    def draw(which, n=500):
+        return centres[which[torch.randint(len(which), (n,), generator=g)]] + 0.05 * torch.randn(n, 2, generator=g)
+
+    real, every, few = draw(torch.arange(25)), draw(torch.arange(25)), draw(torch.arange(3))
+    assert modes(every, centres, 0.15).found == 25
+    assert modes(every, centres, 0.15).evenness > 0.98
+    collapsed = modes(few, centres, 0.15)
+    assert collapsed.found == 3
+    assert collapsed.good > 0.95  # each sample is fine: precision does not see it
+    assert collapsed.evenness == pytest.approx(np.log(3) / np.log(25), abs=0.01)
+    assert precision_recall(few, real).precision > 0.8
+    assert precision_recall(few, real).recall < 0.2 < 0.9 < precision_recall(every, real).recall
+    assert density_coverage(few, real).coverage < 0.2 < 0.8 < density_coverage(every, real).coverage
+
+
+def test_one_outlier_lifts_recall_and_hardly_coverage():
+    """Why there are both: a few samples far away have neighbourhoods that hold everything."""
+    g = torch.Generator().manual_seed(0)
+    real = torch.randn(300, 4, generator=g)
+    few = torch.cat([0.01 * torch.randn(296, 4, generator=g), 30 * torch.randn(4, 4, generator=g)])
+    assert precision_recall(few, real).recall > 0.7
+    assert density_coverage(few, real).coverage < 0.2
+
+
+def test_samples_between_the_modes_are_not_good():
+    centres = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
+    points = torch.tensor([[0.0, 0.1], [1.0, 0.0], [2.0, 0.0], [2.1, 0.0]])
+    found = modes(points, centres, 0.3)
+    assert found == (2, 0.75, pytest.approx(-(1 / 3 * np.log(1 / 3) + 2 / 3 * np.log(2 / 3)) / np.log(2)))
+    assert modes(points + 9, centres, 0.3) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("metric", [frechet, lambda a, b: (a.mean() - b.mean()).item()], ids=["frechet", "means"])
+def test_the_error_is_what_fresh_data_scatter_by(metric):
+    g = torch.Generator().manual_seed(0)
+
+    def draw():
+        return torch.randn(400, 3, generator=g), torch.randn(400, 3, generator=g) + 0.5
+
+    scatter = torch.tensor([metric(*draw()) for _ in range(60)]).std().item()
+    errors = [with_error(metric, *draw(), seed=i).error for i in range(5)]
+    assert np.mean(errors) == pytest.approx(scatter, rel=0.35)
+    assert str(with_error(metric, *draw())).count("±") == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda a, b: kernel_distance(a[:1], b), "a: expected at least 2 rows"),
+        (lambda a, b: kernel_distance(a, b[:, :3]), "b: expected 16 features a row, as a has, got 3"),
+        (lambda a, b: precision_recall(a[:3], b), "samples: expected at least 4 rows"),
+        (lambda a, b: density_coverage(a, b[:5]), "real: expected at least 6 rows"),
+        (lambda a, b: modes(a, b, 0.0), "radius: expected a distance above 0"),
+        (lambda a, b: with_error(frechet, a, b, draws=0), "draws: expected"),
+        (lambda a, b: frechet(a, b * float("nan")), "b: expected"),
+    ],
+)
+def test_a_bad_argument_is_named(call, says):
+    with pytest.raises(ValueError, match=says):
+        call(*pair())
