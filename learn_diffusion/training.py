@@ -103,7 +103,7 @@ def train(
     *,
     labels: Tensor | None = None,
     label_drop: float = 0.1,
-    hint: Hint | None = None,
+    hint: Hint | Tensor | None = None,
     batch: int = 64,
     lr: float = 2e-3,
     halflife: float | None = None,
@@ -119,7 +119,8 @@ def train(
 
     data        (N, C, H, W) pictures in [-1, 1], or (N, D) points
     labels      (N,) int64 labels or (N, L) int64 captions, dropped for a share label_drop of each batch, or None
-    hint        (x0 (B, C, H, W), generator) -> (B, K, H, W): makes the picture that a network with K hints looks at
+    hint        what a network with K hints looks at: a function (x0 (B, C, H, W), generator) -> (B, K, H, W) that makes
+                it from the data, or (N, K, H, W), one for each row of data
     lr          peak learning rate of AdamW; it warms up and anneals to 0 over `steps`
     halflife    of the EMA in steps; None: a twentieth of the training
     seed        of everything random in the loop; the initial weights are the caller's
@@ -136,7 +137,7 @@ def train(
     checks.positive_int("steps", steps)
     checks.positive_int("batch", batch)
     checks.positive_int("every", every)
-    _check_choices(model, data, labels, label_drop, lr)
+    _check_choices(model, data, labels, hint, label_drop, lr)
     device = devices.pick(device)
     run = _Run(model.to(device).train(), data, labels, steps, batch, lr, label_drop, hint, halflife, seed, device, bf16)
     if checkpoint is not None and resume and Path(checkpoint).exists():
@@ -153,7 +154,9 @@ def train(
     model.eval()
 
 
-def _check_choices(model: object, data: Tensor, labels: Tensor | None, label_drop: float, lr: float) -> None:
+def _check_choices(
+    model: object, data: Tensor, labels: Tensor | None, hint: object, label_drop: float, lr: float
+) -> None:
     if not isinstance(model, Denoiser):
         raise TypeError(f"model: expected a Denoiser, got {type(model).__name__}")
     checks.dtype_of("data", data, model)
@@ -163,6 +166,8 @@ def _check_choices(model: object, data: Tensor, labels: Tensor | None, label_dro
         raise ValueError(
             f"labels: expected {len(data)} whole numbers (or rows of them), got {labels.dtype} of {tuple(labels.shape)}"
         )
+    if isinstance(hint, Tensor) and len(hint) != len(data):
+        raise ValueError(f"hint: expected one for each of {len(data)} rows of data, got {len(hint)}")
     if not 0 <= label_drop <= 1:
         raise ValueError(f"label_drop: expected a share from 0 to 1, got {label_drop}")
     if not 0 <= lr < float("inf"):
@@ -176,7 +181,7 @@ class _Run:
         self.model = model
         self.data = data.to(device)
         self.labels = None if labels is None else labels.to(device)
-        self.hint = hint
+        self.hint = hint.to(device) if isinstance(hint, Tensor) else hint
         self.halflife = max(1.0, steps / 20) if halflife is None else halflife
         self.ema = EMA(model, self.halflife)
         self.optimiser = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
@@ -200,7 +205,8 @@ class _Run:
             keep = torch.rand(len(rows), generator=g, device=device) >= recipe["label_drop"]
         with torch.autocast(device.type, torch.bfloat16) if self.bf16 else nullcontext():
             x0 = self.data[rows]
-            value = loss(self.model, x0, t, y, keep, g, None if self.hint is None else self.hint(x0, g))
+            hint = self.hint[rows] if isinstance(self.hint, Tensor) else self.hint and self.hint(x0, g)
+            value = loss(self.model, x0, t, y, keep, g, hint)
         if not torch.isfinite(value):
             raise FloatingPointError(
                 f"loss: expected a finite number, got {value.item()} at step {self.step + 1}; "

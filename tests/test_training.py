@@ -135,6 +135,18 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not():
     assert not torch.equal(weights(one.ema), weights(other.ema))
 
 
+def test_hints_go_with_their_rows_whether_made_or_given():
+    """A hint for each row of data is what a function of the same rows makes."""
+
+    def trained(hint):
+        return weights(finish(train(model(hints=1), IMAGES, 3, hint=hint, batch=8, device="cpu")).ema)
+
+    assert torch.equal(trained(lambda x0, g: -x0), trained(-IMAGES))
+    assert not torch.equal(trained(-IMAGES), trained(IMAGES))
+    with pytest.raises(ValueError, match="hint: expected one for each of 64 rows of data, got 5"):
+        next(train(model(hints=1), IMAGES, 3, hint=IMAGES[:5]))
+
+
 def test_yields_every_step_and_learns():
     steps = [(s.step, s.loss) for s in train(model(), IMAGES, 120)]
     assert [step for step, _ in steps] == list(range(1, 121))
