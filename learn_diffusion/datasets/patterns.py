@@ -1,4 +1,4 @@
-"""Cut-outs of made-up printed fabrics: leaves, blossoms and dots, tossed on a ground, in five colours that go together.
+"""Cut-outs of made-up printed fabrics: leaves, blossoms and dots, tossed on a ground, in one of six palettes.
 
 Each fabric is endless: its motifs sit on a lattice that goes on in all directions, turned, shifted and shaken, so a
 cut-out has no edge of its own and looks like any other. No cut-out tiles, for nothing repeats. That makes a cut-out
@@ -7,6 +7,8 @@ fair to learn from, and a larger one a fair floor for every way to make tiles.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,18 +17,40 @@ from torch import Tensor
 
 from learn_diffusion import checks
 
-COLOURS = ("ground", "leaf", "its lit half", "blossom", "heart and dots")
-CELL = 11.5  # pixels from motif to motif
-SHAKEN = 0.16  # cells: how far a motif may stand from its place, in each direction
+PALETTES = {  # the colours of the ground, of leaves, of their lit halves, of blossoms, of hearts and dots
+    "meadow": ("#f7f1df", "#3f7d4e", "#6fae6a", "#d9607a", "#f2b84b"),
+    "lilac": ("#efe6f5", "#5b6b3a", "#8f9f57", "#8d63c4", "#f0b6d2"),
+    "shore": ("#dff0ec", "#2f6a93", "#58a0c0", "#e8835a", "#f6cf72"),
+    "night": ("#1f2a4a", "#2f8a8a", "#66bfae", "#f0806a", "#ffd9a0"),
+    "bark": ("#3a2420", "#b5562f", "#dc8a4e", "#f3dcb4", "#8fb08a"),
+    "plum": ("#46203f", "#8f9a4a", "#c3c26c", "#e77fae", "#ffe3d0"),
+}
+CELL = 15.0  # pixels from motif to motif
+SHAKEN = 0.14  # cells: how far a motif may stand from its place, in each direction
 CHUNK = 128  # fabrics at a time, so that memory does not grow with n
 TABLE = 64  # cells a side whose motifs differ; a fabric would repeat after so many
 
 
 class Fabrics(NamedTuple):
-    """n cut-outs, and the colours that each was printed in."""
+    """n cut-outs, and what each was printed in."""
 
     pictures: Tensor  # (n, 3, height, width), float32 in [-1, 1]
-    palettes: Tensor  # (n, 5, 3), float32 in [-1, 1], in the order of COLOURS
+    labels: Tensor  # (n,) int64: which of PALETTES, in their order
+
+
+def palette(name: str) -> Tensor:
+    """The five colours of one of PALETTES, (5, 3), float32 in [-1, 1]. Raises ValueError for another name."""
+    if name not in PALETTES:
+        raise ValueError(f"name: expected one of {', '.join(PALETTES)}, got {name!r}")
+    return colours(PALETTES[name])
+
+
+def colours(hexes: Sequence[str]) -> Tensor:
+    """Colours as the web writes them, "#f7f1df", as a tensor (K, 3), float32 in [-1, 1]."""
+    for code in hexes:
+        if not re.fullmatch("#[0-9a-fA-F]{6}", code):
+            raise ValueError(f"hexes: expected colours such as '#f7f1df', got {code!r}")
+    return torch.tensor([list(bytes.fromhex(code[1:])) for code in hexes]) / 127.5 - 1
 
 
 def patterns(n: int, seed: int = 0, height: int = 32, width: int = 32) -> Fabrics:
@@ -43,59 +67,19 @@ def patterns(n: int, seed: int = 0, height: int = 32, width: int = 32) -> Fabric
         raise ValueError(f"seed: expected a whole number from 0, got {seed!r}")
     rng = np.random.default_rng(seed)
     parts = [_printed(rng, min(CHUNK, n - i), height, width) for i in range(0, n, CHUNK)]
-    pictures, palettes = (np.concatenate(both) for both in zip(*parts, strict=True))
-    return Fabrics(torch.from_numpy(2 * pictures - 1).float(), torch.from_numpy(2 * palettes - 1).float())
+    pictures, labels = (np.concatenate(both) for both in zip(*parts, strict=True))
+    return Fabrics(torch.from_numpy(pictures).float(), torch.from_numpy(labels))
 
 
 def _printed(rng: np.random.Generator, n: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (n, 3, H, W) and palettes (n, 5, 3) in [0, 1]: one layer of colour over the other, as a printer does."""
-    palettes = _palettes(rng, n)
-    picture = np.broadcast_to(palettes[:, 0, :, None, None], (n, 3, height, width))
+    """Pictures (n, 3, H, W) and labels (n,): one layer of colour over the other, as a printer does."""
+    labels = rng.integers(0, len(PALETTES), n)
+    inks = np.stack([palette(name).numpy() for name in PALETTES])[labels][..., None, None]  # (n, 5, 3, 1, 1)
+    picture = np.broadcast_to(inks[:, 0], (n, 3, height, width))
     dots, leaf, lit, blossom, heart = _layers(rng, n, height, width)
-    for cover, colour in ((dots, 4), (leaf, 1), (lit, 2), (blossom, 3), (heart, 4)):
-        picture = picture + cover[:, None] * (palettes[:, colour, :, None, None] - picture)
-    return picture, palettes
-
-
-def _palettes(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Five colours each, (n, 5, 3) in [0, 1]: two hues and one between them, on a ground that is light or dark."""
-    light = rng.random(n) < 0.6
-    hue = 2 * np.pi * rng.random(n)
-    other = hue + rng.choice([-1, 1], n) * rng.uniform(1.6, 2.8, n)  # radians round the circle of hues
-    between = (hue + other) / 2
-
-    def colour(lightness, chroma, hue, spread=0.02):
-        return _rgb(np.where(light, *lightness) + spread * rng.standard_normal(n), np.where(light, *chroma), hue)
-
-    return np.stack(
-        [
-            colour((0.94, 0.28), (0.025, 0.045), between),
-            colour((0.46, 0.56), (0.085, 0.09), hue),
-            colour((0.62, 0.72), (0.10, 0.10), hue),
-            colour((0.66, 0.72), (0.14, 0.13), other),
-            colour((0.80, 0.90), (0.12, 0.08), other + 0.7 * (between - other)),
-        ],
-        axis=1,
-    )
-
-
-def _rgb(lightness: np.ndarray, chroma: np.ndarray, hue: np.ndarray) -> np.ndarray:
-    """OKLCH to sRGB in [0, 1], (n, 3): equal steps of lightness look equal in all hues (Ottosson 2020)."""
-    a, b = chroma * np.cos(hue), chroma * np.sin(hue)
-    l_, m_, s_ = (
-        lightness + u * a + v * b
-        for u, v in ((0.3963377774, 0.2158037573), (-0.1055613458, -0.0638541728), (-0.0894841775, -1.2914855480))
-    )
-    lms = np.stack([l_, m_, s_], axis=-1) ** 3
-    mix = np.array(
-        [
-            [4.0767416621, -3.3077115913, 0.2309699292],
-            [-1.2684380046, 2.6097574011, -0.3413193965],
-            [-0.0041960863, -0.7034186147, 1.7076147010],
-        ]
-    )
-    linear = np.clip(lms @ mix.T, 0, 1)
-    return np.where(linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    for cover, ink in ((dots, 4), (leaf, 1), (lit, 2), (blossom, 3), (heart, 4)):
+        picture = picture + cover[:, None] * (inks[:, ink] - picture)
+    return picture, labels
 
 
 def _layers(rng: np.random.Generator, n: int, height: int, width: int) -> list[np.ndarray]:
@@ -132,11 +116,11 @@ def _layers(rng: np.random.Generator, n: int, height: int, width: int) -> list[n
 
 def _motif(u: np.ndarray, v: np.ndarray, is_leaf: np.ndarray) -> tuple[np.ndarray, ...]:
     """A leaf or a blossom, (u, v) pixels away from its middle: what leaf, lit half, blossom and heart cover."""
-    leaf = np.maximum(np.abs(v) - 3.1 * (1 - (u / 6.2) ** 2), np.abs(u) - 6.2)
+    leaf = np.maximum(np.abs(v) - 4.3 * (1 - (u / 8.2) ** 2), np.abs(u) - 8.2)
     radius = np.hypot(u, v) + 1e-6
     c = u / radius  # the cosine of the angle; that of five times the angle is a polynomial in it
-    petals = radius - 4.2 - ((16 * c * c - 20) * c * c + 5) * c
-    covers = (leaf, np.maximum(leaf, 0.25 - v), petals, radius - 1.8)
+    petals = radius - 5.6 - 1.3 * ((16 * c * c - 20) * c * c + 5) * c
+    covers = (leaf, np.maximum(leaf, 0.25 - v), petals, radius - 2.5)
     return tuple(np.where(is_leaf == (k < 2), _cover(d), 0) for k, d in enumerate(covers))
 
 
