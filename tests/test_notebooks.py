@@ -16,6 +16,7 @@ from notebooks import KERNEL, MARKS, NOTEBOOKS, ROOT, WIDGET, chapter_table, mea
 LARGER = {
     "12_text_to_image": 360_000,  # pictures in colour, some with noise left in them, do not compress as digits do
     "13_editing": 330_000,  # the same, and two sliders of them
+    "16_art_and_design": 330_000,  # patterns in colour, with the grain of a small model, and two sliders of them
     "17_game_worlds": 330_000,  # maps in colour, and two films
     "19_science": 345_000,  # fields in colour, and a walk of fields: neither compresses as digits do
 }
@@ -32,6 +33,7 @@ MAY_DIFFER = {
     "11_guidance": 4,
     "12_text_to_image": 6,
     "13_editing": 7,
+    "16_art_and_design": 2,
     "17_game_worlds": 4,
     "19_science": 9,
     "A_failure_museum": 6,

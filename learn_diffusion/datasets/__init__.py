@@ -2,6 +2,7 @@
 
 from learn_diffusion.datasets.digits import digits
 from learn_diffusion.datasets.fields import dye
+from learn_diffusion.datasets.patterns import PALETTES, colours, palette, patterns
 from learn_diffusion.datasets.products import products
 from learn_diffusion.datasets.scenes import labelled_scenes, scenes
 from learn_diffusion.datasets.sprites import walkers
@@ -9,11 +10,15 @@ from learn_diffusion.datasets.terrain import terrain
 from learn_diffusion.datasets.toy2d import gaussians, moons, spiral
 
 __all__ = [
+    "PALETTES",
+    "colours",
     "digits",
     "dye",
     "gaussians",
     "labelled_scenes",
     "moons",
+    "palette",
+    "patterns",
     "products",
     "scenes",
     "spiral",
