@@ -18,6 +18,7 @@ LARGER = {
     "13_editing": 330_000,  # the same, and two sliders of them
     "16_art_and_design": 330_000,  # patterns in colour, with the grain of a small model, and two sliders of them
     "17_game_worlds": 330_000,  # maps in colour, and two films
+    "18_product_pictures": 420_000,  # pictures in colour at 64x64
     "19_science": 345_000,  # fields in colour, and a walk of fields: neither compresses as digits do
 }
 BOUND = 300_000  # bytes of a notebook
@@ -35,6 +36,7 @@ MAY_DIFFER = {
     "13_editing": 7,
     "16_art_and_design": 2,
     "17_game_worlds": 4,
+    "18_product_pictures": 4,
     "19_science": 9,
     "A_failure_museum": 6,
 }
