@@ -35,8 +35,8 @@ MAY_DIFFER = {
     "12_text_to_image": 6,
     "13_editing": 7,
     "16_art_and_design": 2,
-    "17_game_worlds": 4,
-    "18_product_pictures": 4,
+    "17_game_worlds": 7,
+    "18_product_pictures": 5,
     "19_science": 9,
     "A_failure_museum": 6,
 }
