@@ -58,6 +58,8 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
 
 
 class PrecisionRecall(NamedTuple):
+    """What precision_recall finds, both from 0 to 1."""
+
     precision: float  # share of samples that lie among the real data
     recall: float  # share of real data that lies among the samples
 
@@ -76,6 +78,8 @@ def precision_recall(samples: Tensor, real: Tensor, k: int = 3) -> PrecisionReca
 
 
 class DensityCoverage(NamedTuple):
+    """What density_coverage finds."""
+
     density: float  # how many neighbourhoods of real data a sample lies in, over k: can exceed 1
     coverage: float  # share of real neighbourhoods with a sample in them
 
@@ -98,6 +102,8 @@ def _radius(x: Tensor, k: int) -> Tensor:
 
 
 class Modes(NamedTuple):
+    """What modes finds."""
+
     found: int  # modes with a sample that belongs to them
     good: float  # share of samples that belong to a mode
     evenness: float  # 1: all modes equally often; 0: all samples in one. Entropy of the counts over its largest value
@@ -122,6 +128,8 @@ def modes(points: Tensor, centres: Tensor, radius: float) -> Modes:
 
 
 class Measured(NamedTuple):
+    """A number with its error bar; shows itself as 1.2 ± 0.1."""
+
     value: float
     error: float  # one standard error
 

@@ -143,7 +143,7 @@ CASES = {
     "gaussians": (lambda: gaussians(0), ValueError, "n: expected a whole number"),
     "moons": (lambda: moons(-1), ValueError, "n: expected a whole number"),
     "spiral": (lambda: spiral(2.5), ValueError, "n: expected a whole number"),
-    "one feature row": (lambda: frechet(torch.zeros(1, 3), torch.zeros(5, 3)), ValueError, "a: expected at least two"),
+    "one feature row": (lambda: frechet(torch.zeros(1, 3), torch.zeros(5, 3)), ValueError, "a: expected at least 2"),
     "other features": (lambda: frechet(torch.zeros(5, 3), torch.zeros(5, 4)), ValueError, "b: expected 3 features"),
     "NaN features": (lambda: frechet(torch.zeros(5, 3) / 0, torch.zeros(5, 3)), ValueError, "a: expected finite"),
     "no samples": (lambda: nearest_ratio(NOISE[:0], NOISE, NOISE), ValueError, "samples: expected at least one"),
