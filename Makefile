@@ -40,12 +40,10 @@ $(VENV)/.test: $(VENV)/.course
 lab: $(VENV)/.course
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_start_here.ipynb $(ARGS)
 
-# as many workers as cores, a file at a time; each computes on one core, which suits small networks
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
-
+# unit tests: as many workers as cores, a file at a time, one core each; notebooks one after the other, as a reader runs them
 test: lint
-	$(PYTEST)
-	$(PYTEST) notebooks --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest notebooks --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg \
 		--nbval-cell-timeout 300
 
 lint: $(VENV)/.test
