@@ -176,15 +176,19 @@ def _(my_pull):
         new, eps = numbers(new, x0.shape, "the new x0"), numbers(eps, x0.shape, "eps")
         right = x0 + scale * (_wanted(x0, colours) - x0)
         if not agrees(new, right):
+            if agrees(eps, right):
+                raise Wrong("The two results are exchanged: the new x0 comes first, then eps.")
             _explain(new, x0, colours, scale)
+            b, c, row, column = (int(i[0]) for i in torch.where((new - right).abs() == (new - right).abs().max()))
             raise Wrong(
-                f"At scale {scale} the first value should be {right[0, 0, 0, 0]:.3f}, is {new[0, 0, 0, 0]:.3f}."
+                f"At scale {scale}, channel {c} of the pixel in row {row}, column {column} of picture {b} should become "
+                f"{right[b, c, row, column]:.3f}, and becomes {new[b, c, row, column]:.3f}."
             )
         if agrees(eps, (x - alpha * right) / sigma):
             continue
         if agrees(eps, (x - alpha * x0) / sigma):
             raise Wrong("The noise is still the old one: alpha * x0 + sigma * eps is no longer x.")
-        raise Wrong("The new x0 is right, but alpha * x0 + sigma * eps is not x.")
+        raise Wrong("The new x0 is right, but alpha * x0 + sigma * eps is not x: eps is (x - alpha * x0) / sigma.")
     return "Every pixel goes towards its nearest colour, and the sentence stays true."
 
 
@@ -207,6 +211,8 @@ def _explain(new, x0, colours, scale):
         raise Wrong(
             "Each channel looks for its own nearest value, and so mixes colours that the palette does not have."
         )
+    if towards(_wanted(x0, colours, lambda off: off.abs().sum(2))):
+        raise Wrong("The nearest colour is sought by sums of absolute differences. Square them.")
     if towards(colours.mean(0)[:, None, None]):
         raise Wrong("All pixels go towards the mean of the palette.")
     if towards(_wanted(x0, colours, lambda off: -off.square().sum(2))):
@@ -250,6 +256,25 @@ def pushes(x, x0, palette, scale, alpha, sigma):
 def channel_by_channel(x, x0, palette, scale, alpha, sigma):
     off = (x0[:, None] - palette[:, :, None, None]).abs()  # (B, K, 3, H, W)
     wanted = torch.stack([palette[:, c][off[:, :, c].argmin(1)] for c in range(3)], dim=1)
+    return _completed(x, x0 + scale * (wanted - x0), alpha, sigma)
+
+
+@palette.mutant("absolute differences")
+def by_absolute_differences(x, x0, palette, scale, alpha, sigma):
+    off = x0[:, None] - palette[:, :, None, None]
+    wanted = palette[off.abs().sum(2).argmin(1)].movedim(-1, 1)
+    return _completed(x, x0 + scale * (wanted - x0), alpha, sigma)
+
+
+@palette.mutant("results are exchanged")
+def noise_first(x, x0, palette, scale, alpha, sigma):
+    return my_pull(x, x0, palette, scale, alpha, sigma)[::-1]
+
+
+@palette.mutant("channel 1 of the pixel")
+def from_the_noised(x, x0, palette, scale, alpha, sigma):
+    off = x[:, None] - palette[:, :, None, None]
+    wanted = palette[off.square().sum(2).argmin(1)].movedim(-1, 1)
     return _completed(x, x0 + scale * (wanted - x0), alpha, sigma)
 
 

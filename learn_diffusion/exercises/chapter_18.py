@@ -33,7 +33,7 @@ def _(my_psnr):
     truth = torch.rand(4, 3, 6, 6, generator=g) * 2 - 1
     off = torch.tensor([0.01, 0.05, 0.2, 0.6]).reshape(4, 1, 1, 1)
     pictures = truth + off * torch.randn(4, 3, 6, 6, generator=g)
-    out = numbers(call(my_psnr, pictures.clone(), truth.clone()), (4,), "one number a picture")
+    out = numbers(call(my_psnr, pictures.clone(), truth.clone()), (4,), "the answer (one number for each picture)")
     mse = _mse(pictures, truth)
     right = 10 * torch.log10(4 / mse)
     if agrees(out, right, 1e-3):
@@ -46,6 +46,14 @@ def _(my_psnr):
         raise Wrong("The peak is not squared: it is 2, and 4 goes above the line.")
     if agrees(out, 10 * torch.log(4 / mse), 1e-3):
         raise Wrong("That is the natural logarithm. Decibels count to base 10.")
+    if agrees(out, 20 * torch.log10(4 / mse), 1e-3):
+        raise Wrong(
+            "It is twice what it should be. The factor 20 goes with ratios; squared ones, such as peak^2 / MSE, have 10."
+        )
+    if agrees(out, 10 * torch.log10(255**2 / mse), 1e-3):
+        raise Wrong("The peak is taken as 255. These values run from -1 to 1, so the peak is 2.")
+    if agrees(out, 10 * torch.log10(4 / (mse * truth[0].numel())), 1e-3):
+        raise Wrong("The squared errors are added up. MSE is their mean.")
     if agrees(out, 5 * torch.log10(4 / mse), 1e-3):
         raise Wrong("It is half of what it should be: the root of the error is taken, or the factor is 5 for 10.")
     if agrees(out, torch.log10(4 / mse), 1e-3):
@@ -81,6 +89,21 @@ def peak_not_squared(pictures, truth):
 @psnr.mutant("natural logarithm")
 def natural(pictures, truth):
     return 10 * torch.log(4 / ((pictures - truth) ** 2).mean((1, 2, 3)))
+
+
+@psnr.mutant("twice what")
+def twenty(pictures, truth):
+    return 2 * my_psnr(pictures, truth)
+
+
+@psnr.mutant("taken as 255")
+def peak_of_255(pictures, truth):
+    return 10 * torch.log10(255**2 / ((pictures - truth) ** 2).mean((1, 2, 3)))
+
+
+@psnr.mutant("added up")
+def sum_of_squares(pictures, truth):
+    return 10 * torch.log10(4 / ((pictures - truth) ** 2).sum((1, 2, 3)))
 
 
 @psnr.mutant("half of what")
@@ -150,6 +173,10 @@ def _(my_consistent):
         raise Wrong("The correction has the wrong sign: after it, each block is twice as wrong.")
     if agrees(out, large + _spread(small)):
         raise Wrong("The small picture is added as it is. Add what is missing: small minus the large one, shrunk.")
+    if agrees(out, right.clamp(-1, 1)):
+        raise Wrong("The result is clipped to [-1, 1], and then the means no longer agree. Leave it as it comes out.")
+    if agrees(out, large + off.repeat(1, 1, 4, 4)):
+        raise Wrong("Each difference landed in another block. Repeat every pixel 4 x 4 times, not the picture.")
     if agrees(out, large + _spread(off) / 16):
         raise Wrong(
             "The difference is shared out among the 16 pixels. For their mean to move by d, each has to move by d."
@@ -184,6 +211,16 @@ def wrong_sign(large, small):
 @consistent.mutant("added as it is")
 def added(large, small):
     return large + _spread(small)
+
+
+@consistent.mutant("clipped")
+def clipped(large, small):
+    return my_consistent(large, small).clamp(-1, 1)
+
+
+@consistent.mutant("landed in another block")
+def repeated_as_a_whole(large, small):
+    return large + (small - F.avg_pool2d(large, 4)).repeat(1, 1, 4, 4)
 
 
 @consistent.mutant("shared out")
