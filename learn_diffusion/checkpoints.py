@@ -23,12 +23,12 @@ from torch import Tensor, nn
 import learn_diffusion
 from learn_diffusion import devices
 from learn_diffusion.denoiser import Denoiser
-from learn_diffusion.nets import MLP, Classifier, Judge, UNet
+from learn_diffusion.nets import MLP, Classifier, Generator, Judge, UNet
 from learn_diffusion.schedules import SCHEDULES
 from learn_diffusion.targets import TARGETS
 
 FORMAT = 1  # raise it when an older version of this package could no longer read the file rightly
-NETS: dict[str, type[nn.Module]] = {cls.__name__: cls for cls in (UNet, MLP, Classifier, Judge)}
+NETS: dict[str, type[nn.Module]] = {cls.__name__: cls for cls in (UNet, MLP, Classifier, Judge, Generator)}
 KEY = "learn_diffusion"  # the one entry of the safetensors header, so that its bytes have one order
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 
+import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from learn_diffusion.datasets import digits, gaussians, moons, spiral
+from learn_diffusion.datasets import digits, gaussians, lattice, lattice_centres, moons, spiral
 
 
 def test_digits_are_the_real_ones_in_minus_one_to_one():
@@ -48,6 +49,18 @@ def test_gaussians_lie_on_the_unit_circle():
         angle = torch.tensor(2 * torch.pi * k / 5)
         assert (part.mean(0) - torch.stack([angle.cos(), angle.sin()])).abs().max() < 0.01
         assert (part.std(0) - 0.1).abs().max() < 0.005
+
+
+def test_the_lattice_fills_the_square_evenly():
+    points, mode = lattice(50_000, side=5, std=0.02)
+    centres = lattice_centres(5)
+    assert centres.abs().max() == 1
+    assert sorted(set(centres[:, 0].tolist())) == pytest.approx([-1, -0.5, 0, 0.5, 1])
+    off = points - centres[mode]
+    assert off.mean(0).abs().max() < 0.001
+    assert (off.std(0) - 0.02).abs().max() < 0.001
+    assert torch.bincount(mode, minlength=25).min() > 1800
+    assert lattice_centres(1).tolist() == [[0, 0]]
 
 
 def test_moons_and_spiral_lie_on_their_curves():

@@ -20,6 +20,7 @@ ALLOWED = {
     "denoiser": {"checks", "process", "schedules", "targets"},
     "checkpoints": {"denoiser", "devices", "nets", "schedules", "targets"},
     "training": {"checkpoints", "checks", "denoiser", "devices", "process", "schedules"},
+    "adversary": {"checks", "devices", "training"},
     "samplers": {"checks", "process", "schedules"},
     "guidance": {"checks", "process", "schedules"},
     "editing": {"checks", "process", "samplers", "schedules"},

@@ -7,7 +7,7 @@ from learn_diffusion.datasets.products import products
 from learn_diffusion.datasets.scenes import labelled_scenes, scenes
 from learn_diffusion.datasets.sprites import walkers
 from learn_diffusion.datasets.terrain import terrain
-from learn_diffusion.datasets.toy2d import gaussians, moons, spiral
+from learn_diffusion.datasets.toy2d import gaussians, lattice, lattice_centres, moons, spiral
 
 __all__ = [
     "PALETTES",
@@ -16,6 +16,8 @@ __all__ = [
     "dye",
     "gaussians",
     "labelled_scenes",
+    "lattice",
+    "lattice_centres",
     "moons",
     "palette",
     "patterns",

@@ -25,6 +25,26 @@ def gaussians(n: int, seed: int = 0, modes: int = 8, std: float = 0.08) -> tuple
     return centre + std * torch.randn(n, 2, generator=g), mode
 
 
+def lattice(n: int, seed: int = 0, side: int = 5, std: float = 0.02) -> tuple[Tensor, Tensor]:
+    """n points from side * side equal Gaussians of width std, whose centres fill [-1, 1]^2 evenly: the classical test
+    for modes that a generator leaves out (Srivastava et al. 2017 have it, ours is rescaled).
+
+    Returns points (n, 2), and the mode of each (n,) int64: mode m has its centre at lattice_centres(side)[m].
+    """
+    checks.positive_int("n", n)
+    g = _generator(seed)
+    centres = lattice_centres(side)
+    mode = torch.randint(len(centres), (n,), generator=g)
+    return centres[mode] + std * torch.randn(n, 2, generator=g), mode
+
+
+def lattice_centres(side: int = 5) -> Tensor:
+    """The centres of lattice's modes, (side * side, 2)."""
+    checks.positive_int("side", side)
+    line = torch.linspace(-1, 1, side) if side > 1 else torch.zeros(1)
+    return torch.cartesian_prod(line, line).reshape(-1, 2)
+
+
 def moons(n: int, seed: int = 0, std: float = 0.05) -> tuple[Tensor, Tensor]:
     """n points from two interleaved half circles of radius 0.7, blurred by std: points (n, 2), moon (n,) int64."""
     checks.positive_int("n", n)

@@ -4,7 +4,8 @@ Each keeps the arguments it was built with in `.arguments`, so that a checkpoint
 """
 
 from learn_diffusion.nets.classifier import Classifier, Judge
+from learn_diffusion.nets.gan import Critic, Generator
 from learn_diffusion.nets.mlp import MLP
 from learn_diffusion.nets.unet import UNet
 
-__all__ = ["MLP", "Classifier", "Judge", "UNet"]
+__all__ = ["MLP", "Classifier", "Critic", "Generator", "Judge", "UNet"]

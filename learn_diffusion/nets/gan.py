@@ -1,0 +1,116 @@
+"""Two networks that play against each other: a generator draws, a critic says how real a picture looks.
+
+Both are plain residual networks without normalisation, whose blocks start as the identity: the backbone that Huang et
+al. (2024) found to be enough once the loss is well behaved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Block(nn.Module):
+    """x + what two 3x3 convolutions make of x; the second starts at zero."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.leaky_relu(self.conv1(F.leaky_relu(x, 0.2)), 0.2))
+
+
+@final
+class Generator(nn.Module):
+    """forward(z (B, latent)) -> pictures (B, channels, side, side) in [-1, 1].
+
+    side      of the pictures; divisible by unshuffle * 2^(levels - 1)
+    widths    channels of each level, the finest first, as in UNet
+    blocks    residual blocks a level
+    latent    numbers that decide what is drawn: standard normal noise
+    unshuffle draw patches of this side as channels: 2 makes a 32x32 picture cost what 16x16 costs
+    """
+
+    def __init__(
+        self,
+        channels: int = 1,
+        side: int = 8,
+        widths: Sequence[int] = (64, 96),
+        blocks: int = 2,
+        latent: int = 64,
+        unshuffle: int = 1,
+    ):
+        super().__init__()
+        widths = tuple(widths)
+        self.arguments = {
+            "channels": channels, "side": side, "widths": list(widths), "blocks": blocks, "latent": latent,
+            "unshuffle": unshuffle,
+        }  # fmt: skip
+        self.unshuffle = unshuffle
+        coarsest = _coarsest(side, widths, unshuffle)
+        self.first = nn.Linear(latent, widths[-1] * coarsest**2)
+        layers: list[nn.Module] = [nn.Unflatten(1, (widths[-1], coarsest, coarsest))]
+        for level, width in reversed(list(enumerate(widths))):
+            layers += [Block(width) for _ in range(blocks)]
+            if level:
+                layers += [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(width, widths[level - 1], 1)]
+        self.layers = nn.Sequential(*layers)
+        self.last = nn.Conv2d(widths[0], channels * unshuffle**2, 3, padding=1)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, z: Tensor) -> Tensor:
+        if z.ndim != 2 or z.shape[1] != self.arguments["latent"]:
+            raise ValueError(f"z: this network takes (B, {self.arguments['latent']}), got {tuple(z.shape)}")
+        h = F.leaky_relu(self.layers(self.first(z)), 0.2)
+        return F.pixel_shuffle(self.last(h), self.unshuffle).tanh()
+
+
+@final
+class Critic(nn.Module):
+    """forward(pictures (B, channels, side, side)) -> how real each looks, (B,). Arguments as in Generator."""
+
+    def __init__(
+        self,
+        channels: int = 1,
+        side: int = 8,
+        widths: Sequence[int] = (64, 96),
+        blocks: int = 2,
+        unshuffle: int = 1,
+    ):
+        super().__init__()
+        widths = tuple(widths)
+        self.arguments = {
+            "channels": channels, "side": side, "widths": list(widths), "blocks": blocks, "unshuffle": unshuffle,
+        }  # fmt: skip
+        coarsest = _coarsest(side, widths, unshuffle)
+        layers: list[nn.Module] = [
+            nn.PixelUnshuffle(unshuffle), nn.Conv2d(channels * unshuffle**2, widths[0], 3, padding=1)
+        ]  # fmt: skip
+        for level, width in enumerate(widths):
+            if level:
+                layers += [nn.Conv2d(widths[level - 1], width, 1), nn.AvgPool2d(2)]
+            layers += [Block(width) for _ in range(blocks)]
+        self.layers = nn.Sequential(*layers, nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(widths[-1] * coarsest**2, 1))
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels, side = self.arguments["channels"], self.arguments["side"]
+        if x.shape[1:] != (channels, side, side):
+            raise ValueError(f"x: this network takes (B, {channels}, {side}, {side}), got {tuple(x.shape)}")
+        return self.layers(x).squeeze(1)
+
+
+def _coarsest(side: int, widths: Sequence[int], unshuffle: int) -> int:
+    """The side of the picture at the last level."""
+    shrunk = unshuffle * 2 ** (len(widths) - 1)
+    if side % shrunk:
+        raise ValueError(f"side: expected a side divisible by {shrunk} with {len(widths)} widths, got {side}")
+    return side // shrunk
