@@ -67,12 +67,14 @@ def test_the_rate_stays_and_then_falls_to_nothing():
     assert annealed(1.0) == pytest.approx(0, abs=1e-12)
 
 
+def small_net(c_in: int, c_out: int) -> nn.Module:
+    layers = [nn.Linear(c_in, 64), nn.LeakyReLU(0.2), nn.Linear(64, 64), nn.LeakyReLU(0.2), nn.Linear(64, c_out)]
+    return nn.Sequential(*layers)
+
+
 def points_game(seed: int = 0, gamma: float = 0.1, steps: int = 600):
     torch.manual_seed(seed)
-    generator = nn.Sequential(
-        nn.Linear(4, 64), nn.LeakyReLU(0.2), nn.Linear(64, 64), nn.LeakyReLU(0.2), nn.Linear(64, 2)
-    )
-    critic = nn.Sequential(nn.Linear(2, 64), nn.LeakyReLU(0.2), nn.Linear(64, 64), nn.LeakyReLU(0.2), nn.Linear(64, 1), nn.Flatten(0))  # fmt: skip
+    generator, critic = small_net(4, 2), nn.Sequential(small_net(2, 1), nn.Flatten(0))
     data = gaussians(4000, modes=2, std=0.15)[0]
     return train_gan(generator, critic, data, steps, latent=4, batch=128, lr=2e-3, gamma=gamma, seed=seed, device="cpu")
 
