@@ -1,10 +1,10 @@
-"""Execute the course's notebooks, each alone: `python tests/notebooks.py [--timings] [NAME ...]`.
+"""Execute the course's notebooks, each alone: `python tests/notebooks.py [--timings | --normalise] [NAME ...]`.
 
 Each runs in a fresh kernel and in an empty temporary folder, so that none can lean on another or on the checkout. What
 it took, in seconds and memory, is printed as a table, and goes into its first cell and from there into the README.
 Without --timings (make notebooks) the outputs are stored too, normalised: the same run gives the same file. Execution
 counts run 1, 2, 3 ...; times, stderr, progress bars and live-widget state are gone; the kernel has its generic name;
-cells are numbered.
+cells are numbered. --normalise runs nothing, and brings what is stored into that form.
 """
 
 from __future__ import annotations
@@ -133,14 +133,19 @@ def execute(path: Path, store: bool = True, timeout: int = 600) -> tuple[float, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--timings", action="store_true", help="measure only: stored outputs stay as they are")
+    parser.add_argument("--normalise", action="store_true", help="run nothing: only bring stored outputs into form")
     parser.add_argument("names", nargs="*", help="how the names begin, such as 07; all notebooks without one")
     args = parser.parse_args()
+    chosen = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if path.stem.startswith(tuple(args.names or [""]))]
+    if args.normalise:
+        for path in chosen:
+            nbformat.write(normalise(nbformat.read(path, as_version=4)), path)
+        return
     print("| chapter | seconds | peak memory, GB |\n|---|---|---|", flush=True)
-    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        if not args.names or path.stem.startswith(tuple(args.names)):
-            seconds, gigabytes = execute(path, store=not args.timings)
-            print(f"| {path.stem} | {seconds:.1f} | {gigabytes:.2f} |", flush=True)
-            update_readme()  # after each: a run broken off leaves the two agreeing
+    for path in chosen:
+        seconds, gigabytes = execute(path, store=not args.timings)
+        print(f"| {path.stem} | {seconds:.1f} | {gigabytes:.2f} |", flush=True)
+        update_readme()  # after each: a run broken off leaves the two agreeing
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import yaml
 from browser import ROOT, launched
 from test_notebooks import missing_alt
 
+from learn_diffusion import targets
 from notebooks import NOTEBOOKS
 
 sys.path.insert(0, str(ROOT / "book"))
@@ -51,6 +52,17 @@ def test_every_notebook_is_in_the_table_of_contents():
     assert [name for name in files if name.startswith("notebooks/")] == [
         f"notebooks/{path.stem}" for path in sorted(NOTEBOOKS.glob("*.ipynb"))
     ]
+
+
+def test_the_page_on_adding_your_own_runs_from_top_to_bottom(monkeypatch):
+    monkeypatch.setattr(targets, "TARGETS", dict(targets.TARGETS))  # the page adds one
+    boxes = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "book" / "add_your_own.md").read_text(encoding="utf-8"), re.M | re.S
+    )
+    assert len(boxes) == 7
+    names = {}
+    for box in boxes:
+        exec(compile(box, "add_your_own.md", "exec"), names)
 
 
 def test_every_notebook_is_a_page(pages):

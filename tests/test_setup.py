@@ -59,9 +59,17 @@ def test_the_top_level_holds_what_the_architecture_names_and_nothing_beside_it()
     top = {line.split("/")[0] for line in out.stdout.splitlines()}
     named = {
         "README.md", "LICENSE", "Makefile", "constraints.txt", "environment.yml", "pyproject.toml",
-        "notebooks", "learn_diffusion", "tests", "data", "book", "benchmarks", ".ci", ".github", ".gitignore",
+        "notebooks", "learn_diffusion", "tests", "data", "book", "benchmarks", ".ci", ".github", ".gitignore", "CONTRIBUTING.md", ".pre-commit-config.yaml",
     }  # fmt: skip
     assert top <= named, top - named
+
+
+def test_the_hooks_before_a_commit_use_the_tested_versions():
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    pins = re.findall(r"([a-z]+)==([\d.]+)", hooks)
+    assert {name for name, _ in pins} == {"ruff", "nbformat", "nbclient"}
+    tested = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert all(f"{name}=={version}" in tested for name, version in pins)
 
 
 def test_the_readme_names_every_file_of_the_package():
