@@ -26,8 +26,9 @@ class MissingPeer(Exception):
 def peer(name: str) -> ModuleType:
     """The module of the peer of that name on PyPI. Raises MissingPeer where it cannot be imported."""
     try:
-        if name != "diffusers":
-            importlib.import_module("accelerate")  # looks for torchvision itself, so it comes before the stand-ins
+        if name == "diffusers":
+            return importlib.import_module("diffusers")
+        importlib.import_module("accelerate")  # looks for torchvision itself, so it comes before the stand-ins
         with stand_ins():
             return importlib.import_module(PEERS[name])
     except ModuleNotFoundError as error:
