@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a command. Whatever is not there is said in one line."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parser().parse_args(arguments)
-    from side_by_side.peers import MissingPeer
+    from side_by_side.peers import MissingPeerError
     from side_by_side.tables import machine, markdown, versions, write
 
     try:
@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
             tables.append(table)
             path = options.out / f"{options.command}.json"
             write(path, f"python benchmarks/peers.py {' '.join(arguments)}", tables, time.perf_counter() - start)
-    except (MissingPeer, ModuleNotFoundError) as error:
+    except (MissingPeerError, ModuleNotFoundError) as error:
         sys.exit(f"peers.py: {error}")
 
 

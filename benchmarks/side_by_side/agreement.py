@@ -1,8 +1,8 @@
 """Do our samplers and diffusers' schedulers draw the same picture, from the same noise, with the same network?
 
-Both walk Ho's table of 1000 betas, where diffusers' step i is our t = (i + 1) / 1000. The network is the shipped painter
-of digits in double precision, carried to that path, so that what is left is the samplers' own. diffusers keeps its tables
-in single precision; the last column puts our table, in double precision, in their place.
+Both walk Ho's table of 1000 betas, where diffusers' step i is our t = (i + 1) / 1000. The network is the shipped
+painter of digits in double precision, carried to that path, so that what is left is the samplers' own. diffusers keeps
+its tables in single precision; the last column puts our table, in double precision, in their place.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from side_by_side.peers import peer
-from side_by_side.tables import Table
 from torch import Tensor
 
 from learn_diffusion import checkpoints, recipes
 from learn_diffusion.process import Denoise
 from learn_diffusion.samplers import ddim, dpmpp_2m, heun, last
 from learn_diffusion.schedules import EDM, Betas, Cosine, on_path
+from side_by_side.peers import peer
+from side_by_side.tables import Table
 
 PATH = Betas()
 
@@ -87,7 +87,9 @@ def scheduler(case: Case, steps: int, double: bool):
             made.sigmas = torch.cat([nsr[made.timesteps.round().long()], nsr.new_zeros(1)])
             if "Heun" in case.theirs:  # it holds the inner levels twice, once for each of its two calls
                 first = nsr[made.timesteps[:1].long()]
-                made.sigmas = torch.cat([first, nsr[made.timesteps[1::2].long()].repeat_interleave(2), nsr.new_zeros(1)])
+                made.sigmas = torch.cat(
+                    [first, nsr[made.timesteps[1::2].long()].repeat_interleave(2), nsr.new_zeros(1)]
+                )
     return made
 
 
@@ -125,7 +127,8 @@ def run(options: Namespace) -> Iterator[Table]:
         f"Largest difference of a pixel between ours and diffusers', {options.n} pictures in [-1, 1]",
         ("ours", "diffusers", "steps", "as it comes", "same table in double", "set equal by"),
         notes=[
-            "the same network in double precision, the same noise, Ho's 1000 betas; diffusers' step i is our (i + 1) / 1000",
+            "the same network in double precision, the same noise, Ho's 1000 betas; diffusers' step i is our "
+            "t = (i + 1) / 1000",
             "'as it comes': diffusers' tables of betas and sigmas in single precision. With the table in double, "
             "Euler and DPM-Solver++ still compute each step in single precision, and DDPM adds noise of standard "
             "deviation 1e-10 in the last step, where its variance is kept from reaching 0",

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from side_by_side.peers import peer
 from torch import Tensor, nn
 
 from learn_diffusion import drawing
@@ -20,6 +19,7 @@ from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import UNet
 from learn_diffusion.schedules import Cosine
 from learn_diffusion.training import draw_times, loss, train
+from side_by_side.peers import peer
 
 Shape = tuple[int, int]  # (channels, side) of a picture
 
@@ -42,7 +42,9 @@ def ours(net: nn.Module, shape: Shape) -> Contender:
 
     def sample(n: int, calls: int) -> Tensor:
         seed = int(torch.randint(2**31, ()))
-        return drawing.walk(model, model.schedule, drawing.start(model.schedule, (n, shape[0], shape[1], shape[1]), seed), calls)
+        return drawing.walk(
+            model, model.schedule, drawing.start(model.schedule, (n, shape[0], shape[1], shape[1]), seed), calls
+        )
 
     return Contender(model, ask, sample)
 
@@ -146,7 +148,7 @@ def parameters(net: nn.Module) -> int:
 
 
 def our_steps(net: nn.Module, data: Tensor, batch: int) -> Callable[[], object]:
-    """One step of training.train a call, with its defaults: what a user of the package gets, running average included."""
+    """One step of training.train a call, with its defaults, running average included."""
     steps = train(Denoiser(net, Cosine(), "v"), data, 10**9, batch=batch, device=data.device)
     return lambda: next(steps)
 

@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 
 import torch
+
 from side_by_side.tables import Table
 from side_by_side.throughput import compare
 

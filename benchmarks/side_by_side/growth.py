@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+
 from side_by_side.tables import Table, machine
 
 ROOT = Path(__file__).resolve().parent.parent.parent

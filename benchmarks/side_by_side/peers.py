@@ -19,12 +19,12 @@ PEERS = {
 UNUSED = ("torchvision", "pytorch_fid", "pytorch_fid.fid_score", "pytorch_fid.inception")
 
 
-class MissingPeer(Exception):
+class MissingPeerError(Exception):
     """A peer, or something that it needs, is not installed; the message says how to get it."""
 
 
 def peer(name: str) -> ModuleType:
-    """The module of the peer of that name on PyPI. Raises MissingPeer where it cannot be imported."""
+    """The module of the peer of that name on PyPI. Raises MissingPeerError where it cannot be imported."""
     try:
         if name == "diffusers":
             return importlib.import_module("diffusers")
@@ -32,7 +32,7 @@ def peer(name: str) -> ModuleType:
         with stand_ins():
             return importlib.import_module(PEERS[name])
     except ModuleNotFoundError as error:
-        raise MissingPeer(
+        raise MissingPeerError(
             f"{name} is not installed here (no module {error.name}): `make peers` installs it into .venv-peers; "
             f"then use .venv-peers/bin/python"
         ) from None
@@ -40,7 +40,7 @@ def peer(name: str) -> ModuleType:
 
 @contextmanager
 def stand_ins() -> Iterator[None]:
-    """While a peer is imported, empty modules stand in for what it imports and nothing here uses, where not installed."""
+    """While a peer is imported, empty modules stand in for what it imports, nothing here uses, and is not installed."""
     missing = [name for name in UNUSED if importlib.util.find_spec(name.split(".")[0]) is None]
     sys.modules.update({name: MagicMock() for name in missing})
     try:

@@ -1,8 +1,8 @@
 """Quality against network calls: the same weights and the same clipping, in our samplers and in diffusers' schedulers.
 
-The shipped painter of digits was trained along our cosine path. diffusers' nearest schedule is squaredcos_cap_v2, a table
-of 1000 levels; at each of them the model is asked at the level with the same signal-to-noise ratio, so it does its best
-in both.
+The shipped painter of digits was trained along our cosine path. diffusers' nearest schedule is squaredcos_cap_v2, a
+table of 1000 levels; at each of them the model is asked at the level with the same signal-to-noise ratio, so it does its
+best in both.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from math import pi
 from statistics import mean, stdev
 
 import torch
-from side_by_side.peers import peer
-from side_by_side.tables import Table
 from torch import Tensor
 
 from learn_diffusion import checkpoints, drawing, recipes
@@ -26,6 +24,8 @@ from learn_diffusion.guidance import clip_x0
 from learn_diffusion.metrics import frechet
 from learn_diffusion.process import Denoise
 from learn_diffusion.samplers import ddim, dpmpp_2m, heun, last
+from side_by_side.peers import peer
+from side_by_side.tables import Table
 
 Draw = Callable[[Denoise, int, int, int], Tensor]  # (model, network calls, pictures, seed) -> (n, 1, 8, 8)
 
@@ -45,9 +45,7 @@ def asked(model: Denoiser, n: int) -> Denoise:
 
 
 @torch.no_grad()
-def theirs(
-    name: str, settings: dict, a_step: int, model: Denoiser, calls: int, n: int, seed: int
-) -> Tensor:
+def theirs(name: str, settings: dict, a_step: int, model: Denoiser, calls: int, n: int, seed: int) -> Tensor:
     """A scheduler of diffusers around the same model, which answers with v of its clipped estimate."""
     cls = getattr(peer("diffusers"), name)
     made = cls(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", **settings)
@@ -58,9 +56,11 @@ def theirs(
     denoise = clip_x0(asked(model, n), model.schedule)
     alpha_bar = made.alphas_cumprod.double()
     for i in made.timesteps:
-        abar = alpha_bar[int(i)]
+        seen = made.scale_model_input(x, i).float()
+        # Heun's levels may lie between those of the table; it knows where it is
+        abar = 1 / (1 + made.sigmas[made.step_index].double() ** 2) if "Heun" in name else alpha_bar[int(i)]
         t = 2 / pi * torch.atan2((1 - abar).sqrt(), abar.sqrt())  # of the cosine path, where the ratio is the same
-        est = denoise(made.scale_model_input(x, i).float(), t)
+        est = denoise(seen, t)
         v = abar.sqrt().float() * est.eps - (1 - abar).sqrt().float() * est.x0
         x = made.step(v, i, x, **extra).prev_sample
     return x.float()
@@ -75,6 +75,9 @@ CONTENDERS: dict[str, Draw] = {
     "diffusers: DDIM": partial(theirs, "DDIMScheduler", NEW, 1),
     "diffusers: DDIM, default spacing": partial(theirs, "DDIMScheduler", {"clip_sample": False}, 1),
     "diffusers: Heun": partial(theirs, "HeunDiscreteScheduler", OWN, 2),
+    "diffusers: Heun, Karras sigmas, leading": partial(
+        theirs, "HeunDiscreteScheduler", {"use_karras_sigmas": True, "timestep_spacing": "leading"}, 2
+    ),
     "diffusers: DPMSolverMultistep": partial(theirs, "DPMSolverMultistepScheduler", OWN, 1),
     "diffusers: DPMSolverMultistep, default spacing": partial(theirs, "DPMSolverMultistepScheduler", {}, 1),
     "diffusers: UniPC": partial(theirs, "UniPCMultistepScheduler", OWN, 1),
@@ -107,8 +110,8 @@ def run(options: Namespace) -> Iterator[Table]:
         ("sampler", "calls", "distance", "± over seeds", "pictures/s"),
         notes=[
             f"training digits against held-out ones: {floor:.3g}",
-            "the same weights, clipping and labels; diffusers' schedule is squaredcos_cap_v2, spacing trailing unless the "
-            "row says otherwise; Heun takes two calls a step, and one in the last: an odd number of calls",
+            "the same weights, clipping and labels; diffusers' schedule is squaredcos_cap_v2, spacing trailing unless "
+            "the row says otherwise; Heun takes two calls a step, and one in the last: an odd number of calls",
         ],
     )  # fmt: skip
     found = {}
@@ -136,7 +139,5 @@ def few(found: dict[tuple[str, int], tuple[float, float, float]], reference: int
     for name in dict.fromkeys(name for name, _ in found):
         good = [calls for (who, calls), (d, _, _) in found.items() if who == name and d <= far + bar]
         least = min(good, default=None)
-        table.rows.append(
-            (name, least, *((found[name, least][0], reference / least) if least else (None, None)))
-        )
+        table.rows.append((name, least, *((found[name, least][0], reference / least) if least else (None, None))))
     return table

@@ -35,7 +35,9 @@ def own_bytes(name: str) -> int:
     if name == "learn_diffusion":
         return sum(f.stat().st_size for f in (HERE.parent / name).rglob("*") if f.suffix in {".py", ".js"})
     files = importlib.metadata.files(name) or []
-    return sum(path.stat().st_size for path in (Path(f.locate()) for f in files if f.suffix != ".pyc") if path.is_file())
+    return sum(
+        path.stat().st_size for path in (Path(f.locate()) for f in files if f.suffix != ".pyc") if path.is_file()
+    )
 
 
 def needs(name: str, found: set[str]) -> set[str]:
@@ -60,8 +62,8 @@ def run(options: Namespace) -> Iterator[Table]:
     table = Table(
         "Import (fresh processes, median) and size, torch aside",
         ("project", "seconds", "beyond torch and an empty line", "own MB", "MB with all it needs", "packages it needs"),
-        notes=["denoising-diffusion-pytorch and smalldiffusion without torchvision and pytorch-fid, which they ask for, "
-               "where those are not installed: empty modules stand in, so these rows flatter them"],
+        notes=["denoising-diffusion-pytorch and smalldiffusion without torchvision and pytorch-fid, which they ask "
+               "for, where those are not installed: empty modules stand in, so these rows flatter them"],
     )  # fmt: skip
     bring = "from side_by_side.peers import peer; import accelerate; "
     for name, code in {"learn_diffusion": OURS, **USES}.items():

@@ -42,7 +42,9 @@ def markdown(table: Table) -> str:
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
              for row in cells]  # fmt: skip
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join([f"**{table.title}**", "", *lines, *([""] if table.notes else []), *(f"- {n}" for n in table.notes)])
+    return "\n".join(
+        [f"**{table.title}**", "", *lines, *([""] if table.notes else []), *(f"- {n}" for n in table.notes)]
+    )
 
 
 def versions() -> dict[str, str]:

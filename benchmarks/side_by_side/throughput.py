@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
+from torch import Tensor
+
+from learn_diffusion import devices
 from side_by_side.contenders import MAKERS, matched, our_steps, parameters, peer_steps
 from side_by_side.peers import PEERS, peer
 from side_by_side.tables import Table, machine
 from side_by_side.timing import each, flops, pairs, peak, repeats
-from torch import Tensor
-
-from learn_diffusion import devices
 
 SETTINGS = [(nhwc, bf16) for nhwc in (False, True) for bf16 in (False, True)]
 
@@ -91,7 +91,8 @@ def compare(names: list[str], device: torch.device, options: Namespace) -> Itera
         notes=[
             f"peak: {most / 1e9:.0f} GFLOP/s, a 3x3 convolution in float32, forward and backward, in this run; "
             f"a share of a network in bf16 is of that peak too, and may pass 1",
-            f"medians of {options.pairs} turns of {options.seconds:g} s each; 'ours / peer' is the median of the turns' ratios",
+            f"medians of {options.pairs} turns of {options.seconds:g} s each; 'ours / peer' is the median of "
+            f"the turns' ratios",
             "ours: training.train with its defaults, running average included; computes in bf16 where it decides to: "
             + ", ".join(f"{size} {'yes' if yes else 'no'}" for size, yes in bf16.items()),
             "peers: their loss, fused AdamW, no running average, the best of the trials below",
@@ -107,7 +108,8 @@ def compare(names: list[str], device: torch.device, options: Namespace) -> Itera
                 rates = our_work * our_rate, their_work * their_rate
                 table.rows.append((
                     size, batch, name, *row["parameters"], our_work / 1e6, their_work / 1e6, our_rate, their_rate,
-                    row["ratio"], row["ratio_flops"], *(r / 1e9 for r in rates), *(r / most for r in rates), row["best"],
+                    row["ratio"], row["ratio_flops"], *(r / 1e9 for r in rates), *(r / most for r in rates),
+                    row["best"],
                 ))  # fmt: skip
                 tried.rows.append((size, batch, name, "; ".join(said)))
                 print(f"  {size} {batch} {name}: {row['ratio']:.2f}", flush=True)

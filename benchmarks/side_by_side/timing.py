@@ -1,4 +1,4 @@
-"""Seconds, side by side: A B A B ..., so that the machine's mood meets both alike; and what the machine can do at most."""
+"""Seconds, side by side: A B A B ..., so that the machine's mood meets both alike; and the most the machine can do."""
 
 from __future__ import annotations
 
