@@ -2,8 +2,8 @@
 
 Each recipe gets the same number of tuning trials (the learning rates below, one training each at a third of the
 seconds), and the best of them is trained with every seed. A training runs on one core. Its number of steps is fixed
-beforehand from a short run, so that a learning rate that falls to 0 gets there in time; that run is not counted. Everyone
-draws with 20 network calls of its own sampler, from a running average of the weights.
+beforehand from a short run, so that a learning rate that falls to 0 gets there in time; that run is not counted.
+Everyone draws with 20 network calls of its own sampler, from a running average of the weights.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Quality against network calls: the same weights and the same clipping, in our samplers and in diffusers' schedulers.
 
 The shipped painter of digits was trained along our cosine path. diffusers' nearest schedule is squaredcos_cap_v2, a
-table of 1000 levels; at each of them the model is asked at the level with the same signal-to-noise ratio, so it does its
-best in both.
+table of 1000 levels; at each of them the model is asked at the level with the same signal-to-noise ratio, so it does
+its best in both.
 """
 
 from __future__ import annotations
