@@ -39,10 +39,10 @@ def count(name: str, net, data: Tensor) -> float:
     return flops(lambda: entrant.loss(data[:4]).backward()) / 4
 
 
-def trials(steps: Callable[..., Callable], options: Namespace) -> dict[str, tuple[float, Callable]]:
+def trials(steps: Callable[..., Callable], options: Namespace, slow: set[str]) -> dict[str, tuple[float, Callable]]:
     """Seconds a step at each setting, and the stepper; with --compile, the best of them compiled as well.
 
-    A setting that fails is left out.
+    A setting that fails is left out, and so is one in slow, to which those are added that took three times the best.
     """
     found = {}
 
@@ -54,18 +54,23 @@ def trials(steps: Callable[..., Callable], options: Namespace) -> dict[str, tupl
             print(f"  {named(*setting)}: {type(error).__name__}", flush=True)
 
     for setting in SETTINGS:
-        attempt(*setting)
+        if named(*setting) not in slow:
+            attempt(*setting)
+    best = min(took for took, _ in found.values())
+    slow |= {setting for setting, (took, _) in found.items() if took > 3 * best}
     if options.compile:
         attempt(*min((s for s in SETTINGS if named(*s) in found), key=lambda s: found[named(*s)][0]), True)
     return found
 
 
-def duel(name: str, size: str, batch: int, device: torch.device, options: Namespace) -> tuple[dict, list[str]]:
+def duel(
+    name: str, size: str, batch: int, device: torch.device, options: Namespace, slow: set[str]
+) -> tuple[dict, list[str]]:
     """Ours against one peer: a row of numbers by name, and the trials in words."""
     data = pictures(size, device)
     nets = {who: matched(who, (data.shape[1], data.shape[2])) for who in ("ours", name)}
     work = {who: count(who, net, data) for who, net in nets.items()}
-    tried = trials(partial(peer_steps, name, nets[name], data, batch), options)
+    tried = trials(partial(peer_steps, name, nets[name], data, batch), options, slow)
     best = min(tried, key=lambda setting: tried[setting][0])
     ours = our_steps(matched("ours", (data.shape[1], data.shape[2])).to(device), data, batch)
     us, them, ratio = pairs(ours, tried[best][1], options.pairs, options.seconds)
@@ -99,11 +104,13 @@ def compare(names: list[str], device: torch.device, options: Namespace) -> Itera
             "operations are counted by torch for the loss of a picture, forward and backward",
         ],
     )  # fmt: skip
-    tried = Table("What was tried for each peer, pictures a second", ("size", "batch", "peer", "trials"))
+    tried = Table("What was tried for each peer, pictures a second", ("size", "batch", "peer", "trials"),
+                  notes=["a setting three times slower than the best is not tried again at the larger batches"])  # fmt: skip
+    slow = {(size, name): set() for size in options.sizes for name in names}
     for size in options.sizes:
         for batch in options.batches:
             for name in names:
-                row, said = duel(name, size, batch, device, options)
+                row, said = duel(name, size, batch, device, options, slow[size, name])
                 (our_work, their_work), (our_rate, their_rate) = row["work"], row["rate"]
                 rates = our_work * our_rate, their_work * their_rate
                 table.rows.append((
