@@ -10,15 +10,15 @@ ifeq ($(shell uname -s)$(shell command -v nvidia-smi),Linux)
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 endif
 # quiet, and one patient question where that index cannot be reached (what torch needs comes from PyPI afterwards)
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-TORCH := $(PIP) --retries 1 --no-deps $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+TORCH = $(PIP) --retries 1 --no-deps $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 
 # Threads that wait for each other should sleep, not spin: where another program wants the same core (thirty kernels on one
 # machine, a browser beside the notebook), spinning makes small networks up to eighty times slower.
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint notebooks timings samples book clean
+.PHONY: help lab test lint notebooks timings samples peers book clean
 
 help:
 	@echo "make lab        set up and open the course in JupyterLab (ARGS=--no-browser passes through)"
@@ -27,6 +27,7 @@ help:
 	@echo "make notebooks  run every notebook and store its normalised outputs (ONLY=07 runs one)"
 	@echo "make timings    run every notebook and print what it takes (ONLY=07 runs one)"
 	@echo "make samples    draw the pictures of the README, data/prompt.png and data/samples.png"
+	@echo "make peers      install what benchmarks/peers.py compares with, into .venv-peers; the course never needs it"
 	@echo "make book       build the website into book/_build/html"
 	@echo "make clean      remove the environment and everything built"
 
@@ -63,8 +64,17 @@ timings: $(VENV)/.test
 samples: $(VENV)/.course
 	$(BIN)/python -c "from learn_diffusion import recipes; print(*recipes.samples_png())"
 
+# an environment of its own: the course, and beside it exactly what benchmarks/peers.txt lists
+peers: BIN := .venv-peers/bin
+peers:
+	$(PYTHON) -m venv .venv-peers
+	$(TORCH)
+	$(PIP) --editable .
+	$(PIP) --no-deps --requirement benchmarks/peers.txt
+	@echo "Now: $(BIN)/python benchmarks/peers.py --help"
+
 book: $(VENV)/.test
 	$(BIN)/python book/build.py
 
 clean:
-	rm -rf $(VENV) book/_build build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-peers book/_build build dist *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,181 @@
+"""Ours and each peer in the same clothes: a network, the loss of a batch, and pictures drawn with it.
+
+A peer's loss and sampler are its own code; only the loop around them is ours, and the same for all peers.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from learn_diffusion import drawing
+from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.nets import UNet
+from learn_diffusion.schedules import Cosine
+from learn_diffusion.training import draw_times, loss, train
+from side_by_side.peers import peer
+
+Shape = tuple[int, int]  # (channels, side) of a picture
+
+
+@dataclass
+class Contender:
+    """A network in training."""
+
+    net: nn.Module
+    loss: Callable[[Tensor], Tensor]  # data (B, C, H, W) in [-1, 1] -> () tensor
+    sample: Callable[[int, int], Tensor]  # (pictures, network calls each) -> (n, C, H, W); random by torch's seed
+
+
+def ours(net: nn.Module, shape: Shape) -> Contender:
+    """The package's defaults: cosine path, target v, DPM-Solver++(2M)."""
+    model = net if isinstance(net, Denoiser) else Denoiser(net, Cosine(), "v")
+
+    def ask(x0: Tensor) -> Tensor:
+        return loss(model, x0, draw_times(model.schedule, len(x0), torch.Generator(x0.device)))
+
+    def sample(n: int, calls: int) -> Tensor:
+        seed = int(torch.randint(2**31, ()))
+        return drawing.walk(
+            model, model.schedule, drawing.start(model.schedule, (n, shape[0], shape[1], shape[1]), seed), calls
+        )
+
+    return Contender(model, ask, sample)
+
+
+def diffusers(net: nn.Module, shape: Shape) -> Contender:
+    """Ho's linear betas and noise prediction, as in its training example; drawn by its DPM-Solver++(2M)."""
+    lib = peer("diffusers")
+    noiser = lib.DDPMScheduler(num_train_timesteps=1000)
+
+    def ask(x0: Tensor) -> Tensor:
+        eps, t = torch.randn_like(x0), torch.randint(1000, (len(x0),), device=x0.device)
+        return F.mse_loss(net(noiser.add_noise(x0, eps, t), t).sample.float(), eps)
+
+    @torch.no_grad()
+    def sample(n: int, calls: int) -> Tensor:
+        solver = lib.DPMSolverMultistepScheduler.from_config(noiser.config, timestep_spacing="trailing")
+        solver.set_timesteps(calls)
+        x = torch.randn(n, shape[0], shape[1], shape[1])
+        for t in solver.timesteps:
+            x = solver.step(net(x, t).sample, t, x).prev_sample
+        return x.clamp(-1, 1)
+
+    return Contender(net, ask, sample)
+
+
+def lucidrains(net: nn.Module, shape: Shape) -> Contender:
+    """denoising-diffusion-pytorch's GaussianDiffusion with its defaults: sigmoid betas, v; drawn by its DDIM."""
+    lib = peer("denoising-diffusion-pytorch")
+    whole = lib.GaussianDiffusion(net, image_size=shape[1], auto_normalize=False, sampling_timesteps=20)
+    whole.to(next(net.parameters()).device)
+
+    def sample(n: int, calls: int) -> Tensor:
+        whole.sampling_timesteps = calls
+        return whole.sample(n).clone()
+
+    return Contender(net, whole, sample)
+
+
+def smalldiffusion(net: nn.Module, shape: Shape) -> Contender:
+    """smalldiffusion's log-linear sigmas and noise prediction, as in its UNet example; its accelerated sampler."""
+    lib = peer("smalldiffusion")
+    schedule = lib.ScheduleLogLinear(sigma_min=0.01, sigma_max=20, N=800)
+
+    def ask(x0: Tensor) -> Tensor:
+        x0, sigma, eps, _ = lib.generate_train_sample(x0, schedule)
+        return type(net).get_loss(net, x0, sigma, eps)
+
+    @torch.no_grad()
+    def sample(n: int, calls: int) -> Tensor:
+        from accelerate import Accelerator
+
+        *_, x = lib.samples(net, schedule.sample_sigmas(calls), gam=1.6, batchsize=n, accelerator=Accelerator(cpu=True))
+        return x.clamp(-1, 1)
+
+    return Contender(net, ask, sample)
+
+
+def matched(name: str, shape: Shape) -> nn.Module:
+    """Networks of about 0.65 M parameters, two levels, one block a level and attention at the bottom."""
+    channels, side = shape
+    if name == "ours":
+        return UNet(channels=channels, widths=(32, 64))
+    lib = peer(name)
+    if name == "diffusers":
+        return lib.UNet2DModel(
+            sample_size=side, in_channels=channels, out_channels=channels, layers_per_block=1, norm_num_groups=8,
+            block_out_channels=(32, 64), down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2,
+        )  # fmt: skip
+    if name == "denoising-diffusion-pytorch":
+        return lib.Unet(28, dim_mults=(1, 2), channels=channels)
+    return lib.Scaled(lib.Unet)(
+        side, channels, channels, ch=32, ch_mult=(1, 2), num_res_blocks=1, attn_resolutions=(), dropout=0.0
+    )
+
+
+def stock(name: str, shape: Shape) -> nn.Module:
+    """The network that each project's first example builds, as far as pictures of 8x8 allow."""
+    channels, side = shape
+    if name == "ours":
+        return UNet(channels=channels, widths=(32, 64))
+    lib = peer(name)
+    if name == "diffusers":  # the first three levels of six, and the one before the last with attention
+        return lib.UNet2DModel(
+            sample_size=side, in_channels=channels, out_channels=channels, layers_per_block=2,
+            block_out_channels=(128, 128, 256), down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+        )  # fmt: skip
+    if name == "denoising-diffusion-pytorch":
+        return lib.Unet(64, dim_mults=(1, 2, 4, 8), channels=channels)
+    return lib.Scaled(lib.Unet)(side, channels, channels, ch=64, ch_mult=(1, 1, 2), attn_resolutions=(side // 2,))
+
+
+MAKERS = {
+    "ours": ours, "diffusers": diffusers, "denoising-diffusion-pytorch": lucidrains, "smalldiffusion": smalldiffusion,
+}  # fmt: skip
+
+
+def parameters(net: nn.Module) -> int:
+    """How many numbers are trained."""
+    return sum(weight.numel() for weight in net.parameters())
+
+
+def our_steps(net: nn.Module, data: Tensor, batch: int) -> Callable[[], object]:
+    """One step of training.train a call, with its defaults, running average included."""
+    steps = train(Denoiser(net, Cosine(), "v"), data, 10**9, batch=batch, device=data.device)
+    return lambda: next(steps)
+
+
+def peer_steps(
+    name: str, net: nn.Module, data: Tensor, batch: int, nhwc: bool, bf16: bool, compiled: bool = False
+) -> Callable[[], object]:
+    """One step of a peer a call: its loss, fused AdamW, no running average (which spares it that work)."""
+    net = copy.deepcopy(net).to(data.device).train()
+    if nhwc:
+        net.to(memory_format=torch.channels_last)
+    if compiled:
+        net.compile()
+    entrant = MAKERS[name](net, (data.shape[1], data.shape[2]))
+    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
+    steps = _steps(entrant, optimiser, data, batch, nhwc, bf16)
+    return lambda: next(steps)
+
+
+def _steps(entrant: Contender, optimiser, data: Tensor, batch: int, nhwc: bool, bf16: bool) -> Iterator[float]:
+    while True:
+        x0 = data[torch.randint(len(data), (batch,), device=data.device)]
+        if nhwc:
+            x0 = x0.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(data.device.type, torch.bfloat16) if bf16 else nullcontext():
+            value = entrant.loss(x0)
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        yield value.item()

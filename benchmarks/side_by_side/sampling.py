@@ -1,0 +1,143 @@
+"""Quality against network calls: the same weights and the same clipping, in our samplers and in diffusers' schedulers.
+
+The shipped painter of digits was trained along our cosine path. diffusers' nearest schedule is squaredcos_cap_v2, a
+table of 1000 levels; at each of them the model is asked at the level with the same signal-to-noise ratio, so it does
+its best in both.
+"""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from functools import partial
+from math import pi
+from statistics import mean, stdev
+
+import torch
+from torch import Tensor
+
+from learn_diffusion import checkpoints, drawing, recipes
+from learn_diffusion.datasets import digits
+from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.guidance import clip_x0
+from learn_diffusion.metrics import frechet
+from learn_diffusion.process import Denoise
+from learn_diffusion.samplers import ddim, dpmpp_2m, heun, last
+from side_by_side.peers import peer
+from side_by_side.tables import Table
+
+Draw = Callable[[Denoise, int, int, int], Tensor]  # (model, network calls, pictures, seed) -> (n, 1, 8, 8)
+
+
+def ours(sampler: Callable, a_step: int, model: Denoiser, calls: int, n: int, seed: int) -> Tensor:
+    """Our sampler with that many network calls: a_step of them a step, one in Heun's last."""
+    path, steps = model.schedule, (calls + a_step - 1) // a_step
+    extra = {"generator": torch.Generator().manual_seed(seed + 1)} if "eta" in getattr(sampler, "keywords", {}) else {}
+    noise = drawing.start(path, (n, 1, 8, 8), seed)
+    return last(sampler(clip_x0(asked(model, n), path), path, noise, path.grid(steps), **extra))
+
+
+def asked(model: Denoiser, n: int) -> Denoise:
+    """The model, asked for the digits 0 to 9 in turn."""
+    wanted = torch.arange(n) % 10
+    return lambda x, t: model(x, t, wanted[: len(x)])
+
+
+@torch.no_grad()
+def theirs(name: str, settings: dict, a_step: int, model: Denoiser, calls: int, n: int, seed: int) -> Tensor:
+    """A scheduler of diffusers around the same model, which answers with v of its clipped estimate."""
+    cls = getattr(peer("diffusers"), name)
+    made = cls(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", **settings)
+    made.set_timesteps((calls + a_step - 1) // a_step)
+    g = torch.Generator().manual_seed(seed + 1)
+    extra = {"generator": g} if name == "DDPMScheduler" else {}
+    x = drawing.start(model.schedule, (n, 1, 8, 8), seed) * made.init_noise_sigma
+    denoise = clip_x0(asked(model, n), model.schedule)
+    alpha_bar = made.alphas_cumprod.double()
+    for i in made.timesteps:
+        seen = made.scale_model_input(x, i).float()
+        # Heun's levels may lie between those of the table; it knows where it is
+        abar = 1 / (1 + made.sigmas[made.step_index].double() ** 2) if "Heun" in name else alpha_bar[int(i)]
+        t = 2 / pi * torch.atan2((1 - abar).sqrt(), abar.sqrt())  # of the cosine path, where the ratio is the same
+        est = denoise(seen, t)
+        v = abar.sqrt().float() * est.eps - (1 - abar).sqrt().float() * est.x0
+        x = made.step(v, i, x, **extra).prev_sample
+    return x.float()
+
+
+NEW, OWN = {"clip_sample": False, "timestep_spacing": "trailing"}, {"timestep_spacing": "trailing"}
+CONTENDERS: dict[str, Draw] = {
+    "ours: ddim": partial(ours, ddim, 1),
+    "ours: heun": partial(ours, heun, 2),
+    "ours: dpmpp_2m": partial(ours, dpmpp_2m, 1),
+    "ours: ddim, eta 1": partial(ours, partial(ddim, eta=1.0), 1),
+    "diffusers: DDIM": partial(theirs, "DDIMScheduler", NEW, 1),
+    "diffusers: DDIM, default spacing": partial(theirs, "DDIMScheduler", {"clip_sample": False}, 1),
+    "diffusers: Heun": partial(theirs, "HeunDiscreteScheduler", OWN, 2),
+    "diffusers: Heun, Karras sigmas, leading": partial(
+        theirs, "HeunDiscreteScheduler", {"use_karras_sigmas": True, "timestep_spacing": "leading"}, 2
+    ),
+    "diffusers: DPMSolverMultistep": partial(theirs, "DPMSolverMultistepScheduler", OWN, 1),
+    "diffusers: DPMSolverMultistep, default spacing": partial(theirs, "DPMSolverMultistepScheduler", {}, 1),
+    "diffusers: UniPC": partial(theirs, "UniPCMultistepScheduler", OWN, 1),
+    "diffusers: DDPM": partial(theirs, "DDPMScheduler", NEW, 1),
+}
+REFERENCES = ("ours: ddim, eta 1", "diffusers: DDPM")
+
+
+def measured(name: str, model: Denoiser, reader, calls: int, options: Namespace) -> tuple[float, float, float]:
+    """(Frechet distance to the held-out digits, its standard deviation over seeds, pictures a second)."""
+    target = reader.features(digits("held_out")[0][: options.n])
+    distances, start = [], time.perf_counter()
+    pictures = [CONTENDERS[name](model, calls, options.n, 100 + seed) for seed in range(options.seeds)]
+    rate = options.seeds * options.n / (time.perf_counter() - start)
+    distances = [frechet(reader.features(x), target) for x in pictures]
+    return mean(distances), stdev(distances) if len(distances) > 1 else 0.0, rate
+
+
+@torch.no_grad()
+def run(options: Namespace) -> Iterator[Table]:
+    """Every sampler at every number of calls, beside DDPM with a thousand of them."""
+    peer("diffusers")
+    model, _ = checkpoints.load(recipes.shipped("digits_by_label"), "cpu")
+    reader, _ = checkpoints.load(recipes.shipped("digit_reader"), "cpu")
+    model.eval()
+    held_out, train = digits("held_out")[0][: options.n], digits("train")[0]
+    floor = frechet(reader.features(train[: options.n]), reader.features(held_out))
+    table = Table(
+        f"Fréchet distance of {options.n} samples to as many held-out digits, {options.seeds} seeds",
+        ("sampler", "calls", "distance", "± over seeds", "pictures/s"),
+        notes=[
+            f"training digits against held-out ones: {floor:.3g}",
+            "the same weights, clipping and labels; diffusers' schedule is squaredcos_cap_v2, spacing trailing unless "
+            "the row says otherwise; Heun takes two calls a step, and one in the last: an odd number of calls",
+        ],
+    )  # fmt: skip
+    found = {}
+    for name in CONTENDERS:
+        for calls in [*([options.reference] if name in REFERENCES else []), *options.calls]:
+            if "eun" in name:
+                calls = calls // 2 * 2 + 1 if calls % 2 else calls - 1
+            if (name, calls) in found:
+                continue
+            found[name, calls] = measured(name, model, reader, calls, options)
+            table.rows.append((name, calls, *found[name, calls]))
+            print(f"  {name}, {calls} calls: {found[name, calls][0]:.2f} ± {found[name, calls][1]:.2f}", flush=True)
+    yield table
+    yield few(found, options.reference)
+
+
+def few(found: dict[tuple[str, int], tuple[float, float, float]], reference: int) -> Table:
+    """The fewest calls with which each sampler is no farther than the long DDPM, its error bar added."""
+    far, bar, _ = found[REFERENCES[0], reference]
+    table = Table(
+        f"Fewest calls within the error bar of our {reference}-call DDPM, {far:.3g} ± {bar:.1g}",
+        ("sampler", "calls", "distance", "times fewer calls"),
+        notes=[f"a distance of at most {far + bar:.3g}; '-' where none of the tried numbers of calls reached it"],
+    )
+    for name in dict.fromkeys(name for name, _ in found):
+        good = [calls for (who, calls), (d, _, _) in found.items() if who == name and d <= far + bar]
+        least = min(good, default=None)
+        table.rows.append((name, least, *((found[name, least][0], reference / least) if least else (None, None))))
+    return table
