@@ -104,8 +104,11 @@ def compare(names: list[str], device: torch.device, options: Namespace) -> Itera
             "operations are counted by torch for the loss of a picture, forward and backward",
         ],
     )  # fmt: skip
-    tried = Table("What was tried for each peer, pictures a second", ("size", "batch", "peer", "trials"),
-                  notes=["a setting three times slower than the best is not tried again at the larger batches"])  # fmt: skip
+    tried = Table(
+        "What was tried for each peer, pictures a second",
+        ("size", "batch", "peer", "trials"),
+        notes=["a setting three times slower than the best is not tried again at the larger batches"],
+    )
     slow = {(size, name): set() for size in options.sizes for name in names}
     for size in options.sizes:
         for batch in options.batches:
