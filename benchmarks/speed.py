@@ -15,6 +15,7 @@ from contextlib import nullcontext
 from functools import partial
 
 import torch
+from side_by_side.timing import seconds
 
 from learn_diffusion import checkpoints, devices, recipes
 from learn_diffusion.datasets import digits
@@ -24,15 +25,6 @@ from learn_diffusion.nets import UNet
 from learn_diffusion.samplers import ddim, dpmpp_2m, heun, last
 from learn_diffusion.schedules import Cosine
 from learn_diffusion.training import loss, train
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call, the device's queue emptied."""
-    start = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def pairs(a: Callable[[], object], b: Callable[[], object], n: int = 7) -> tuple[float, float, float]:

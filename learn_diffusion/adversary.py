@@ -78,12 +78,7 @@ def train_gan(
 
     Raises TypeError or ValueError that names a bad argument; FloatingPointError when a loss is not finite.
     """
-    checks.pictures_or_points("data", data)
-    for name, value in (("steps", steps), ("batch", batch), ("latent", latent)):
-        checks.positive_int(name, value)
-    for name, value in (("lr", lr), ("gamma", gamma)):
-        if not 0 <= value < float("inf"):
-            raise ValueError(f"{name}: expected a number of 0 or more, got {value!r}")
+    _check_choices(data, steps, batch, latent, lr, gamma)
     device = devices.pick(device)
     generator, critic, data = generator.to(device).train(), critic.to(device).train(), data.to(device)
     ema = EMA(generator, max(1.0, steps / 20) if halflife is None else halflife)
@@ -104,13 +99,22 @@ def train_gan(
             real, drawn = some()
         of_critic = critic_loss(critic, real, drawn, gamma * 10 ** -min(1.0, 2 * done))
         _descend(optimisers[1], of_critic, step, lr)
-        critic.requires_grad_(False)  # saves the third of the work that would find how to change it
+        critic.requires_grad_(False)  # only the generator learns from this: the critic's own gradients are not computed
         of_generator = generator_loss(critic, *some())
         _descend(optimisers[0], of_generator, step, lr)
         critic.requires_grad_(True)
         ema.update()
         yield Round(step, of_critic.item(), of_generator.item(), generator, ema.model)
     generator.eval()
+
+
+def _check_choices(data: Tensor, steps: int, batch: int, latent: int, lr: float, gamma: float) -> None:
+    checks.pictures_or_points("data", data)
+    for name, value in (("steps", steps), ("batch", batch), ("latent", latent)):
+        checks.positive_int(name, value)
+    for name, value in (("lr", lr), ("gamma", gamma)):
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{name}: expected a number of 0 or more, got {value!r}")
 
 
 def annealed(done: float) -> float:
