@@ -153,7 +153,7 @@ def _painter(path: Path, device: str | None) -> tuple[Denoiser, Mapping[str, Any
 
     model, header = checkpoints.load(path, device)
     if not isinstance(model, Denoiser):
-        raise ValueError(f"{path}: holds a {type(model).__name__}, which draws nothing; expected a Denoiser")
+        raise ValueError(f"{path}: holds a {type(model).__name__}; this command draws with a Denoiser")
     return model, header
 
 

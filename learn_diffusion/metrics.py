@@ -184,3 +184,27 @@ def nearest_ratio(samples: Tensor, train: Tensor, held_out: Tensor) -> float:
         return torch.cdist(x.flatten(1), train.flatten(1)).min(dim=1).values.median()
 
     return (to_train(samples) / to_train(held_out)).item()
+
+
+class Realism(NamedTuple):
+    """What realism finds: every metric of this module that pictures can be measured with."""
+
+    frechet: float
+    kernel: float
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+    nearest: float
+
+
+def realism(samples: Tensor, real: Tensor, train: Tensor) -> Realism:
+    """All metrics of samples (N, D) at once, on features: against unseen real data (M, D), and for copies of the
+    training data (L, D)."""
+    return Realism(
+        frechet(samples, real),
+        kernel_distance(samples, real),
+        *precision_recall(samples, real),
+        *density_coverage(samples, real),
+        nearest_ratio(samples, train, real),
+    )

@@ -13,18 +13,20 @@ the file. Its first line says what it makes. Every recipe takes the same four ar
 
 from __future__ import annotations
 
+import copy
 import random
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import trange
 
-from learn_diffusion import checkpoints, devices, drawing
+from learn_diffusion import checkpoints, devices, drawing, race
 from learn_diffusion.datasets import digits, labelled_scenes, products
 from learn_diffusion.datasets.products import ATTRIBUTES as PRODUCT_ATTRIBUTES
 from learn_diffusion.datasets.products import Shot
@@ -34,7 +36,7 @@ from learn_diffusion.datasets.scenes import ATTRIBUTES, Scene, all_scenes, descr
 from learn_diffusion.denoiser import Denoiser, hinted
 from learn_diffusion.editing import hold
 from learn_diffusion.guidance import cfg, clip_x0
-from learn_diffusion.metrics import frechet, nearest_ratio
+from learn_diffusion.metrics import Realism, frechet, nearest_ratio, realism
 from learn_diffusion.nets import Classifier, Judge, UNet
 from learn_diffusion.process import Denoise
 from learn_diffusion.samplers import ddim
@@ -260,6 +262,92 @@ def product_upscaler(
     }
     about = {"data": "products", "data_shape": [3, 64, 64], "steps": steps, "seed": seed}
     return upscaler, {**about, "metrics": metrics, "half": True}
+
+
+def race_digits_gan(
+    steps: int = 1506, seed: int = 0, device: Device = None, work: Path | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A GAN that draws digits, for the race of chapter 15: three trainings, the first of which is kept."""
+    return _raced("digits", "gan", steps, seed)
+
+
+def race_digits_diffusion(
+    steps: int = 1316, seed: int = 0, device: Device = None, work: Path | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Its rival: a diffusion model of the same size, trained for the same seconds."""
+    return _raced("digits", "diffusion", steps, seed)
+
+
+def race_scenes_gan(
+    steps: int = 1479, seed: int = 0, device: Device = None, work: Path | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A GAN that draws scenes at 16x16, for the race of chapter 15: three trainings, the first of which is kept."""
+    return _raced("scenes", "gan", steps, seed)
+
+
+def race_scenes_diffusion(
+    steps: int = 1204, seed: int = 0, device: Device = None, work: Path | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Its rival: a diffusion model of the same size, trained for the same seconds."""
+    return _raced("scenes", "diffusion", steps, seed)
+
+
+class Track(NamedTuple):
+    """What is raced on, and how it is measured."""
+
+    train: Tensor  # pictures to learn from
+    real: Tensor  # as many unseen ones as are drawn, to measure against
+    look: Callable[[Tensor], Tensor]  # pictures -> features
+
+
+def race_track(name: str) -> Track:
+    """The pictures of a race, "digits" (1, 8, 8) or "scenes" (3, 16, 16). Drawing the scenes takes seconds."""
+    if name == "digits":
+        reader, _ = checkpoints.load(shipped("digit_reader"), "cpu")
+        return Track(digits("train")[0], digits("held_out")[0], torch.no_grad()(reader.features))
+    judge, _ = checkpoints.load(shipped("scene_judge"), "cpu")
+    train, real = (shrunk(labelled_scenes(n, seed=REAL_SEEDS + seed, hold_out=False).images)
+                   for n, seed in ((8_000, 100), (1_000, 101)))  # fmt: skip
+    return Track(train, real, torch.no_grad()(lambda x: judge.features(blown_up(x))))
+
+
+def _raced(name: str, contender: str, steps: int, seed: int, times: int = 3) -> tuple[nn.Module, dict[str, Any]]:
+    """Train and measure `times` times, with the seeds seed, seed + 1 ...; the first model, and all that was measured.
+
+    On one core of the CPU, whatever else there is: its seconds are what is being raced for. Minutes long: a killed run
+    starts again.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _one_core(name, contender, steps, seed, times)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _one_core(name: str, contender: str, steps: int, seed: int, times: int) -> tuple[nn.Module, dict[str, Any]]:
+    train_images, real, look = race_track(name)
+    settings, shape = race.SETTINGS[name, contender], tuple(real.shape[1:])
+    marks = {max(1, round(steps * share)): share for share in (0.25, 0.5, 0.75, 1.0)}
+    kept, curve, found, seconds = None, [], [], []
+    for k in range(times):
+        spent, points, clock = 0.0, {}, time.process_time()
+        for step, model in enumerate(race.training(contender, train_images, steps, seed + k, **settings), 1):
+            if step in marks:
+                spent += time.process_time() - clock
+                now = checkpoints.halved(copy.deepcopy(model))  # what comes back from the file
+                sheet = look(race.drawn(now, shape, len(real), seed=1))
+                points[marks[step]] = frechet(sheet, look(real))
+                clock = time.process_time()
+        kept = kept or now
+        curve.append(points)
+        found.append(realism(sheet, look(real), look(train_images))._asdict())
+        seconds.append(round(spent, 1))
+    metrics = {key: [each[key] for each in found] for key in Realism._fields}
+    return kept, {
+        "data": name, "data_shape": list(shape), "steps": steps, "seed": seed, "settings": settings,
+        "training_seconds": seconds, "curve": curve, "metrics": metrics, "half": True,
+    }  # fmt: skip
 
 
 DETAIL = 0.8  # the largest difference from interpolation that is kept; it may be up to 2, and seldom is above this
@@ -496,4 +584,8 @@ RECIPES: dict[str, Callable[..., tuple[nn.Module, dict[str, Any]]]] = {
     "product_judge": product_judge,
     "products_by_caption": products_by_caption,
     "product_upscaler": product_upscaler,
+    "race_digits_gan": race_digits_gan,
+    "race_digits_diffusion": race_digits_diffusion,
+    "race_scenes_gan": race_scenes_gan,
+    "race_scenes_diffusion": race_scenes_diffusion,
 }

@@ -138,7 +138,7 @@ BAD = {
     "missing file": ("nowhere", [], 1, "nowhere: no such checkpoint"),
     "foreign file": ("foreign", [], 1, "foreign: no whole safetensors file"),
     "truncated file": ("truncated", [], 1, "truncated: no whole safetensors file"),
-    "a classifier": ("reader", [], 1, "reader: holds a Classifier, which draws nothing; expected a Denoiser"),
+    "a classifier": ("reader", [], 1, "reader: holds a Classifier; this command draws with a Denoiser"),
     "a model of points": ("points", [], 1, "model: expected a network that draws pictures, got MLP"),
     "prompt without words": ("labels", ["--prompt", "a cat"], 1, "prompt: this model reads no words; it takes a label"),
     "label without labels": ("words", ["--label", "3"], 1, "label: this model knows no labels; it takes a prompt"),

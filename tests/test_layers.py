@@ -25,6 +25,7 @@ ALLOWED = {
     "guidance": {"checks", "process", "schedules"},
     "editing": {"checks", "process", "samplers", "schedules"},
     "drawing": {"denoiser", "guidance", "process", "samplers", "schedules"},
+    "race": {"adversary", "denoiser", "drawing", "nets", "schedules", "training"},
     "metrics": {"checks", "nets"},
     "nets": {"nets"},
     "datasets": {"checks", "datasets"},

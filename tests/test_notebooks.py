@@ -34,6 +34,7 @@ MAY_DIFFER = {
     "11_guidance": 4,
     "12_text_to_image": 6,
     "13_editing": 7,
+    "15_the_gan_race": 9,
     "16_art_and_design": 2,
     "17_game_worlds": 7,
     "18_product_pictures": 5,

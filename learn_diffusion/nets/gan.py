@@ -30,7 +30,10 @@ class Block(nn.Module):
 
 @final
 class Generator(nn.Module):
-    """forward(z (B, latent)) -> pictures (B, channels, side, side) in [-1, 1].
+    """forward(z (B, latent)) -> pictures (B, channels, side, side), whose values belong into [-1, 1].
+
+    Nothing squeezes them into that range: a tanh at the end saturates on pictures with much black, and what is
+    saturated learns no more.
 
     side      of the pictures; divisible by unshuffle * 2^(levels - 1)
     widths    channels of each level, the finest first, as in UNet
@@ -70,7 +73,7 @@ class Generator(nn.Module):
         if z.ndim != 2 or z.shape[1] != self.arguments["latent"]:
             raise ValueError(f"z: this network takes (B, {self.arguments['latent']}), got {tuple(z.shape)}")
         h = F.leaky_relu(self.layers(self.first(z)), 0.2)
-        return F.pixel_shuffle(self.last(h), self.unshuffle).tanh()
+        return F.pixel_shuffle(self.last(h), self.unshuffle)
 
 
 @final

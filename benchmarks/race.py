@@ -1,0 +1,100 @@
+"""Trials for the race of chapter 15, as many for the GAN as for its rival: `python benchmarks/race.py digits`.
+
+Each trial is one training with other settings, on one core, for about half the seconds of the race; the best goes into
+`race.SETTINGS`, and the steps that fit into the seconds become the default of the recipes race_*. Then
+`learn-diffusion train race_digits_gan` and its like run the race itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from learn_diffusion import devices, race, recipes
+from learn_diffusion.metrics import frechet
+
+RESULTS = Path(__file__).resolve().parent / "results"
+SECONDS = 150.0  # of one training in the race
+TRIAL = 80.0  # of a trial
+SEED = 100  # of the trials; the race has others
+TRIALS = {
+    "gan": (
+        {"batch": 64, "lr": 5e-4, "gamma": 1.0},
+        {"batch": 64, "lr": 1e-3, "gamma": 1.0},
+        {"batch": 32, "lr": 5e-4, "gamma": 1.0},
+        {"batch": 32, "lr": 1e-3, "gamma": 1.0},
+        {"batch": 32, "lr": 1e-3, "gamma": 0.2},
+        {"batch": 32, "lr": 2e-3, "gamma": 1.0},
+        {"batch": 16, "lr": 1e-3, "gamma": 1.0},
+        {"batch": 16, "lr": 2e-3, "gamma": 0.2},
+    ),
+    "diffusion": (
+        {"batch": 64, "lr": 1e-3},
+        {"batch": 64, "lr": 2e-3},
+        {"batch": 64, "lr": 4e-3},
+        {"batch": 32, "lr": 1e-3},
+        {"batch": 32, "lr": 2e-3},
+        {"batch": 32, "lr": 4e-3},
+        {"batch": 16, "lr": 1e-3},
+        {"batch": 16, "lr": 2e-3},
+    ),
+}
+
+
+def trial(track: str, contender: str, settings: dict[str, float], seconds: float) -> dict[str, float]:
+    """One training on one core: how many steps, in how many seconds, and how far from real pictures it came."""
+    torch.set_num_threads(1)
+    images, real, look = recipes.race_track(track)
+    steps = race.steps_in(seconds, contender, images, **settings)
+    begun = time.process_time()
+    *_, model = race.training(contender, images, steps, SEED, **settings)
+    spent = time.process_time() - begun
+    sheet = race.drawn(model, tuple(real.shape[1:]), len(real), seed=SEED)
+    return {"steps": steps, "seconds": round(spent, 1), "frechet": frechet(look(sheet), look(real))}
+
+
+def kept(path: Path, seconds: float, fresh: bool) -> list[dict]:
+    """The trials that were run before, if they had as many seconds."""
+    if fresh or not path.exists():
+        return []
+    before = json.loads(path.read_text(encoding="utf-8"))
+    return before["trials"] if before["seconds"] == seconds else []
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("track", choices=["digits", "scenes"])
+    parser.add_argument("--seconds", type=float, default=TRIAL, help="of one trial")
+    parser.add_argument("--workers", type=int, default=2, help="trainings at a time, one core each")
+    parser.add_argument("--fresh", action="store_true", help="run trials again that were kept")
+    options = parser.parse_args()
+    path, seconds = RESULTS / f"race_{options.track}.json", options.seconds
+    before = {json.dumps([row["contender"], row["settings"]]): row for row in kept(path, seconds, options.fresh)}
+    jobs = [(who, settings) for pair in zip(*TRIALS.values(), strict=True)
+            for who, settings in zip(TRIALS, pair, strict=True)]  # fmt: skip
+    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+        running = {json.dumps(job): pool.submit(trial, options.track, *job, seconds)
+                   for job in jobs if json.dumps(job) not in before}  # fmt: skip
+        rows = []
+        for who, settings in jobs:
+            job = json.dumps([who, settings])
+            rows.append(before.get(job) or {"contender": who, "settings": settings, **running[job].result()})
+            print(rows[-1], flush=True)
+    for who in TRIALS:
+        best = min((row for row in rows if row["contender"] == who), key=lambda row: row["frechet"])
+        steps = round(best["steps"] * SECONDS / best["seconds"])
+        print(f"best {who}: {best['settings']}, {steps} steps in {SECONDS:.0f} s")
+    hardware = devices.hardware(torch.device("cpu"))
+    whole = {"track": options.track, "seconds": seconds, "seed": SEED, "hardware": hardware, "trials": rows}
+    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    print(f"kept in {path}")
+
+
+if __name__ == "__main__":
+    main()
