@@ -13,7 +13,6 @@ the file. Its first line says what it makes. Every recipe takes the same four ar
 
 from __future__ import annotations
 
-import copy
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -328,6 +327,7 @@ def _raced(name: str, contender: str, steps: int, seed: int, times: int = 3) -> 
 def _one_core(name: str, contender: str, steps: int, seed: int, times: int) -> tuple[nn.Module, dict[str, Any]]:
     train_images, real, look = race_track(name)
     settings, shape = race.SETTINGS[name, contender], tuple(real.shape[1:])
+    target, learned_from = look(real), look(train_images)
     marks = {max(1, round(steps * share)): share for share in (0.25, 0.5, 0.75, 1.0)}
     kept, curve, found, seconds = None, [], [], []
     for k in range(times):
@@ -335,13 +335,13 @@ def _one_core(name: str, contender: str, steps: int, seed: int, times: int) -> t
         for step, model in enumerate(race.training(contender, train_images, steps, seed + k, **settings), 1):
             if step in marks:
                 spent += time.process_time() - clock
-                now = checkpoints.halved(copy.deepcopy(model))  # what comes back from the file
+                now = checkpoints.halved(model)  # what comes back from the file
                 sheet = look(race.drawn(now, shape, len(real), seed=1))
-                points[marks[step]] = frechet(sheet, look(real))
+                points[marks[step]] = frechet(sheet, target)
                 clock = time.process_time()
         kept = kept or now
         curve.append(points)
-        found.append(realism(sheet, look(real), look(train_images))._asdict())
+        found.append(realism(sheet, target, learned_from)._asdict())
         seconds.append(round(spent, 1))
     metrics = {key: [each[key] for each in found] for key in Realism._fields}
     return kept, {
