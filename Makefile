@@ -13,10 +13,6 @@ endif
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 TORCH = $(PIP) --retries 1 --no-deps $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 
-# Threads that wait for each other should sleep, not spin: where another program wants the same core (thirty kernels on one
-# machine, a browser beside the notebook), spinning makes small networks up to eighty times slower.
-export OMP_WAIT_POLICY ?= passive
-
 .DEFAULT_GOAL := help
 .PHONY: help lab test lint notebooks timings samples peers book clean
 

@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import playground
+
 BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parent
 
@@ -18,12 +20,18 @@ ROOT = BOOK.parent
 def assemble(source: Path) -> None:
     """Copy the book's own pages and the committed notebooks into one folder, made anew."""
     shutil.rmtree(source, ignore_errors=True)
-    shutil.copytree(BOOK, source, ignore=shutil.ignore_patterns("_build", "__pycache__", "build.py"))
+    left = ("_build", "__pycache__", "node_modules", "package*.json", "build.py", "playground.py")
+    shutil.copytree(BOOK, source, ignore=shutil.ignore_patterns(*left))
     (source / "notebooks").mkdir()
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         shutil.copy(notebook, source / "notebooks")
     for picture in ("prompt.png", "samples.png"):
         shutil.copy(ROOT / "data" / picture, source)
+    (source / "painter.html").write_text(playground.painter(playground.repair()))
+    try:
+        playground.fill(source / "_static" / "playground")
+    except OSError as error:
+        print(f"The playground will show still pictures only: {error}", file=sys.stderr)
 
 
 def build(out: Path = BOOK) -> Path:

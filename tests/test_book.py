@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import re
-import sys
-import threading
 
 import pytest
 import yaml
@@ -16,30 +12,9 @@ from test_notebooks import missing_alt
 from learn_diffusion import targets
 from notebooks import NOTEBOOKS
 
-sys.path.insert(0, str(ROOT / "book"))
 build = pytest.importorskip("build", reason="the book's folder is missing")
 
 PIXELS = """slider => [...slider.closest('.ld-scrubber').querySelectorAll('canvas')].map((c) => c.toDataURL())"""
-
-
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory):
-    pytest.importorskip("jupyter_book", reason='no Jupyter Book found: pip install -e ".[book]"')
-    return build.build(tmp_path_factory.mktemp("book"))
-
-
-@pytest.fixture(scope="module")
-def site(pages):
-    """The built pages behind a server on this machine: its address."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(pages)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
 
 
 def chapters(pages):

@@ -1,0 +1,153 @@
+"""What the playground page runs: `fill(FOLDER)` writes the shipped models as ONNX, their words and a picture to repair.
+
+The weights stay in half precision, and are cast to float32 as the network is loaded: half the download.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import subprocess
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+from torch import Tensor
+
+from learn_diffusion import checkpoints, drawing, recipes
+from learn_diffusion.datasets.scenes import describe
+from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.widgets import PaintedMask
+from learn_diffusion.widgets.images import to_uint8
+
+BOOK = Path(__file__).resolve().parent
+MODELS = {"digits": "digits_by_label", "scenes": "scenes_by_caption", "repair": "scenes_by_mask"}
+RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
+PROMPT = "a cat wearing sunglasses on the moon"
+OPSET = 18
+LARGE = 1024  # numbers; smaller weights stay in float32
+
+
+def transpose(g, matrix):
+    """How ONNX says x.mT, which torch's exporter does not know."""
+    rank = matrix.type().dim()
+    return g.op("Transpose", matrix, perm_i=[*range(rank - 2), rank - 1, rank - 2])
+
+
+class Repair(NamedTuple):
+    """The picture that the playground offers to repair."""
+
+    known: Tensor  # (3, H, W)
+    mask: Tensor  # (H, W) bool, True where it is kept
+    was: str  # what it shows
+    wish: str  # what it should show
+
+
+def repair() -> Repair:
+    """One of chapter 13's tasks: a scene, a hole where something is worn, and other words for it."""
+    known, wishes, mask = recipes.repairs(8, seed=11)
+    olds, _ = recipes.one_word(8, "accessory", seed=11)
+    i = next(i for i, wish in enumerate(wishes) if wish.accessory in ("crown", "sunglasses", "hat"))
+    return Repair(known[i], mask[i, 0] if len(mask) > 1 else mask[0, 0], describe(olds[i]), describe(wishes[i]))
+
+
+def network(model: Denoiser, shape: tuple[int, int, int]) -> onnx.ModelProto:
+    """The network (x (n, C, H, W), logsnr (n,), cond (n, ...) int64) -> v (n, ...), for any n, as ONNX."""
+    net, arguments = model.net, model.net.arguments
+    x = torch.randn(2, shape[0] + arguments["hints"], *shape[1:])
+    cond = torch.zeros(2, net.text.tokenise.length if net.text else 1, dtype=torch.int64).squeeze(1)
+    file = io.BytesIO()
+    named = {"input_names": ["x", "logsnr", "cond"], "output_names": ["v"]}
+    torch.onnx.register_custom_op_symbolic("aten::mT", transpose, OPSET)
+    rows = {name: {0: "n"} for name in ("x", "logsnr", "cond", "v")}
+    with warnings.catch_warnings():
+        # The network's checks of its arguments become constants, as they should; torch's newer exporter, which the
+        # older one recommends, refuses them.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            net, (x, torch.zeros(2), cond), file, **named, dynamic_axes=rows, opset_version=OPSET, dynamo=False
+        )
+    return onnx.load_from_string(file.getvalue())
+
+
+def halve(graph: onnx.GraphProto) -> None:
+    """Store large weights as float16, each with a Cast back to float32 before the rest."""
+    casts = []
+    for weight in graph.initializer:
+        if weight.data_type != TensorProto.FLOAT or np.prod(weight.dims) < LARGE:
+            continue
+        name, half = weight.name, numpy_helper.to_array(weight).astype(np.float16)
+        weight.CopyFrom(numpy_helper.from_array(half, f"{name}_half"))
+        casts.append(helper.make_node("Cast", [f"{name}_half"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def export(name: str, out: Path) -> dict[str, object]:
+    """Write one model to out; what the page has to know about it."""
+    model, about = checkpoints.load(recipes.shipped(MODELS[name]), "cpu")
+    model = checkpoints.halved(model)  # as the page will have it
+    assert str(model.schedule) == "Cosine()", "diffusion.mjs knows one path"
+    assert model.target == "v", "and one target"
+    exported = network(model, about["data_shape"])
+    halve(exported.graph)
+    content = exported.SerializeToString()
+    (out / f"{name}.onnx").write_bytes(content)
+    info = {"file": f"{name}.onnx", "bytes": len(content), "shape": about["data_shape"]}
+    if model.net.text:
+        return info | {"words": model.net.text.tokenise.words, "length": model.net.text.tokenise.length}
+    return info | {"classes": model.net.arguments["classes"]}
+
+
+def painter(task: Repair) -> str:
+    """The picture of the task with the hole painted on it, as HTML that paints without a kernel."""
+    canvas = PaintedMask(task.known, alt=f"{task.was.capitalize()}, partly painted over.", start=~task.mask)
+    return f'<div data-playground="repair">{canvas._repr_mimebundle_()["text/html"]}</div>\n'
+
+
+def stills(out: Path) -> None:
+    """What the page shows before, or without, a model: pictures that the models drew, and the one to repair."""
+    digits, scenes = (checkpoints.load(recipes.shipped(MODELS[name]), "cpu")[0] for name in ("digits", "scenes"))
+    three = drawing.draw(digits, (1, 1, 8, 8), drawing.condition(digits, 1, label=3), scale=2.0)
+    cat = drawing.draw(scenes, (1, 3, 32, 32), drawing.condition(scenes, 1, prompt=PROMPT), scale=2.0)
+    for name, picture in {"digits": three[0], "scenes": cat[0], "scene": repair().known}.items():
+        Image.fromarray(to_uint8(picture, name)).save(out / f"{name}.png")
+
+
+def fill(folder: Path) -> None:
+    """Write models/ and ort/ into folder, which holds the page's scripts.
+
+    Raises OSError where npm, which brings the runtime, is missing or fails; the still pictures are written even then.
+    """
+    models, runtime = folder / "models", folder / "ort"
+    for made in (models, runtime):
+        made.mkdir()
+    stills(models)
+    installed = packages() / "onnxruntime-web" / "dist"
+    for name in RUNTIME:
+        shutil.copy(installed / name, runtime)
+    manifest = {name: export(name, models) for name in MODELS}
+    manifest["repair"]["prompt"] = repair().wish
+    manifest["runtime"] = {"bytes": sum((runtime / name).stat().st_size for name in RUNTIME)}
+    (models / "manifest.json").write_text(json.dumps(manifest))
+
+
+def packages() -> Path:
+    """book/node_modules, made by npm exactly as package-lock.json says, once."""
+    there = BOOK / "node_modules"
+    if not (there / ".package-lock.json").exists():
+        npm = shutil.which("npm")
+        if npm is None:
+            raise OSError("npm was not found: the playground's runtime comes from there. Install Node.js 18 or newer.")
+        done = subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=BOOK, capture_output=True, text=True)
+        if done.returncode:
+            raise OSError(f"npm ci failed in {BOOK.name}/:\n{done.stderr[-2000:]}")
+    return there

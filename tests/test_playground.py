@@ -1,0 +1,361 @@
+"""The models in the reader's browser: the same steps as Python's, and a page that takes whatever readers do to it."""
+
+from __future__ import annotations
+
+import io
+import json
+import statistics
+
+import numpy as np
+import playground
+import pytest
+import torch
+from browser import launched
+from PIL import Image
+
+from learn_diffusion import checkpoints, drawing, recipes
+from learn_diffusion.datasets.scenes import Scene, all_scenes, describe, labelled_scenes
+from learn_diffusion.denoiser import hinted
+from learn_diffusion.editing import hold
+from learn_diffusion.guidance import cfg, clip_x0
+from learn_diffusion.nets.text import Tokeniser
+from learn_diffusion.samplers import ddim, dpmpp_2m
+
+PROMPT = playground.PROMPT
+PATIENCE = 120_000  # ms, for a model on a busy machine
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser, site, pages):
+    """The playground, opened; at the end no script may have failed, and no other host may have been asked."""
+    if not (pages / "_static" / "playground" / "models" / "manifest.json").exists():
+        pytest.skip("no npm found: the playground was built without its runtime")
+    page = browser.new_page(viewport={"width": 1100, "height": 900})
+    complaints, requests = [], []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(f"{site}/playground.html")
+    page.wait_for_function("[...document.querySelectorAll('[data-playground]')].every((part) => part.dataset.state)")
+    yield page
+    page.close()
+    assert complaints == []
+    assert [url for url in requests if not url.startswith((site, "data:", "blob:"))] == []
+
+
+def state(page, part: str, *expected: str) -> str:
+    """Wait until the part is in one of the states."""
+    found = "([part, states]) => { const s = document.querySelector(`[data-playground=${part}]`).dataset.state; "
+    found += "return states.includes(s) && s; }"
+    return page.wait_for_function(found, arg=[part, expected], timeout=PATIENCE).json_value()
+
+
+def loaded(page, part: str):
+    """The part, its model loaded and its first picture drawn."""
+    root = page.locator(f"[data-playground={part}]")
+    root.get_by_role("button", name="Load the model").click()
+    assert state(page, part, "done", "failed") == "done", root.locator(".ld-status").text_content()
+    return root
+
+
+# ---- the same numbers as Python
+
+
+WALK = """async ({ name, y, scale, sampler, noise, steps, known, mask }) => {
+  const here = new URL('_static/playground/', location.href);
+  const { load, knownHint } = await import(new URL('model.mjs', here));
+  const { clipX0, ddim, dpmpp2m, grid, hold } = await import(new URL('diffusion.mjs', here));
+  const floats = (list) => list && Float32Array.from(list);
+  const model = await load(name);
+  const hint = known && knownHint(floats(known), floats(mask), mask.length / 3);
+  let denoise = model.denoise(y, scale, hint ?? undefined);
+  if (known) denoise = hold(denoise, floats(known), floats(mask));
+  const frames = [];
+  const walk = { ddim, dpmpp2m }[sampler];
+  for await (const { t, x, x0 } of walk(clipX0(denoise), floats(noise), grid(steps))) frames.push([t, [...x], [...x0]]);
+  return frames;
+}"""
+
+
+@pytest.mark.parametrize(
+    ("name", "sampler", "scale", "steps"),
+    [
+        ("digits", "dpmpp2m", 2.0, 20), ("digits", "ddim", 1.0, 5), ("digits", "ddim", 0.0, 7),
+        ("scenes", "dpmpp2m", 2.0, 20), ("repair", "dpmpp2m", 2.0, 20),
+    ],
+)  # fmt: skip
+def test_every_step_agrees_with_python(page, name, sampler, scale, steps):
+    model, about = checkpoints.load(recipes.shipped(playground.MODELS[name]), "cpu")
+    model = checkpoints.halved(model)
+    noise = torch.randn(1, *about["data_shape"], generator=torch.Generator().manual_seed(7))
+    path, task, known = model.schedule, playground.repair(), {}
+    if name == "digits":
+        y = torch.tensor([6])
+        denoise = cfg(model, y, scale)
+    else:
+        y = drawing.condition(model, 1, prompt=task.wish if name == "repair" else PROMPT)
+        denoise = cfg(model, y, scale)
+    if name == "repair":
+        picture, mask = task.known[None], task.mask[None, None]
+        denoise = hold(cfg(hinted(model, recipes.known_hint(picture, mask)), y, scale), path, picture, mask)
+        known = {"known": picture.flatten().tolist(), "mask": mask.expand(1, 3, 32, 32).float().flatten().tolist()}
+    walk = {"ddim": ddim, "dpmpp2m": dpmpp_2m}[sampler]
+    expected = list(walk(clip_x0(denoise, path), path, noise, path.grid(steps)))
+    wish = {"name": name, "y": y.flatten().tolist(), "scale": scale, "sampler": sampler, "steps": steps, **known}
+    frames = page.evaluate(WALK, {**wish, "noise": noise.flatten().tolist()})
+    assert len(frames) == steps
+    for (t, x, x0), here in zip(frames, expected, strict=True):
+        assert t == pytest.approx(here.t.item(), abs=1e-12)
+        assert np.abs(np.array(x) - here.x.flatten().numpy()).max() < 1e-3
+        assert np.abs(np.array(x0) - here.est.x0.flatten().numpy()).max() < 1e-3
+    if name == "repair":  # what is kept comes back to the last bit
+        kept = mask.expand(1, 3, 32, 32).flatten().numpy()
+        assert np.array_equal(np.float32(frames[-1][1])[kept], picture.flatten().numpy()[kept])
+
+
+TOKENS = """async (captions) => {
+  const here = new URL('_static/playground/', location.href);
+  const { tokenise, PromptError } = await import(new URL('tokenise.mjs', here));
+  const { scenes: { words, length } } = await (await fetch(new URL('models/manifest.json', here))).json();
+  return captions.map((caption) => {
+    try { return tokenise(caption, words, length); } catch (error) { if (!(error instanceof PromptError)) throw error; }
+    return null;
+  });
+}"""
+
+
+def test_a_sentence_becomes_the_same_tokens_as_in_python(page):
+    captions = labelled_scenes(200, seed=3).captions + [describe(scene) for scene in all_scenes("unseen pair")[:20]]
+    captions += [
+        "A CAT, on the moon!",
+        "cat\tmoon\n",
+        "  a   cat ",
+        "a-cat",
+        "",
+        " ?! ",
+        "a zebra",
+        "cat " * 16,
+        "cat " * 17,
+    ]
+    captions += ["<b>cat</b>", "a çat", "ein Kätzchen", "cat²", "cat\u00a0moon", "İcat", "__proto__", "constructor"]
+    model, _ = checkpoints.load(recipes.shipped("scenes_by_caption"), "cpu")
+
+    def tokens(tokenise: Tokeniser, caption: str) -> list[int] | None:
+        try:
+            return tokenise([caption])[0].tolist()
+        except ValueError:
+            return None
+
+    expected = [tokens(model.net.text.tokenise, caption) for caption in captions]
+    assert expected.count(None) >= 8
+    assert page.evaluate(TOKENS, captions) == expected
+
+
+def test_noise_is_normal_and_hangs_on_its_seed_alone(page):
+    here = "import(new URL('_static/playground/diffusion.mjs', location.href))"
+    draw = f"async ([n, seed]) => [...(await {here}).randn(n, seed)]"
+    one = page.evaluate(draw, [20_000, 1])
+    assert one == page.evaluate(draw, [20_000, 1])
+    assert one != page.evaluate(draw, [20_000, 2])
+    assert statistics.fmean(one) == pytest.approx(0, abs=4 / 20_000**0.5)
+    assert statistics.pvariance(one) == pytest.approx(1, abs=4 * (2 / 20_000) ** 0.5)
+    assert np.mean(np.abs(one) < 1) == pytest.approx(0.6827, abs=0.015)
+    assert abs(np.corrcoef(one[:-1], one[1:])[0, 1]) < 0.03
+
+
+# ---- the page
+
+
+def test_every_part_draws_and_its_walk_can_be_scrubbed(page, tmp_path):
+    for part in ("digits", "scenes", "repair"):
+        root = loaded(page, part)
+        canvases, slider = root.locator(".ld-film canvas"), root.locator(".ld-film input[type=range]")
+        assert slider.get_attribute("max") == "20"
+        slider.focus()
+        seen = []
+        for key in ("Home", "ArrowRight", "End"):
+            page.keyboard.press(key)
+            seen.append(canvases.first.evaluate("canvas => canvas.toDataURL()"))
+            assert canvases.first.get_attribute("data-frame") in canvases.first.get_attribute("aria-label")
+        assert len(set(seen)) == 3
+        root.screenshot(path=tmp_path / f"{part}.png")
+
+
+def test_the_digit_that_is_asked_for_is_drawn(page):
+    """The course's own reader of digits looks at the canvas."""
+    reader, _ = checkpoints.load(recipes.shipped("digit_reader"), "cpu")
+    root = loaded(page, "digits")
+    read = []
+    for digit in "0479":
+        root.locator("select").select_option(digit)
+        state(page, "digits", "drawing", "done")
+        state(page, "digits", "done")
+        pixels = (
+            root.locator(".ld-film canvas")
+            .nth(1)
+            .evaluate("c => [...c.getContext('2d').getImageData(0, 0, 8, 8).data].filter((_, i) => i % 4 === 0)")
+        )
+        picture = torch.tensor(pixels).float().reshape(1, 1, 8, 8) / 127.5 - 1
+        read.append(str(reader(picture).argmax().item()))
+    assert read == list("0479")
+
+
+def test_the_sentence_that_is_typed_is_drawn(page):
+    """The judge of scenes looks at the canvas; the sentence was never in the training data."""
+    judge, _ = checkpoints.load(recipes.shipped("scene_judge"), "cpu")
+    root = loaded(page, "scenes")
+    right = 0
+    for seed in (1, 2, 3):
+        root.get_by_label("seed").fill(str(seed))
+        root.get_by_label("seed").press("Enter")
+        state(page, "scenes", "done")
+        pixels = (
+            root.locator(".ld-film canvas")
+            .nth(1)
+            .evaluate("c => [...c.getContext('2d').getImageData(0, 0, 32, 32).data]")
+        )
+        picture = torch.tensor(pixels).float().reshape(32, 32, 4)[..., :3].permute(2, 0, 1)[None] / 127.5 - 1
+        found = judge.read(picture)[0, :3].tolist()
+        right += found == Scene("cat", "sunglasses", "moon", "gray").indices()[:3]
+    assert right >= 2
+
+
+def test_a_prompt_that_cannot_be_read_is_answered_in_words_and_never_run(page):
+    root = loaded(page, "scenes")
+    page.evaluate("window.run = 0")
+    for prompt, answer in [
+        ("", "at least one word"),
+        ("a zebra on the moon", '"zebra"'),
+        ("<img src=x onerror=run++> cat", '"img"'),
+        ("<script>run++</script>", '"script"'),
+        ("cat " * 30, "At most 16 words"),
+    ]:
+        root.get_by_label("sentence").fill(prompt)
+        root.get_by_label("sentence").press("Enter")
+        state(page, "scenes", "refused")
+        assert answer in root.locator(".ld-status").text_content()
+    assert root.locator(".ld-status img, .ld-status script").count() == 0
+    assert page.evaluate("window.run") == 0
+    root.get_by_label("sentence").fill("a dog in the snow")  # and it goes on from there
+    root.get_by_label("sentence").press("Enter")
+    assert state(page, "scenes", "done") == "done"
+
+
+def test_a_newer_wish_ends_the_older_one(page):
+    root = loaded(page, "digits")
+    root.get_by_label("steps").press("End")
+    for seed in range(2, 8):
+        root.get_by_label("seed").fill(str(seed))
+        root.get_by_label("seed").dispatch_event("change")
+    state(page, "digits", "done")
+    slider = root.locator(".ld-film input[type=range]")
+    assert slider.get_attribute("max") == "50"  # the last wish's frames, and no others
+    assert "50 steps" in root.locator(".ld-status").text_content()
+
+
+def test_only_what_is_painted_changes(page):
+    root = loaded(page, "repair")
+    root.get_by_role("button", name="Clear").click()
+    painter = root.locator(".ld-painter canvas")
+    painter.focus()
+    page.keyboard.press("Space")  # a square of 5 pixels, in the middle
+    state(page, "repair", "drawing", "done")
+    state(page, "repair", "done")
+    pixels = root.locator(".ld-film canvas").first.evaluate(
+        "c => [...c.getContext('2d').getImageData(0, 0, 32, 32).data]"
+    )
+    drawn = np.array(pixels).reshape(32, 32, 4)[..., :3]
+    known = np.asarray(
+        Image.open(
+            io.BytesIO(
+                page.request.get(page.url.replace("playground.html", "_static/playground/models/scene.png")).body()
+            )
+        )
+    )
+    hole = np.zeros((32, 32), bool)
+    hole[14:19, 14:19] = True
+    assert np.abs(drawn.astype(int) - known)[~hole].max() <= 1  # the canvas rounds
+    assert (drawn.astype(int) != known)[hole].any()
+
+
+@pytest.mark.parametrize("missing", ["**/*.onnx", "**/*.wasm", "**/worker.mjs", "**/ort.*.mjs"])
+def test_a_model_that_does_not_load_says_why_and_leaves_the_still_picture(page, missing):
+    page.route(missing, lambda route: route.fulfill(status=404))
+    root = page.locator("[data-playground=scenes]")
+    root.get_by_role("button", name="Load the model").click()
+    assert state(page, "scenes", "failed") == "failed"
+    assert "did not load" in root.locator(".ld-status").text_content()
+    assert root.locator("[data-still]").is_visible()
+    page.unroute(missing)
+    root.get_by_role("button", name="Load the model").click()  # and it may be tried again
+    assert state(page, "scenes", "done") == "done"
+
+
+def test_without_models_the_page_says_so(browser, site, pages):
+    page = browser.new_page()
+    page.route("**/manifest.json", lambda route: route.fulfill(status=404))
+    page.goto(f"{site}/playground.html")
+    page.wait_for_function("[...document.querySelectorAll('[data-playground]')].every((part) => part.dataset.state)")
+    for part in page.locator("[data-playground]").all():
+        assert part.get_attribute("data-state") == "failed"
+        assert part.locator("img, canvas").first.is_visible()
+    page.close()
+
+
+def picture(kind: str, mode: str = "RGB", size: tuple[int, int] = (90, 60)) -> bytes:
+    file = io.BytesIO()
+    Image.new(mode, size, 200 if mode == "L" else (200,) * len(mode)).save(file, kind)
+    return file.getvalue()
+
+
+def test_a_readers_own_picture_is_noised_and_never_sent(page, tmp_path):
+    root = page.locator("[data-playground=noise]")
+    canvas, slider = root.locator("canvas"), root.get_by_label("t", exact=True)
+    shown = "c => [...c.getContext('2d').getImageData(64, 64, 1, 1).data]"
+    requests = []
+    page.on("request", lambda request: requests.append(request.url))
+    for kind, mode in [("PNG", "RGB"), ("JPEG", "L"), ("WEBP", "RGB"), ("PNG", "RGBA")]:
+        root.locator("input[type=file]").set_input_files(
+            {
+                "name": f"<img src=x onerror=alert(1)>.{kind}",
+                "mimeType": f"image/{kind.lower()}",
+                "buffer": picture(kind, mode),
+            }
+        )
+        state(page, "noise", "own")
+        slider.press("Home")
+        assert canvas.evaluate(shown)[:3] == pytest.approx([200] * 3, abs=2 if mode != "RGBA" else 60)
+        slider.press("End")
+        assert "1.00 of the noise" in root.locator("output").first.text_content()
+    assert root.locator(".ld-status img").count() == 0
+    assert [url for url in requests if not url.startswith(("data:", "blob:"))] == []
+    for name, content in [("note.txt", b"hello"), ("empty.png", b""), ("cut.png", picture("PNG")[:40])]:
+        root.evaluate("part => { part.dataset.state = 'waiting'; }")
+        (tmp_path / name).write_bytes(content)
+        root.locator("input[type=file]").set_input_files(tmp_path / name)
+        assert state(page, "noise", "own", "refused") == "refused"
+        assert f"{name} could not be read" in root.locator(".ld-status").text_content()
+
+
+def test_the_manifest_says_what_is_downloaded(pages):
+    folder = pages / "_static" / "playground"
+    if not (folder / "models" / "manifest.json").exists():
+        pytest.skip("no npm found: the playground was built without its runtime")
+    manifest = json.loads((folder / "models" / "manifest.json").read_text())
+    assert manifest.keys() == {*playground.MODELS, "runtime"}
+    for name in playground.MODELS:
+        assert (folder / "models" / manifest[name]["file"]).stat().st_size == manifest[name]["bytes"]
+    assert sum(path.stat().st_size for path in (folder / "ort").iterdir()) == manifest["runtime"]["bytes"]
+
+
+def test_without_npm_the_site_is_built_and_says_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(playground, "BOOK", tmp_path)  # nothing installed there
+    monkeypatch.setattr(playground.shutil, "which", lambda name: None)
+    with pytest.raises(OSError, match=r"npm was not found.*Install Node\.js"):
+        playground.fill(tmp_path)
+    assert (tmp_path / "models" / "scenes.png").exists()
