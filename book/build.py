@@ -1,17 +1,21 @@
 """Build the website: `python book/build.py [FOLDER]` (make book) writes book/_build/html, or FOLDER/_build/html.
 
-Jupyter Book reads one folder, and the notebooks live beside this one: both are copied into a source folder first.
-Warnings are errors.
+Jupyter Book reads one folder, and the notebooks live beside this one: both are copied into a source folder first. There
+{{chapters}} becomes the README's table of chapters, and {{time 07}} what chapter 07 was measured to take. Warnings are
+errors.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import launch
 import playground
+import yaml
 
 BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parent
@@ -20,18 +24,40 @@ ROOT = BOOK.parent
 def assemble(source: Path) -> None:
     """Copy the book's own pages and the committed notebooks into one folder, made anew."""
     shutil.rmtree(source, ignore_errors=True)
-    left = ("_build", "__pycache__", "node_modules", "package*.json", "build.py", "playground.py")
+    left = ("_build", "__pycache__", "node_modules", "package*.json", "build.py", "playground.py", "launch.py")
     shutil.copytree(BOOK, source, ignore=shutil.ignore_patterns(*left))
     (source / "notebooks").mkdir()
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         shutil.copy(notebook, source / "notebooks")
     for picture in ("prompt.png", "samples.png"):
         shutil.copy(ROOT / "data" / picture, source)
+    chapters = table()
+    for page in source.glob("*.md"):
+        page.write_text(filled(page.read_text(encoding="utf-8"), chapters), encoding="utf-8")
+    config = yaml.safe_load((source / "_config.yml").read_text())
+    for part, more in launch.settings().items():
+        config[part] |= more
+    (source / "_config.yml").write_text(yaml.safe_dump(config))
     (source / "painter.html").write_text(playground.painter(playground.repair()))
     try:
         playground.fill(source / "_static" / "playground")
     except OSError as error:
         print(f"The playground will show still pictures only: {error}", file=sys.stderr)
+
+
+def table() -> str:
+    """The chapters with their questions and measured times, as the README has them."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.search(r"<!-- chapters:.*?-->\n(.*?)\n<!-- end", text, re.S).group(1)
+
+
+def filled(text: str, chapters: str) -> str:
+    """A page with its times filled in. Raises SystemExit for a chapter that has no measured time."""
+    seconds = dict(re.findall(r"^\| \[(\w+?)_.*\| (\d+ s) and", chapters, re.M))
+    if unknown := set(re.findall(r"\{\{time (\w+)\}\}", text)) - seconds.keys():
+        raise SystemExit(f"{{{{time {unknown.pop()}}}}}: the README has no measured time for this chapter")
+    text = re.sub(r"\{\{time (\w+)\}\}", lambda found: seconds[found[1]], text)
+    return text.replace("{{chapters}}", chapters)
 
 
 def build(out: Path = BOOK) -> Path:

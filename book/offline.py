@@ -16,13 +16,17 @@ from latex2mathml.converter import convert
 SILENCED = {sphinx_thebe.init_thebe_core, sphinx_thebe.update_thebe_context}
 
 
+LONG = 40  # characters: such a formula may be wider than a telephone
+
+
 def inline(translator, node: nodes.math) -> None:
-    translator.body.append(convert(node.astext()))
+    formula = convert(node.astext())
+    translator.body.append(f'<span class="math-long">{formula}</span>' if len(node.astext()) > LONG else formula)
     raise nodes.SkipNode
 
 
 def display(translator, node: nodes.math_block) -> None:
-    translator.body.append(f'<div class="math-display">{convert(node.astext(), display="block")}</div>')
+    translator.body.append(f'<div class="math-display" tabindex="0">{convert(node.astext(), display="block")}</div>')
     raise nodes.SkipNode
 
 

@@ -143,7 +143,9 @@ class _Table(Shown):
     def __init__(self, header: Sequence[str], cells: Sequence[Sequence[str]], text: str):
         def row(kind: str, row: Sequence[str]) -> str:
             style = ' style="padding:0.2em 0 0.2em 1.2em;text-align:right"'
-            return "<tr>" + "".join(f"<{kind}{style}>{html.escape(cell)}</{kind.split()[0]}>" for cell in row) + "</tr>"
+            kinds = [kind if cell else "td" for cell in row]  # a heading without words would be read out as one
+            cells = (f"<{k}{style}>{html.escape(cell)}</{k.split()[0]}>" for k, cell in zip(kinds, row, strict=True))
+            return f"<tr>{''.join(cells)}</tr>"
 
         head, body = row('th scope="col"', header), "".join(row("td", cell) for cell in cells)
         super().__init__(f'<table style="border:0"><thead>{head}</thead><tbody>{body}</tbody></table>', text)
