@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import html
+import importlib.util
 import re
+import sys
+from itertools import pairwise
 
+import launch
+import nbformat
 import pytest
 import yaml
 from browser import ROOT, launched
+from IPython.core.interactiveshell import InteractiveShell
 from test_notebooks import missing_alt
 
 from learn_diffusion import targets
@@ -54,8 +61,86 @@ def test_a_failing_build_says_so(tmp_path, monkeypatch):
 
 
 def test_every_picture_has_alt_text(pages):
-    for path in [pages / "index.html", *chapters(pages)]:
+    for path in every(pages):
         assert missing_alt(path.read_text(encoding="utf-8")) == [], path.name
+
+
+def test_every_link_within_the_site_leads_somewhere(pages):
+    """Files and the places in them; MyST checks its own links, this also those that the theme and raw HTML make."""
+    places = {}
+    for path in every(pages):
+        places[path] = set(re.findall(r'\sid="([^"]+)"', path.read_text(encoding="utf-8")))
+    for path in every(pages):
+        for link in re.findall(r'<a[^>]*\shref="([^"]*)"', path.read_text(encoding="utf-8")):
+            if re.match(r"[a-z]+:", link):
+                continue  # another site, or a mail
+            file, _, place = html.unescape(link).partition("#")
+            target = (path.parent / file).resolve() if file else path
+            assert target.is_file(), f"{path.name}: {link}"
+            assert not place or target not in places or place in places[target], f"{path.name}: {link}"
+
+
+def test_headings_are_in_order(pages):
+    """One title a page, and no level skipped: it is how a screen reader leafs through."""
+    for path in every(pages):
+        levels = [
+            int(level) for level in re.findall(r"<h([1-6])[ >]", path.read_text(encoding="utf-8").split("<article")[1])
+        ]
+        assert levels[0] == 1, path.name
+        assert levels.count(1) == 1, path.name
+        assert all(after <= before + 1 for before, after in pairwise(levels)), f"{path.name}: {levels}"
+
+
+def test_launch_buttons_stand_where_an_address_is_known_and_nowhere_else(pages, tmp_path, monkeypatch):
+    for name in ("colab.research.google.com", "mybinder.org"):
+        assert name not in (pages / "notebooks" / "01_adding_noise.html").read_text(encoding="utf-8")
+    monkeypatch.setenv("LEARN_DIFFUSION_REPOSITORY", "https://github.com/someone/some_course")
+    config = launch.settings()
+    assert config["repository"] == {
+        "url": "https://github.com/someone/some_course",
+        "branch": "launch",
+        "path_to_book": "",
+    }
+    monkeypatch.setattr(build.playground, "fill", lambda folder: None)
+    source = tmp_path / "src"
+    build.assemble(source)
+    written = yaml.safe_load((source / "_config.yml").read_text())
+    assert written["repository"]["url"] == "https://github.com/someone/some_course"
+    assert written["launch_buttons"]["colab_url"].startswith("https://colab")
+    assert written["html"]["favicon"] == "favicon.svg"  # the rest stays
+    monkeypatch.setenv("LEARN_DIFFUSION_REPOSITORY", "javascript:alert(1)")
+    with pytest.raises(SystemExit, match="expected https://host/owner/name"):
+        launch.settings()
+
+
+def test_a_notebook_in_colab_fetches_the_course_only_where_it_is_missing(tmp_path, monkeypatch):
+    """The first code cell, run by IPython beside no installed package, with pip and git as they are asked."""
+    notebook = launch.fetching(nbformat.read(NOTEBOOKS / "00_start_here.ipynb", as_version=4), "https://host/o/n")
+    assert notebook.cells[0].cell_type == "markdown"
+    assert notebook.cells[1].cell_type == "code"
+    nbformat.validate(notebook)
+    shell = InteractiveShell.instance()
+    asked = []
+    monkeypatch.setattr(shell, "system", asked.append)
+    monkeypatch.setattr(shell, "run_line_magic", lambda name, line, **_: asked.append(f"{name} {line}"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    shell.run_cell(notebook.cells[1].source).raise_error()
+    assert asked == []  # it is installed here
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    shell.run_cell(notebook.cells[1].source).raise_error()
+    assert asked == [
+        "git clone --quiet --depth 1 https://host/o/n learn_diffusion_course",
+        "pip install --quiet --editable learn_diffusion_course",
+    ]
+    assert sys.path[0].endswith("learn_diffusion_course")
+
+
+def test_a_page_with_a_time_that_was_never_measured_is_refused():
+    table = build.table()
+    assert re.fullmatch(r"\d+ s", build.filled("{{time 07}}", table))
+    assert build.filled("{{chapters}}", table).count("\n") == len(list(NOTEBOOKS.glob("*.ipynb"))) + 1
+    with pytest.raises(SystemExit, match="time 99"):
+        build.filled("{{time 99}}", table)
 
 
 def test_no_page_names_a_file_on_another_host(pages):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -306,6 +308,23 @@ def test_every_slider_of_a_chapter_moves_by_keyboard_in_jupyterlab(lab, page, tm
         assert frame(canvas.first) == int(slider.get_attribute("max")) > 1
         assert [pixels(one) for one in canvas.all()] != before
         figure.screenshot(path=tmp_path / f"{chapter.stem}_{i}_after.png")
+
+
+# The short chapters, run from top to bottom as a student does it; LEARN_DIFFUSION_CHAPTERS=all runs every one. (nbval
+# also runs every one, in a kernel without a browser.)
+SHORT = 20  # seconds, by the chapter's own first cell
+RUN = [
+    chapter
+    for chapter in CHAPTERS
+    if os.environ.get("LEARN_DIFFUSION_CHAPTERS") == "all"
+    or int(re.search(r"\*Time: (\d+) s", chapter.read_text(encoding="utf-8")).group(1)) <= SHORT
+]
+
+
+@pytest.mark.parametrize("chapter", RUN, ids=lambda chapter: chapter.stem)
+def test_a_chapter_runs_from_top_to_bottom_in_jupyterlab(lab, page, chapter):
+    shutil.copy(chapter, lab.folder / f"run_{chapter.name}")
+    run_all(page, lab, f"run_{chapter.name}", seconds=1200)
 
 
 LIVE = """

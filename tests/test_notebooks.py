@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import html.parser
 import json
 import re
@@ -142,6 +143,33 @@ def test_links_between_chapters_lead_somewhere():
             if cell.cell_type == "markdown":
                 for target in re.findall(r"\]\((\w+\.ipynb)\)", cell.source):
                     assert (NOTEBOOKS / target).exists(), f"{path.name} links to {target}"
+
+
+def leaves_the_device_open(source: str) -> list[str]:
+    """Calls that would take a GPU where there is one, while the cells after them hold tensors of the processor."""
+    plain = "\n".join(line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
+    calls = [node for node in ast.walk(ast.parse(plain)) if isinstance(node, ast.Call)]
+    found = []
+    for call in calls:
+        name = ast.unparse(call.func)
+        named = {keyword.arg for keyword in call.keywords}  # None: **recipe, whose keys stand beside it
+        if name.split(".")[-1] in ("train", "train_gan") and call.args and not named & {"device", None}:
+            found.append(ast.unparse(call))
+        if name == "checkpoints.load" and len(call.args) < 2 and "device" not in named:
+            found.append(ast.unparse(call))
+    return found
+
+
+@each
+def test_a_chapter_stays_on_the_processor_where_a_gpu_is(path):
+    for cell in read(path).cells:
+        if cell.cell_type == "code":
+            assert leaves_the_device_open(cell.source) == []
+
+
+def test_a_device_left_open_is_found():
+    assert leaves_the_device_open("*_, end = train(model, x, 10)\ncheckpoints.load(path)")
+    assert not leaves_the_device_open("net.train()\ntrain(model, x, 10, device='cpu')\ncheckpoints.load(path, 'cpu')")
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,11 @@ def test_noise_is_normal_and_hangs_on_its_seed_alone(page):
 # ---- the page
 
 
-def test_every_part_draws_and_its_walk_can_be_scrubbed(page, tmp_path):
+@pytest.mark.parametrize(("screen", "theme"), [("desktop", "light"), ("phone", "dark")])
+def test_every_part_draws_and_its_walk_can_be_scrubbed(page, tmp_path, screen, theme):
+    page.emulate_media(color_scheme=theme)
+    if screen == "phone":
+        page.set_viewport_size({"width": 375, "height": 700})
     for part in ("digits", "scenes", "repair"):
         root = loaded(page, part)
         canvases, slider = root.locator(".ld-film canvas"), root.locator(".ld-film input[type=range]")
@@ -184,6 +188,8 @@ def test_every_part_draws_and_its_walk_can_be_scrubbed(page, tmp_path):
             assert canvases.first.get_attribute("data-frame") in canvases.first.get_attribute("aria-label")
         assert len(set(seen)) == 3
         root.screenshot(path=tmp_path / f"{part}.png")
+    assert page.locator("html").get_attribute("data-theme") == theme
+    assert page.evaluate("document.documentElement.scrollWidth") <= (375 if screen == "phone" else 1100)
 
 
 def test_the_digit_that_is_asked_for_is_drawn(page):
@@ -359,3 +365,11 @@ def test_without_npm_the_site_is_built_and_says_what_is_missing(tmp_path, monkey
     with pytest.raises(OSError, match=r"npm was not found.*Install Node\.js"):
         playground.fill(tmp_path)
     assert (tmp_path / "models" / "scenes.png").exists()
+
+
+def test_two_parts_draw_at_the_same_time(page):
+    for part in ("digits", "scenes"):
+        page.locator(f"[data-playground={part}]").get_by_role("button", name="Load the model").click()
+    for part in ("digits", "scenes"):
+        assert state(page, part, "done", "failed") == "done"
+        assert page.locator(f"[data-playground={part}] .ld-film input").get_attribute("max") == "20"

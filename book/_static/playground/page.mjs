@@ -56,26 +56,27 @@ async function fetched(name) {
 }
 
 // The walk from noise to picture under a slider: x_t and what the model makes of it, side by side.
-function film(alt) {
+function film() {
   const canvases = ['x_t', 'x0_hat'].map((name) => Object.assign(make('canvas'), { title: name }));
   canvases.forEach((canvas) => canvas.setAttribute('role', 'img'));
   const frames = [];
   const shown = (i) => (frames[i] ? `${i} of ${frames.length - 1}, t = ${frames[i].t.toFixed(2)}` : '');
   const { range, show, element } = slider('step', { min: 0, max: 0, value: 0 }, shown);
   let shape;
+  let alt;
   const draw = () => {
     const frame = frames[range.valueAsNumber];
     canvases.forEach((canvas, k) => {
       paint(canvas, k ? frame.x0 : frame.x, shape);
       canvas.dataset.frame = range.value;
-      canvas.setAttribute('aria-label', `${alt()}: ${canvas.title}, step ${shown(range.valueAsNumber)}`);
+      canvas.setAttribute('aria-label', `${alt}: ${canvas.title}, step ${shown(range.valueAsNumber)}`);
     });
   };
   range.addEventListener('input', draw);
   const views = canvases.map((canvas) => make('div', {}, make('div', {}, canvas.title), canvas));
   return {
     element: make('div', { className: 'ld-film' }, make('div', { className: 'ld-views' }, ...views), element),
-    begin: (size) => { shape = size; frames.length = 0; },
+    begin(size, words) { [shape, alt, frames.length] = [size, words, 0]; },
     add(frame) {
       frames.push(frame);
       Object.assign(range, { max: frames.length - 1, value: frames.length - 1 });
@@ -89,7 +90,7 @@ function film(alt) {
 
 const waiting = new Map(); // what to do with the answers to each wish
 let worker;
-let wishes = 0;
+let wishes = 0; // counted over all parts: the number of a wish is its name
 
 function send(message, key, answer) {
   if (!worker) {
@@ -126,7 +127,8 @@ function live(root, name, info, { controls, wish, alt }) {
   const another = make('button', { type: 'button' }, 'Other noise');
   const seeds = make('div', { className: 'ld-row' }, make('label', {}, 'seed ', seed), another);
   const panel = make('div', { className: 'ld-panel', hidden: true }, ...controls, seeds);
-  const walk = film(alt);
+  const walk = film();
+  let latest; // this part's wish that is being drawn
   root.append(panel, make('div', { className: 'ld-row' }, button), status);
 
   const draw = () => {
@@ -139,23 +141,25 @@ function live(root, name, info, { controls, wish, alt }) {
       root.dataset.state = 'refused';
       return;
     }
-    const id = ++wishes;
+    waiting.delete(latest);
+    const id = latest = ++wishes;
     const shape = info[name].shape;
-    const noise = { draw: id, model: name, seed: seed.valueAsNumber || 0, ...asked };
+    const size = shape[0] * shape[1] * shape[2];
+    const message = { draw: id, model: name, seed: seed.valueAsNumber || 0, ...asked };
     if (!walk.element.isConnected) (still ?? panel).before(walk.element);
     still?.remove();
-    walk.begin(shape);
-    walk.add({ t: 1, x: randn(shape[0] * shape[1] * shape[2], noise.seed), x0: new Float32Array(shape[0] * shape[1] * shape[2]) });
+    walk.begin(shape, alt());
+    walk.add({ t: 1, x: randn(size, message.seed), x0: new Float32Array(size) });
     root.dataset.state = 'drawing';
     status.textContent = 'drawing ...';
-    send(noise, id, (data) => {
+    send(message, id, (data) => {
       if (data.error) {
         status.textContent = `The model stopped: ${data.error}.`;
         root.dataset.state = 'failed';
       } else if (data.done) {
         status.textContent = `Drawn in ${(data.ms / 1000).toFixed(1)} s: ${asked.steps} steps. The slider goes back through them.`;
         Object.assign(root.dataset, { state: 'done', ms: data.ms });
-      } else if (id === wishes) walk.add(data);
+      } else walk.add(data);
       if (data.done || data.error) waiting.delete(id);
     });
   };

@@ -1,14 +1,14 @@
 // The model's own thread, so that the page stays alive while it thinks.
 //
-// {load: name} is answered by {loaded: name, ms}; {draw: id, model, y, scale, steps, seed, known, mask} by {draw: id, step,
-// t, x, x0} after every step and {draw: id, done, ms} at the end. A newer wish ends the older one. {error} says what failed;
-// after it this thread is not used again.
+// {load: name} is answered by {loaded: name, ms}; {draw: id, model, y, scale, steps, seed, known, mask} by {draw: id, t,
+// x, x0} after every step and {draw: id, done, ms} at the end. A newer wish to the same model ends the older one.
+// {error} says what failed; after it this thread is not used again.
 
 import { clipX0, dpmpp2m, grid, hold, randn } from './diffusion.mjs';
 import { knownHint, load } from './model.mjs';
 
 const models = new Map();
-let current = 0;
+const current = new Map(); // the newest wish to each model
 
 function loaded(name) {
   if (!models.has(name)) models.set(name, load(name));
@@ -22,7 +22,7 @@ async function draw({ draw: id, model: name, y, scale, steps, seed, known, mask 
   if (known) estimate = hold(estimate, known, mask);
   const start = performance.now();
   for await (const { t, x, x0 } of dpmpp2m(clipX0(estimate), randn(size, seed), grid(steps))) {
-    if (id !== current) return;
+    if (id !== current.get(name)) return;
     postMessage({ draw: id, t, x, x0 });
     await new Promise((resume) => setTimeout(resume)); // lets a newer wish in
   }
@@ -36,7 +36,7 @@ onmessage = async ({ data }) => {
       await loaded(data.load);
       postMessage({ loaded: data.load, ms: performance.now() - start });
     } else {
-      current = data.draw;
+      current.set(data.model, data.draw);
       await draw(data);
     }
   } catch (error) {
