@@ -43,6 +43,7 @@ lab: $(VENV)/.course
 
 # unit tests: as many workers as cores, a file at a time, one core each; notebooks one after the other, as a reader runs them
 test: lint
+	$(BIN)/python book/playground.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 	$(BIN)/python -m pytest notebooks --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg \
 		--nbval-cell-timeout 600

@@ -5,12 +5,9 @@ A browser on this machine (Chromium) reads the pages from this machine. Medians 
 
 from __future__ import annotations
 
-import functools
-import http.server
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -19,11 +16,11 @@ for folder in ("book", "tests"):
     sys.path.insert(0, str(ROOT / folder))
 
 import build  # noqa: E402
-from browser import launched  # noqa: E402
+from browser import launched, served  # noqa: E402
 from side_by_side.tables import Table, machine, markdown  # noqa: E402
 
 TIMES = 5
-# One key moves a slider; the clock stops when its canvas has changed, and again when the browser has drawn that.
+# Milliseconds from an input to the slider until the canvas holds, and gives back, other pixels.
 SCRUB = """async (slider) => {
   const canvas = slider.closest('.ld-scrubber').querySelector('canvas');
   const taken = [];
@@ -39,18 +36,6 @@ SCRUB = """async (slider) => {
 }"""
 
 
-def site(pages: Path) -> str:
-    """A server for the pages, until the program ends: its address."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(pages)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return f"http://127.0.0.1:{server.server_port}"
-
-
 def scrubbing(browser, address: str, pages: Path) -> list[float]:
     """Milliseconds from an input to changed pixels, of every slider of every chapter."""
     taken = []
@@ -64,6 +49,14 @@ def scrubbing(browser, address: str, pages: Path) -> list[float]:
     return taken
 
 
+def finished(page, part: str) -> None:
+    """Wait until the part has drawn. Raises RuntimeError where it could not."""
+    state = f"document.querySelector('[data-playground={part}]').dataset.state"
+    found = page.wait_for_function(f"['done', 'failed'].includes({state}) && {state}", timeout=120_000).json_value()
+    if found == "failed":
+        raise RuntimeError(page.locator(f"[data-playground={part}] .ld-status").text_content())
+
+
 def playground(browser, address: str) -> dict[str, list[float]]:
     """Seconds until each model is ready, and of its 20 guided steps, several times each."""
     taken: dict[str, list[float]] = {}
@@ -73,9 +66,9 @@ def playground(browser, address: str) -> dict[str, list[float]]:
             page.goto(f"{address}/playground.html")
             root = page.locator(f"[data-playground={part}]")
             root.get_by_role("button", name="Load the model").click()
-            page.wait_for_function(f"document.querySelector('[data-playground={part}]').dataset.state === 'done'")
+            finished(page, part)
             root.get_by_role("button", name="Other noise").click()  # the first picture also warms up
-            page.wait_for_function(f"document.querySelector('[data-playground={part}]').dataset.state === 'done'")
+            finished(page, part)
             found = root.evaluate("part => [part.dataset.loaded, part.dataset.ms]")
             for what, ms in zip(("ready", "20 guided steps"), found, strict=True):
                 taken.setdefault(f"{part}, {what}", []).append(float(ms) / 1000)
@@ -94,8 +87,7 @@ def main() -> None:
             ["landing page, its pictures too", "MB", weight(pages), None],
             [f"largest chapter ({largest})", "MB", sizes[largest], None],
         ]
-        address = site(pages)
-        with launched() as browser:
+        with served(pages) as address, launched() as browser:
             scrubs = scrubbing(browser, address, pages)
             rows.append([f"scrub, {len(scrubs)} moves", "ms", statistics.median(scrubs), max(scrubs)])
             for what, seconds in playground(browser, address).items():

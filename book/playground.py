@@ -30,6 +30,7 @@ BOOK = Path(__file__).resolve().parent
 MODELS = {"digits": "digits_by_label", "scenes": "scenes_by_caption", "repair": "scenes_by_mask"}
 RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 PROMPT = "a cat wearing sunglasses on the moon"
+WAIT = "<p data-wait>To try this, the page needs a web server, and a browser of 2023 or newer that runs scripts.</p>"
 OPSET = 18
 LARGE = 1024  # numbers; smaller weights stay in float32
 
@@ -54,7 +55,7 @@ def repair() -> Repair:
     known, wishes, mask = recipes.repairs(8, seed=11)
     olds, _ = recipes.one_word(8, "accessory", seed=11)
     i = next(i for i, wish in enumerate(wishes) if wish.accessory in ("crown", "sunglasses", "hat"))
-    return Repair(known[i], mask[i, 0] if len(mask) > 1 else mask[0, 0], describe(olds[i]), describe(wishes[i]))
+    return Repair(known[i], mask[i, 0], describe(olds[i]), describe(wishes[i]))
 
 
 def network(model: Denoiser, shape: tuple[int, int, int]) -> onnx.ModelProto:
@@ -110,7 +111,8 @@ def export(name: str, out: Path) -> dict[str, object]:
 def painter(task: Repair) -> str:
     """The picture of the task with the hole painted on it, as HTML that paints without a kernel."""
     canvas = PaintedMask(task.known, alt=f"{task.was.capitalize()}, partly painted over.", start=~task.mask)
-    return f'<div data-playground="repair">{canvas._repr_mimebundle_()["text/html"]}</div>\n'
+    box = f'<div class="{canvas.key}" hidden><input type="text" data-mask value="{canvas.control.value}"></div>'
+    return f'<div data-playground="repair">{canvas._repr_mimebundle_()["text/html"]}{box}{WAIT}</div>\n'
 
 
 def stills(out: Path) -> None:
@@ -135,15 +137,16 @@ def fill(folder: Path) -> None:
     for name in RUNTIME:
         shutil.copy(installed / name, runtime)
     manifest = {name: export(name, models) for name in MODELS}
-    manifest["repair"]["prompt"] = repair().wish
+    manifest["scenes"]["prompt"], manifest["repair"]["prompt"] = PROMPT, repair().wish
     manifest["runtime"] = {"bytes": sum((runtime / name).stat().st_size for name in RUNTIME)}
     (models / "manifest.json").write_text(json.dumps(manifest))
 
 
 def packages() -> Path:
-    """book/node_modules, made by npm exactly as package-lock.json says, once."""
+    """book/node_modules, made by npm exactly as package-lock.json says, and again where that is newer."""
     there = BOOK / "node_modules"
-    if not (there / ".package-lock.json").exists():
+    made = there / ".package-lock.json"
+    if not made.exists() or made.stat().st_mtime < (BOOK / "package-lock.json").stat().st_mtime:
         npm = shutil.which("npm")
         if npm is None:
             raise OSError("npm was not found: the playground's runtime comes from there. Install Node.js 18 or newer.")
@@ -151,3 +154,10 @@ def packages() -> Path:
         if done.returncode:
             raise OSError(f"npm ci failed in {BOOK.name}/:\n{done.stderr[-2000:]}")
     return there
+
+
+if __name__ == "__main__":  # before tests that build the site side by side
+    try:
+        print(packages())
+    except OSError as error:
+        print(f"The playground will show still pictures only: {error}")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import sys
-import threading
 
 import pytest
-from browser import ROOT
+from browser import ROOT, served
 
 sys.path.insert(0, str(ROOT / "book"))
 
@@ -24,12 +21,5 @@ def pages(tmp_path_factory):
 @pytest.fixture(scope="session")
 def site(pages):
     """The built pages behind a server on this machine: its address."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(pages)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+    with served(pages) as address:
+        yield address

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import statistics
 
 import numpy as np
 import playground
 import pytest
 import torch
+from accessibility import AXE, findings
 from browser import launched
 from PIL import Image
 
@@ -25,6 +27,20 @@ PROMPT = playground.PROMPT
 PATIENCE = 120_000  # ms, for a model on a busy machine
 
 
+# all that workers have said, for tests that want to know
+HEARD = """window.heard = [];
+window.Worker = class extends Worker {
+  constructor(...given) { super(...given); this.addEventListener('message', ({ data }) => heard.push(data)); }
+};"""
+
+
+def skip_without_npm(pages):
+    """Where npm is, a playground without its runtime is a fault."""
+    if shutil.which("npm") is None:
+        pytest.skip("no npm found: the playground was built without its runtime")
+    assert (pages / "_static" / "playground" / "models" / "manifest.json").exists()
+
+
 @pytest.fixture(scope="module")
 def browser():
     with launched() as browser:
@@ -34,9 +50,9 @@ def browser():
 @pytest.fixture
 def page(browser, site, pages):
     """The playground, opened; at the end no script may have failed, and no other host may have been asked."""
-    if not (pages / "_static" / "playground" / "models" / "manifest.json").exists():
-        pytest.skip("no npm found: the playground was built without its runtime")
+    skip_without_npm(pages)
     page = browser.new_page(viewport={"width": 1100, "height": 900})
+    page.add_init_script(HEARD)
     complaints, requests = [], []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
@@ -68,16 +84,13 @@ def loaded(page, part: str):
 
 WALK = """async ({ name, y, scale, sampler, noise, steps, known, mask }) => {
   const here = new URL('_static/playground/', location.href);
-  const { load, knownHint } = await import(new URL('model.mjs', here));
-  const { clipX0, ddim, dpmpp2m, grid, hold } = await import(new URL('diffusion.mjs', here));
+  const { load, wished } = await import(new URL('model.mjs', here));
+  const { ddim, dpmpp2m, grid } = await import(new URL('diffusion.mjs', here));
   const floats = (list) => list && Float32Array.from(list);
-  const model = await load(name);
-  const hint = known && knownHint(floats(known), floats(mask), mask.length / 3);
-  let denoise = model.denoise(y, scale, hint ?? undefined);
-  if (known) denoise = hold(denoise, floats(known), floats(mask));
+  const denoise = wished(await load(name), { y, scale, known: floats(known), mask: floats(mask) });
   const frames = [];
   const walk = { ddim, dpmpp2m }[sampler];
-  for await (const { t, x, x0 } of walk(clipX0(denoise), floats(noise), grid(steps))) frames.push([t, [...x], [...x0]]);
+  for await (const { t, x, x0 } of walk(denoise, floats(noise), grid(steps))) frames.push([t, [...x], [...x0]]);
   return frames;
 }"""
 
@@ -185,8 +198,12 @@ def test_every_part_draws_and_its_walk_can_be_scrubbed(page, tmp_path, screen, t
         for key in ("Home", "ArrowRight", "End"):
             page.keyboard.press(key)
             seen.append(canvases.first.evaluate("canvas => canvas.toDataURL()"))
-            assert canvases.first.get_attribute("data-frame") in canvases.first.get_attribute("aria-label")
+            label = f"step {canvases.first.get_attribute('data-frame')} of 20"
+            assert label in canvases.first.get_attribute("aria-label")
         assert len(set(seen)) == 3
+        if AXE.exists():
+            page.add_script_tag(path=AXE)
+            assert findings(page, f"{{include: ['[data-playground={part}]']}}") == []
         root.screenshot(path=tmp_path / f"{part}.png")
     assert page.locator("html").get_attribute("data-theme") == theme
     assert page.evaluate("document.documentElement.scrollWidth") <= (375 if screen == "phone" else 1100)
@@ -262,6 +279,50 @@ def test_a_newer_wish_ends_the_older_one(page):
     slider = root.locator(".ld-film input[type=range]")
     assert slider.get_attribute("max") == "50"  # the last wish's frames, and no others
     assert "50 steps" in root.locator(".ld-status").text_content()
+    done = [data["key"] for data in page.evaluate("heard.filter((data) => data.done).map(({ key }) => ({ key }))")]
+    assert done == [1, done[-1]]  # the first picture and the last: what came between was given up by the worker too
+
+
+def test_a_refusal_stands_while_an_older_wish_is_still_drawn(page):
+    root = loaded(page, "digits")
+    scenes = loaded(page, "scenes")
+    scenes.get_by_label("steps").press("End")
+    scenes.get_by_label("sentence").fill("a zebra")
+    scenes.get_by_label("sentence").press("Enter")
+    state(page, "scenes", "refused")
+    root.get_by_role("button", name="Other noise").click()  # a while later
+    state(page, "digits", "done")
+    page.wait_for_timeout(500)
+    assert scenes.get_attribute("data-state") == "refused"
+    assert "zebra" in scenes.locator(".ld-status").text_content()
+
+
+def test_what_the_model_believes_stands_beside_the_picture_it_saw(page):
+    """Frame i shows x_t and the x0_hat that was read off it; the last shows the answer twice."""
+    root = loaded(page, "digits")
+    heard = page.evaluate("heard.filter((data) => data.x).map(({ x, x0 }) => [[...x], [...x0]])")
+    canvases, slider = root.locator(".ld-film canvas"), root.locator(".ld-film input[type=range]")
+    grey = "c => [...c.getContext('2d').getImageData(0, 0, 8, 8).data].filter((_, i) => i % 4 === 0)"
+
+    def shown(values: list[float]) -> np.ndarray:
+        return np.clip(127.5 * (np.array(values) + 1), 0, 255)
+
+    slider.press("Home")
+    for i in range(21):
+        x, x0 = (np.array(canvases.nth(k).evaluate(grey)) for k in (0, 1))
+        if i > 0:
+            assert np.abs(x - shown(heard[i - 1][0])).max() <= 1
+        assert np.abs(x0 - shown(heard[i][1] if i < 20 else heard[19][0])).max() <= 1
+        slider.press("ArrowRight")
+
+
+@pytest.mark.parametrize(("typed", "drawn"), [("", "0"), ("-5", "5"), ("1.5", "1"), ("123456", "3456")])
+def test_any_seed_that_is_typed_becomes_one_that_is_drawn(page, typed, drawn):
+    root = loaded(page, "digits")
+    root.get_by_label("seed").fill(typed)
+    root.get_by_label("seed").dispatch_event("change")
+    state(page, "digits", "done")
+    assert root.get_by_label("seed").input_value() == drawn
 
 
 def test_only_what_is_painted_changes(page):
@@ -289,9 +350,10 @@ def test_only_what_is_painted_changes(page):
     assert (drawn.astype(int) != known)[hole].any()
 
 
+@pytest.mark.parametrize("answer", [{"status": 404}, {"status": 200, "body": "not what was asked for"}])
 @pytest.mark.parametrize("missing", ["**/*.onnx", "**/*.wasm", "**/worker.mjs", "**/ort.*.mjs"])
-def test_a_model_that_does_not_load_says_why_and_leaves_the_still_picture(page, missing):
-    page.route(missing, lambda route: route.fulfill(status=404))
+def test_a_model_that_does_not_load_says_why_and_leaves_the_still_picture(page, missing, answer):
+    page.route(missing, lambda route: route.fulfill(**answer))
     root = page.locator("[data-playground=scenes]")
     root.get_by_role("button", name="Load the model").click()
     assert state(page, "scenes", "failed") == "failed"
@@ -308,14 +370,18 @@ def test_without_models_the_page_says_so(browser, site, pages):
     page.goto(f"{site}/playground.html")
     page.wait_for_function("[...document.querySelectorAll('[data-playground]')].every((part) => part.dataset.state)")
     for part in page.locator("[data-playground]").all():
-        assert part.get_attribute("data-state") == "failed"
+        alone = part.get_attribute("data-playground") == "noise"  # it needs no model
+        assert part.get_attribute("data-state") == ("ready" if alone else "failed")
         assert part.locator("img, canvas").first.is_visible()
+        assert part.locator("[data-wait]").count() == 0
     page.close()
 
 
-def picture(kind: str, mode: str = "RGB", size: tuple[int, int] = (90, 60)) -> bytes:
+def picture(kind: str, mode: str = "RGB", grey: int = 200) -> bytes:
+    """90 x 60 pixels of one grey; with an alpha channel, wholly transparent."""
     file = io.BytesIO()
-    Image.new(mode, size, 200 if mode == "L" else (200,) * len(mode)).save(file, kind)
+    colour = {"L": grey, "RGB": (grey,) * 3, "RGBA": (grey, grey, grey, 0)}[mode]
+    Image.new(mode, (90, 60), colour).save(file, kind)
     return file.getvalue()
 
 
@@ -325,17 +391,16 @@ def test_a_readers_own_picture_is_noised_and_never_sent(page, tmp_path):
     shown = "c => [...c.getContext('2d').getImageData(64, 64, 1, 1).data]"
     requests = []
     page.on("request", lambda request: requests.append(request.url))
-    for kind, mode in [("PNG", "RGB"), ("JPEG", "L"), ("WEBP", "RGB"), ("PNG", "RGBA")]:
-        root.locator("input[type=file]").set_input_files(
-            {
-                "name": f"<img src=x onerror=alert(1)>.{kind}",
-                "mimeType": f"image/{kind.lower()}",
-                "buffer": picture(kind, mode),
-            }
-        )
-        state(page, "noise", "own")
+    for kind, mode, grey, expected in [
+        ("PNG", "RGB", 200, 200), ("JPEG", "L", 90, 90), ("WEBP", "RGB", 30, 30), ("PNG", "RGBA", 0, 255),
+    ]:  # fmt: skip
+        root.evaluate("part => { part.dataset.state = 'waiting'; }")
+        name = f"<img src=x onerror=alert(1)>.{kind}"
+        content = {"name": name, "mimeType": f"image/{kind.lower()}", "buffer": picture(kind, mode, grey)}
+        root.locator("input[type=file]").set_input_files(content)
+        assert state(page, "noise", "own", "refused") == "own"
         slider.press("Home")
-        assert canvas.evaluate(shown)[:3] == pytest.approx([200] * 3, abs=2 if mode != "RGBA" else 60)
+        assert canvas.evaluate(shown)[:3] == pytest.approx([expected] * 3, abs=3)
         slider.press("End")
         assert "1.00 of the noise" in root.locator("output").first.text_content()
     assert root.locator(".ld-status img").count() == 0
@@ -349,9 +414,8 @@ def test_a_readers_own_picture_is_noised_and_never_sent(page, tmp_path):
 
 
 def test_the_manifest_says_what_is_downloaded(pages):
+    skip_without_npm(pages)
     folder = pages / "_static" / "playground"
-    if not (folder / "models" / "manifest.json").exists():
-        pytest.skip("no npm found: the playground was built without its runtime")
     manifest = json.loads((folder / "models" / "manifest.json").read_text())
     assert manifest.keys() == {*playground.MODELS, "runtime"}
     for name in playground.MODELS:

@@ -7,8 +7,8 @@ const LOGSNR = 20; // networks see log-SNR between -20 and 20: it is infinite at
 
 export const alpha = (t) => Math.sin((Math.PI / 2) * (1 - t));
 export const sigma = (t) => Math.sin((Math.PI / 2) * t);
-export const lambda = (t) => Math.log(alpha(t)) - Math.log(sigma(t)); // half the log-SNR
-export const logsnr = (t) => Math.min(LOGSNR, Math.max(-LOGSNR, 2 * lambda(t)));
+export const lam = (t) => Math.log(alpha(t)) - Math.log(sigma(t)); // half the log-SNR
+export const logsnr = (t) => Math.min(LOGSNR, Math.max(-LOGSNR, 2 * lam(t)));
 
 // Noise levels from 1 (noise) to 0 (data): steps + 1 of them.
 export const grid = (steps) => Array.from({ length: steps + 1 }, (_, i) => 1 - i / steps);
@@ -62,7 +62,7 @@ export async function* dpmpp2m(denoise, x, ts) {
     const { x0 } = await denoise(x, t);
     let aim = x0;
     if (before && sigma(s) > 0) {
-      const ahead = (lambda(s) - lambda(t)) / (2 * (lambda(t) - lambda(before.t)));
+      const ahead = (lam(s) - lam(t)) / (2 * (lam(t) - lam(before.t)));
       aim = each((now, old) => now + ahead * (now - old), x0, before.x0);
     }
     before = { t, x0 };

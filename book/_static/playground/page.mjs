@@ -44,6 +44,9 @@ function paint(canvas, picture, [channels, height, width]) {
 function pixels(source, side) {
   const least = Math.min(source.width, source.height);
   const g = make('canvas', { width: side, height: side }).getContext('2d');
+  g.fillStyle = 'white'; // behind what is transparent
+  g.fillRect(0, 0, side, side);
+  g.imageSmoothingQuality = 'high';
   g.drawImage(source, (source.width - least) / 2, (source.height - least) / 2, least, least, 0, 0, side, side);
   const { data } = g.getImageData(0, 0, side, side);
   return Float32Array.from({ length: 3 * side * side }, (_, i) => data[4 * (i % (side * side)) + Math.floor(i / (side * side))] / 127.5 - 1);
@@ -55,11 +58,11 @@ async function fetched(name) {
   return image;
 }
 
-// The walk from noise to picture under a slider: x_t and what the model makes of it, side by side.
+// The walk from noise to picture under a slider: x_t, and beside it what the model believes the picture to be, there.
 function film() {
   const canvases = ['x_t', 'x0_hat'].map((name) => Object.assign(make('canvas'), { title: name }));
   canvases.forEach((canvas) => canvas.setAttribute('role', 'img'));
-  const frames = [];
+  const frames = []; // {t, x, x0}
   const shown = (i) => (frames[i] ? `${i} of ${frames.length - 1}, t = ${frames[i].t.toFixed(2)}` : '');
   const { range, show, element } = slider('step', { min: 0, max: 0, value: 0 }, shown);
   let shape;
@@ -73,15 +76,23 @@ function film() {
     });
   };
   range.addEventListener('input', draw);
+  const add = (frame) => {
+    frames.push(frame);
+    Object.assign(range, { max: frames.length - 1, value: frames.length - 1 });
+    show();
+    draw();
+  };
   const views = canvases.map((canvas) => make('div', {}, make('div', {}, canvas.title), canvas));
   return {
     element: make('div', { className: 'ld-film' }, make('div', { className: 'ld-views' }, ...views), element),
-    begin(size, words) { [shape, alt, frames.length] = [size, words, 0]; },
-    add(frame) {
-      frames.push(frame);
-      Object.assign(range, { max: frames.length - 1, value: frames.length - 1 });
-      show();
-      draw();
+    begin(noise, size, words) {
+      [shape, alt, frames.length] = [size, words, 0];
+      add({ t: 1, x: noise, x0: noise.map(() => 0) }); // until the model has answered
+    },
+    // The answer x0 was read off the last frame, on the way to x; at the end x is the answer itself.
+    step({ t, x, x0 }) {
+      frames.at(-1).x0 = x0;
+      add({ t, x, x0: t > 0 ? x0 : x });
     },
   };
 }
@@ -89,29 +100,38 @@ function film() {
 // ---- the model, in a thread of its own
 
 const waiting = new Map(); // what to do with the answers to each wish
+const buttons = new Map(); // by the model they load, as long as they are there
 let worker;
 let wishes = 0; // counted over all parts: the number of a wish is its name
 
 function send(message, key, answer) {
-  if (!worker) {
-    worker = new Worker(new URL('worker.mjs', here), { type: 'module' });
-    worker.onmessage = ({ data }) => {
-      if (data.error) return stopped(data.error);
-      waiting.get(data.loaded ?? data.draw)?.(data);
-    };
-    worker.onerror = () => stopped('this browser could not start it');
-  }
   waiting.set(key, answer);
+  if (!worker) {
+    const mine = (worker = new Worker(new URL('worker.mjs', here), { type: 'module' }));
+    mine.onmessage = ({ data }) => {
+      if (mine !== worker) return; // it was given up
+      if (data.fatal) stopped(data.error);
+      else waiting.get(data.key)?.(data);
+    };
+    mine.onerror = () => mine === worker && stopped('this browser could not start it');
+  }
   worker.postMessage(message);
 }
 
 // A runtime that failed once does not recover: the next wish starts a new one, which loads what it needs.
 function stopped(error) {
-  worker?.terminate();
+  worker.terminate();
   worker = undefined;
   const told = [...waiting.values()];
   waiting.clear();
   for (const tell of told) tell({ error });
+}
+
+// What pressing the buttons downloads; the runtime comes once.
+function sizes(info, runtime) {
+  for (const [name, button] of buttons) {
+    button.textContent = `Load the model: ${megabytes(info[name].bytes + (runtime ? info.runtime.bytes : 0))}`;
+  }
 }
 
 // A part with a model: its button says what it downloads; then its controls appear, and it draws at once.
@@ -121,8 +141,7 @@ function live(root, name, info, { controls, wish, alt }) {
   const still = root.querySelector('[data-still]');
   const status = make('p', { className: 'ld-status' });
   status.setAttribute('role', 'status');
-  const runtime = info.runtime.bytes;
-  const button = make('button', { type: 'button' }, `Load the model: ${megabytes(info[name].bytes + runtime)}`);
+  const button = make('button', { type: 'button' });
   const seed = make('input', { type: 'number', min: 0, max: 9999, value: 1 });
   const another = make('button', { type: 'button' }, 'Other noise');
   const seeds = make('div', { className: 'ld-row' }, make('label', {}, 'seed ', seed), another);
@@ -130,57 +149,53 @@ function live(root, name, info, { controls, wish, alt }) {
   const walk = film();
   let latest; // this part's wish that is being drawn
   root.append(panel, make('div', { className: 'ld-row' }, button), status);
+  buttons.set(name, button);
+  sizes(info, true);
 
+  const tell = (state, words) => { [root.dataset.state, status.textContent] = [state, words]; };
   const draw = () => {
+    waiting.delete(latest);
     let asked;
     try {
       asked = wish();
     } catch (error) {
       if (!(error instanceof PromptError)) throw error;
-      status.textContent = error.message;
-      root.dataset.state = 'refused';
-      return;
+      return tell('refused', error.message);
     }
-    waiting.delete(latest);
+    seed.value = Math.abs(Math.trunc(seed.valueAsNumber || 0)) % 10000;
     const id = latest = ++wishes;
-    const shape = info[name].shape;
-    const size = shape[0] * shape[1] * shape[2];
-    const message = { draw: id, model: name, seed: seed.valueAsNumber || 0, ...asked };
+    const { shape } = info[name];
     if (!walk.element.isConnected) (still ?? panel).before(walk.element);
     still?.remove();
-    walk.begin(shape, alt());
-    walk.add({ t: 1, x: randn(size, message.seed), x0: new Float32Array(size) });
-    root.dataset.state = 'drawing';
-    status.textContent = 'drawing ...';
-    send(message, id, (data) => {
-      if (data.error) {
-        status.textContent = `The model stopped: ${data.error}.`;
-        root.dataset.state = 'failed';
-      } else if (data.done) {
-        status.textContent = `Drawn in ${(data.ms / 1000).toFixed(1)} s: ${asked.steps} steps. The slider goes back through them.`;
-        Object.assign(root.dataset, { state: 'done', ms: data.ms });
-      } else walk.add(data);
+    walk.begin(randn(shape.reduce((a, b) => a * b), seed.valueAsNumber), shape, alt());
+    tell('drawing', 'drawing ...');
+    send({ draw: id, model: name, seed: seed.valueAsNumber, ...asked }, id, (data) => {
+      if (data.error) tell('failed', `The model stopped: ${data.error}.`);
+      else if (data.done) {
+        root.dataset.ms = data.ms;
+        tell('done', `Drawn in ${(data.ms / 1000).toFixed(1)} s: ${asked.steps} steps. The slider goes back through them.`);
+      } else walk.step(data);
       if (data.done || data.error) waiting.delete(id);
     });
   };
   button.onclick = () => {
-    button.disabled = true;
+    if (waiting.has(name)) return; // it is on its way
+    button.setAttribute('aria-disabled', 'true');
     status.textContent = 'loading ...';
     send({ load: name }, name, (data) => {
       waiting.delete(name);
-      if (data.error) {
-        button.disabled = false;
-        root.dataset.state = 'failed';
-        status.textContent = `The model did not load: ${data.error}. The picture above is one that it drew.`;
-        return;
-      }
+      button.removeAttribute('aria-disabled');
+      if (data.error) return tell('failed', `The model did not load: ${data.error}. The picture stays as it is.`);
       root.dataset.loaded = data.ms;
-      button.parentElement.remove();
+      buttons.delete(name);
+      sizes(info, false);
       panel.hidden = false;
+      if (document.activeElement === button) panel.querySelector('input, select').focus();
+      button.parentElement.remove();
       draw();
     });
   };
-  another.onclick = () => { seed.value = (seed.valueAsNumber + 1 || 0) % 10000; draw(); };
+  another.onclick = () => { seed.value = seed.valueAsNumber + 1; draw(); };
   panel.addEventListener('change', draw);
   root.dataset.state = 'ready';
   return draw;
@@ -220,14 +235,12 @@ function sentence(root, name, info, prompt, more = () => ({})) {
   });
 }
 
-const scenes = (root, info) => sentence(root, 'scenes', info, 'a cat wearing sunglasses on the moon');
+const scenes = (root, info) => sentence(root, 'scenes', info, info.scenes.prompt);
 
 async function repair(root, info) {
   const [, height, width] = info.repair.shape;
   const known = pixels(await fetched('scene.png'), width);
-  const { key, mask: start } = JSON.parse(root.querySelector('.ld-painter').dataset.painter);
-  const box = make('input', { type: 'text', value: start }); // where the painter writes; see widgets/painter.js
-  root.append(make('div', { className: key, hidden: true }, box));
+  const box = root.querySelector('[data-mask]'); // where the painter writes; see widgets/painter.js
   const draw = sentence(root, 'repair', info, info.repair.prompt, () => {
     const hole = [...box.value].flatMap((digit) => [8, 4, 2, 1].map((bit) => (parseInt(digit, 16) & bit) > 0));
     const mask = Float32Array.from({ length: 3 * height * width }, (_, i) => +!hole[i % (height * width)]);
@@ -253,18 +266,20 @@ async function noise(root) {
     paint(canvas, addNoise(picture, eps, level.range.valueAsNumber), [3, side, side]);
     canvas.setAttribute('aria-label', `${what} under noise, ${shown(level.range.valueAsNumber)}`);
   };
+  let newest = 0;
+  const tell = (state, words) => { [root.dataset.state, status.textContent] = [state, words]; };
   const read = async (chosen) => {
+    const mine = ++newest; // small files are read sooner than large ones
     try {
       const bitmap = await createImageBitmap(chosen);
+      if (mine !== newest) return;
       picture = pixels(bitmap, side);
       bitmap.close();
       what = 'Your picture';
-      status.textContent = `${chosen.name}: it stays on this machine.`;
-      root.dataset.state = 'own';
       draw();
+      tell('own', `${chosen.name}: it stays on this machine.`);
     } catch {
-      status.textContent = `${chosen.name} could not be read as a picture. Try a PNG, JPEG or WebP file.`;
-      root.dataset.state = 'refused';
+      tell('refused', `${chosen.name} could not be read as a picture. Try a PNG, JPEG or WebP file.`);
     }
   };
   level.range.addEventListener('input', draw);
@@ -273,6 +288,7 @@ async function noise(root) {
   root.ondrop = (event) => {
     event.preventDefault();
     if (event.dataTransfer.files[0]) read(event.dataTransfer.files[0]);
+    else tell('refused', 'That was no file. Save the picture first, then drop the file here.');
   };
   still.remove();
   root.append(
@@ -285,13 +301,14 @@ async function noise(root) {
 }
 
 const parts = { digits, scenes, repair, noise };
-const roots = [...document.querySelectorAll('[data-playground]')];
-try {
-  const info = await manifest();
-  await Promise.all(roots.map((root) => parts[root.dataset.playground](root, info)));
-} catch (error) {
-  for (const root of roots.filter((one) => !one.dataset.state)) {
+const info = manifest();
+document.querySelectorAll('[data-playground]').forEach(async (root) => {
+  const name = root.dataset.playground;
+  try {
+    await parts[name](root, name === 'noise' ? null : await info);
+  } catch (error) {
     root.dataset.state = 'failed';
-    root.append(make('p', { className: 'ld-status' }, `Nothing to try here: ${error.message}. The picture is one that the model drew.`));
+    root.append(make('p', { className: 'ld-status' }, `Nothing to try here: ${error.message}. The picture stays as it is.`));
   }
-}
+  root.querySelector('[data-wait]')?.remove();
+});
