@@ -10,6 +10,7 @@ import json
 import shutil
 import subprocess
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +51,7 @@ class Repair(NamedTuple):
     wish: str  # what it should show
 
 
+@cache
 def repair() -> Repair:
     """One of chapter 13's tasks: a scene, a hole where something is worn, and other words for it."""
     known, wishes, mask = recipes.repairs(8, seed=11)
