@@ -267,28 +267,28 @@ def race_digits_gan(
     steps: int = 1506, seed: int = 0, device: Device = None, work: Path | None = None
 ) -> tuple[nn.Module, dict[str, Any]]:
     """A GAN that draws digits, for the race of chapter 15: three trainings, the first of which is kept."""
-    return _raced("digits", "gan", steps, seed)
+    return _raced("digits", "gan", steps, seed, device)
 
 
 def race_digits_diffusion(
     steps: int = 1316, seed: int = 0, device: Device = None, work: Path | None = None
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Its rival: a diffusion model of the same size, trained for the same seconds."""
-    return _raced("digits", "diffusion", steps, seed)
+    return _raced("digits", "diffusion", steps, seed, device)
 
 
 def race_scenes_gan(
     steps: int = 1479, seed: int = 0, device: Device = None, work: Path | None = None
 ) -> tuple[nn.Module, dict[str, Any]]:
     """A GAN that draws scenes at 16x16, for the race of chapter 15: three trainings, the first of which is kept."""
-    return _raced("scenes", "gan", steps, seed)
+    return _raced("scenes", "gan", steps, seed, device)
 
 
 def race_scenes_diffusion(
     steps: int = 1204, seed: int = 0, device: Device = None, work: Path | None = None
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Its rival: a diffusion model of the same size, trained for the same seconds."""
-    return _raced("scenes", "diffusion", steps, seed)
+    return _raced("scenes", "diffusion", steps, seed, device)
 
 
 class Track(NamedTuple):
@@ -307,43 +307,56 @@ def race_track(name: str) -> Track:
     judge, _ = checkpoints.load(shipped("scene_judge"), "cpu")
     train, real = (shrunk(labelled_scenes(n, seed=REAL_SEEDS + seed, hold_out=False).images)
                    for n, seed in ((8_000, 100), (1_000, 101)))  # fmt: skip
-    return Track(train, real, torch.no_grad()(lambda x: judge.features(blown_up(x))))
+
+    @torch.no_grad()
+    def look(images: Tensor) -> Tensor:  # in parts: all at once would take gigabytes
+        return torch.cat([judge.features(blown_up(part)) for part in images.split(500)])
+
+    return Track(train, real, look)
 
 
-def _raced(name: str, contender: str, steps: int, seed: int, times: int = 3) -> tuple[nn.Module, dict[str, Any]]:
-    """Train and measure `times` times, with the seeds seed, seed + 1 ...; the first model, and all that was measured.
+TRAININGS = 3  # of each contender in a race
+SHEETS = 3  # of pictures that each training is measured on; its metrics are their means, its curve is of the first
+
+
+def _raced(name: str, contender: str, steps: int, seed: int, device: Device) -> tuple[nn.Module, dict[str, Any]]:
+    """Train and measure TRAININGS times, with the seeds seed, seed + 1 ...; the first model, and all that was measured.
 
     On one core of the CPU, whatever else there is: its seconds are what is being raced for. Minutes long: a killed run
-    starts again.
+    starts again. Raises ValueError for another device.
     """
+    if device is not None and torch.device(device).type != "cpu":
+        raise ValueError(f"device: expected 'cpu' or None, the race is run on one core of a processor, got {device!r}")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return _one_core(name, contender, steps, seed, times)
+        return _one_core(name, contender, steps, seed)
     finally:
         torch.set_num_threads(threads)
 
 
-def _one_core(name: str, contender: str, steps: int, seed: int, times: int) -> tuple[nn.Module, dict[str, Any]]:
+def _one_core(name: str, contender: str, steps: int, seed: int) -> tuple[nn.Module, dict[str, Any]]:
     train_images, real, look = race_track(name)
     settings, shape = race.SETTINGS[name, contender], tuple(real.shape[1:])
     target, learned_from = look(real), look(train_images)
     marks = {max(1, round(steps * share)): share for share in (0.25, 0.5, 0.75, 1.0)}
     kept, curve, found, seconds = None, [], [], []
-    for k in range(times):
+    for k in range(TRAININGS):
         spent, points, clock = 0.0, {}, time.process_time()
         for step, model in enumerate(race.training(contender, train_images, steps, seed + k, **settings), 1):
             if step in marks:
                 spent += time.process_time() - clock
                 now = checkpoints.halved(model)  # what comes back from the file
-                sheet = look(race.drawn(now, shape, len(real), seed=1))
-                points[marks[step]] = frechet(sheet, target)
+                points[marks[step]] = frechet(look(race.drawn(now, shape, len(real), seed=1 + k)), target)
                 clock = time.process_time()
+        # noise of its own for each training, or what one noise happens to do would look like what all trainings do
+        sheets = [look(race.drawn(now, shape, len(real), seed=1 + k + TRAININGS * j)) for j in range(SHEETS)]
+        each = [realism(sheet, target, learned_from) for sheet in sheets]
+        found.append(Realism(*map(mean, zip(*each, strict=True))))
         kept = kept or now
         curve.append(points)
-        found.append(realism(sheet, target, learned_from)._asdict())
         seconds.append(round(spent, 1))
-    metrics = {key: [each[key] for each in found] for key in Realism._fields}
+    metrics = {key: [getattr(one, key) for one in found] for key in Realism._fields}
     return kept, {
         "data": name, "data_shape": list(shape), "steps": steps, "seed": seed, "settings": settings,
         "training_seconds": seconds, "curve": curve, "metrics": metrics, "half": True,

@@ -64,4 +64,23 @@ def test_the_shipped_digits_are_as_good_as_their_header_says(contender):
     model, about = checkpoints.load(recipes.shipped(f"race_digits_{contender}"), "cpu")
     track = recipes.race_track("digits")
     found = frechet(track.look(race.drawn(model, (1, 8, 8), 500, seed=1)), track.look(track.real))
-    assert found == pytest.approx(about["metrics"]["frechet"][0], rel=0.05)
+    assert found == pytest.approx(about["curve"][0]["1.0"], rel=0.05)
+
+
+def test_each_training_of_a_race_is_measured_with_noise_of_its_own(monkeypatch):
+    seeds = []
+
+    def drawn(model, shape, n, seed):
+        seeds.append(seed)
+        return torch.rand(n, *shape, generator=torch.Generator().manual_seed(seed))
+
+    monkeypatch.setattr(race, "drawn", drawn)
+    _, about = recipes.race_digits_gan(steps=4)
+    sheets = [seeds[k : k + 7][-3:] for k in range(0, 21, 7)]  # four points of the curve, then three sheets
+    assert sheets == [[1, 4, 7], [2, 5, 8], [3, 6, 9]]
+    assert len({run[1.0] for run in about["curve"]}) == 3
+
+
+def test_a_race_refuses_a_gpu():
+    with pytest.raises(ValueError, match="device: expected 'cpu' or None.*'cuda'"):
+        recipes.race_digits_gan(steps=4, device="cuda")
