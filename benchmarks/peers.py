@@ -19,6 +19,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]  # side_by_side, and the package wh
 COMMANDS = {
     "agreement": "our samplers and diffusers' schedulers on the same network: the largest difference",
     "throughput": "training pictures a second, alternating in one process",
+    "operations": "where the time of a training step goes, by kind of operation",
     "sampling": "quality against network calls, the same weights in ours and in diffusers' schedulers",
     "quality": "quality of digits against seconds of training",
     "growth": "our seconds and memory against batch, resolution and size of the network",
@@ -46,6 +47,8 @@ def parser() -> argparse.ArgumentParser:
         own[name].add_argument("--pairs", type=int, default=7, help="turns of ours and of the peer")
         own[name].add_argument("--seconds", type=float, default=1.0, help="of one turn")
         own[name].add_argument("--compile", action="store_true", help="try torch.compile for the peers, minutes each")
+    own["operations"].add_argument("--batch", type=int, default=64)
+    own["operations"].add_argument("--steps", type=int, default=10, help="that are profiled")
     own["sampling"].add_argument("--calls", type=int, nargs="+", default=[5, 10, 15, 20, 50])
     own["sampling"].add_argument("--seeds", type=int, default=3)
     own["sampling"].add_argument("--n", type=int, default=500, help="pictures a seed")

@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "benchmarks" / "peers.py"
-MODULES = ("agreement", "contenders", "gpu", "growth", "quality", "sampling", "start", "throughput")
+MODULES = ("agreement", "contenders", "gpu", "growth", "operations", "quality", "sampling", "start", "throughput")
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_every_command_has_help(program, capsys):
 
 def test_help_names_the_commands_without_importing_torch():
     out = subprocess.run([sys.executable, SCRIPT, "--help"], capture_output=True, text=True, check=True).stdout
-    for command in ("agreement", "throughput", "sampling", "quality", "growth", "start", "gpu"):
+    for command in ("agreement", "throughput", "operations", "sampling", "quality", "growth", "start", "gpu"):
         assert command in out
         assert (ROOT / "benchmarks" / "side_by_side" / f"{command}.py").exists()
 
@@ -87,7 +87,7 @@ def test_a_missing_peer_is_one_line_that_says_what_installs_it(side_by_side, wit
     assert "torchvision" not in sys.modules or not hasattr(sys.modules["torchvision"], "assert_called")
 
 
-@pytest.mark.parametrize("command", ["agreement", "throughput", "sampling", "quality", "start"])
+@pytest.mark.parametrize("command", ["agreement", "throughput", "operations", "sampling", "quality", "start"])
 def test_a_command_without_its_peers_ends_with_that_line_and_no_traceback(program, without_peers, command, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         program.main([command, "--out", str(tmp_path)])
@@ -127,3 +127,17 @@ def test_ours_needs_no_peer_and_trains(side_by_side):
     assert entrant.sample(2, 3).shape == (2, 1, 8, 8)
     step = contenders.our_steps(net, torch.zeros(4, 1, 8, 8), 2)
     assert [step().step, step().step] == [1, 2]
+
+
+def test_every_operation_of_a_training_has_a_kind_and_the_shares_add_up(side_by_side):
+    import torch
+
+    operations, contenders = side_by_side("operations"), side_by_side("contenders")
+    assert operations.kind("aten::convolution_backward") == "convolutions, backward"
+    assert operations.kind("aten::mkldnn_convolution") == "convolutions, forward"
+    assert operations.kind("aten::add_") == "the rest"
+    step = contenders.our_steps(contenders.matched("ours", (1, 8)), torch.zeros(8, 1, 8, 8), 8)
+    found, took = operations.shares(step, 2)
+    assert sum(found.values()) == pytest.approx(1)
+    assert took > 0
+    assert found["convolutions, backward"] > found["convolutions, forward"] > 0
