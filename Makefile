@@ -9,12 +9,14 @@ BIN := $(VENV)/bin
 ifeq ($(shell uname -s)$(shell command -v nvidia-smi),Linux)
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 endif
+# A folder wheels/, as make bundle packs it, holds all that the course needs: then nothing is asked of the network.
+OFFLINE := $(if $(wildcard wheels),--no-index --find-links wheels)
 # quiet, and one patient question where that index cannot be reached (what torch needs comes from PyPI afterwards)
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-TORCH = $(PIP) --retries 1 --no-deps $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
+TORCH = --retries 1 --no-deps $(or $(OFFLINE),$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))) torch
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint notebooks timings samples peers book clean
+.PHONY: help lab test lint notebooks timings samples peers book bundle clean
 
 help:
 	@echo "make lab        set up and open the course in JupyterLab (ARGS=--no-browser passes through)"
@@ -25,13 +27,15 @@ help:
 	@echo "make samples    draw the pictures of the README, data/prompt.png and data/samples.png"
 	@echo "make peers      install what benchmarks/peers.py compares with, into .venv-peers; the course never needs it"
 	@echo "make book       build the website into book/_build/html"
+	@echo "make bundle     pack course, website and wheels into one archive, for a classroom without network"
 	@echo "make clean      remove the environment and everything built"
 
 $(VENV)/.course: pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) (once, about a minute; PyTorch is the large part)"
+	@[ -z "$(OFFLINE)" ] || echo "... from wheels/ $$(cat wheels/made_for.txt 2>/dev/null)"
 	$(PYTHON) -m venv $(VENV)
-	$(TORCH)
-	$(PIP) --editable ".[course]"
+	$(PIP) $(TORCH)
+	$(PIP) $(OFFLINE) --editable ".[course]"
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.course
@@ -41,12 +45,13 @@ $(VENV)/.test: $(VENV)/.course
 lab: $(VENV)/.course
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_start_here.ipynb $(ARGS)
 
-# unit tests: as many workers as cores, a file at a time, one core each; notebooks one after the other, as a reader runs them
+# As many workers as cores, a file or a notebook at a time, one core each: two notebooks side by side are done sooner than
+# one after the other with both cores.
+WORKERS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 test: lint
 	$(BIN)/python book/playground.py
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
-	$(BIN)/python -m pytest notebooks --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg \
-		--nbval-cell-timeout 600
+	$(WORKERS)
+	$(WORKERS) notebooks --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 600
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -65,13 +70,32 @@ samples: $(VENV)/.course
 peers: BIN := .venv-peers/bin
 peers:
 	$(PYTHON) -m venv .venv-peers
-	$(TORCH)
+	$(PIP) $(TORCH)
 	$(PIP) --editable .
 	$(PIP) --no-deps --requirement benchmarks/peers.txt
 	@echo "Now: $(BIN)/python benchmarks/peers.py --help"
 
 book: $(VENV)/.test
 	$(BIN)/python book/build.py
+
+# The course as committed, its website, and every wheel that machines like this one need: the same system, processor and
+# Python. setuptools is among them because pip installs the course itself with it.
+KIND = $(shell uname -sm | tr ' ' -)-python$(shell $(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+PACKED := dist/learn_diffusion
+FETCH = $(PIP:install=download) --only-binary :all: --dest $(PACKED)/wheels
+bundle: $(VENV)/.test
+	rm -rf $(PACKED) && mkdir -p $(PACKED)/wheels
+	git archive HEAD | tar -x -C $(PACKED)
+	@git diff --quiet HEAD || echo "Not in the bundle: changes that are not committed"
+	$(FETCH) $(TORCH)
+	$(FETCH) --find-links $(PACKED)/wheels "setuptools>=77" ".[course]"
+	echo "for $(KIND)" > $(PACKED)/wheels/made_for.txt
+	$(BIN)/python book/build.py && mkdir -p $(PACKED)/book/_build && cp -R book/_build/html $(PACKED)/book/_build \
+		|| echo "Not in the bundle: the website, which could not be built"
+	rm -f $(PACKED)-$(KIND).zip
+	cd dist && ../$(BIN)/python -m zipfile -c learn_diffusion-$(KIND).zip learn_diffusion
+	rm -rf $(PACKED)
+	@ls -lh $(PACKED)-$(KIND).zip
 
 clean:
 	rm -rf $(VENV) .venv-peers book/_build build dist *.egg-info .pytest_cache .ruff_cache

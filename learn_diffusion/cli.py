@@ -1,10 +1,11 @@
-"""The command line: `learn-diffusion train`, `list`, `sample` and `about`.
+"""The command line: `learn-diffusion train`, `list`, `sample`, `about` and `doctor`.
 
 The commands import what they need when they run: PyTorch takes seconds, and --help should not.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
@@ -145,6 +146,23 @@ def about(checkpoint: Path) -> None:
 
     for line in story(checkpoint, *checkpoints.load(checkpoint, "cpu")):
         click.echo(line)
+
+
+@commands.command("doctor")
+def look() -> None:
+    """Say whether the course can run here.
+
+    Looks at versions, devices, memory, disk, models and Jupyter, and says what to do about each thing that is wrong.
+    Exit code 0 if the course can run, 1 if something that it needs is missing.
+    """
+    from learn_diffusion import doctor
+
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a path in letters that this console lacks is no reason to stop
+        sys.stdout.reconfigure(errors="backslashreplace")
+    last = ""
+    for last in doctor.report():
+        click.echo(last)
+    sys.exit(0 if last == doctor.READY else 1)
 
 
 def _painter(path: Path, device: str | None) -> tuple[Denoiser, Mapping[str, Any]]:

@@ -1,0 +1,218 @@
+"""The bundle for a room without network: what make does where wheels/ lies, and what make bundle packs.
+
+Nothing is downloaded or installed here; benchmarks/offline.py does all of it, with the network off.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make found: Windows has its own four lines")
+
+
+@pytest.fixture
+def course(tmp_path):
+    """A folder with what make reads, and no environment yet."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def make(folder: Path, *arguments: str, **settings: str) -> str:
+    """What make prints."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "TORCH_INDEX")}
+    command = ["make", *arguments]
+    done = subprocess.run(command, cwd=folder, env=kept | settings, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def installs(printed: str) -> list[str]:
+    return [line for line in printed.splitlines() if " pip install " in line]
+
+
+def test_without_wheels_pip_asks_the_network(course):
+    torch, rest = installs(make(course, "-n", "lab", TORCH_INDEX="https://example.org/cpu", OFFLINE="--nonsense"))
+    assert torch.endswith("--no-deps --extra-index-url https://example.org/cpu torch")
+    assert rest.endswith('--editable ".[course]"')
+    assert not any(word in torch + rest for word in ("--no-index", "--find-links", "--nonsense"))
+
+
+def test_with_wheels_the_course_is_set_up_from_them_alone(course):
+    (course / "wheels").mkdir()
+    printed = make(course, "-n", "lab", TORCH_INDEX="https://example.org/cpu")
+    torch, rest = installs(printed)
+    for line in (torch, rest):
+        assert "--no-index --find-links wheels" in line
+        assert "--constraint constraints.txt" in line
+        assert "index-url" not in line
+    assert printed.splitlines()[-1].startswith(".venv/bin/jupyter lab ")
+
+
+def test_what_the_bundle_has_not_still_comes_from_the_network(course):
+    """The tests' packages and the peers are not among the wheels."""
+    (course / "wheels").mkdir()
+    assert "--no-index" not in next(line for line in installs(make(course, "-n", "book")) if "test,book" in line)
+    assert ["--no-index" in line for line in installs(make(course, "-n", "peers"))] == [True, False, False]
+
+
+def test_setting_up_says_where_from_and_for_which_machines(course):
+    (course / ".venv").mkdir()
+    fake = course / "fake"
+    fake.write_text("#!/bin/sh\nmkdir -p .venv/bin && cp fake .venv/bin/python\n")
+    fake.chmod(0o755)
+    assert "wheels" not in make(course, ".venv/.course", "PYTHON=./fake", TORCH_INDEX="").splitlines()[1]
+    (course / ".venv" / ".course").unlink()
+    (course / "wheels").mkdir()
+    (course / "wheels" / "made_for.txt").write_text("for Linux-x86_64-python3.11\n")
+    assert "\n... from wheels/ for Linux-x86_64-python3.11\n" in make(course, ".venv/.course", "PYTHON=./fake")
+    (course / ".venv" / ".course").unlink()
+    (course / "wheels" / "made_for.txt").unlink()  # as where somebody filled the folder by hand
+    assert "\n... from wheels/ \n" in make(course, ".venv/.course", "PYTHON=./fake")
+
+
+# pip writes down how it was called, and leaves a file
+STAND_IN = """#!/bin/sh
+case "$*" in
+*"pip download"*) echo "$*" >> calls; echo . > dist/learn_diffusion/wheels/a.whl ;;
+book/build.py) {build} ;;
+*) exec {python} "$@" ;;
+esac
+"""
+
+
+@pytest.fixture
+def repository(course):
+    """The course under git, and an environment in which nothing is downloaded or built."""
+    (course / ".gitignore").write_text(".venv/\ndist/\nbook/_build/\ncalls\n")
+    (course / "notebooks").mkdir()
+    (course / "notebooks" / "a.ipynb").write_text("{}")
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"]):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *command], cwd=course, check=True)
+    (course / ".venv" / "bin").mkdir(parents=True)
+    for stamp in (".course", ".test"):
+        (course / ".venv" / stamp).touch()
+
+    def ready(build: str) -> Path:
+        stand_in = course / ".venv" / "bin" / "python"
+        stand_in.write_text(STAND_IN.format(build=build, python=sys.executable))
+        stand_in.chmod(0o755)
+        return course
+
+    return ready
+
+
+def names(folder: Path) -> set[str]:
+    (archive,) = (folder / "dist").iterdir()
+    assert archive.name.endswith(f"-python{sys.version_info[0]}.{sys.version_info[1]}.zip")
+    with zipfile.ZipFile(archive) as whole:
+        return {name.removeprefix("learn_diffusion/") for name in whole.namelist() if not name.endswith("/")}
+
+
+def test_bundle_packs_course_website_and_wheels(repository):
+    folder = repository("mkdir -p book/_build/html && echo . > book/_build/html/index.html")
+    (folder / "secret").write_text("not committed")
+    printed = make(folder, "bundle", TORCH_INDEX="https://example.org/cpu")
+    course = {".gitignore", "Makefile", "pyproject.toml", "constraints.txt", "notebooks/a.ipynb"}
+    assert names(folder) == course | {"book/_build/html/index.html", "wheels/a.whl", "wheels/made_for.txt"}
+    assert "changes that are not committed" not in printed.replace("echo ", "")
+    torch, rest = (folder / "calls").read_text().splitlines()
+    for call in (torch, rest):
+        assert "--constraint constraints.txt --only-binary :all: --dest dist/learn_diffusion/wheels" in call
+    assert torch.endswith("--no-deps --extra-index-url https://example.org/cpu torch")
+    assert rest.endswith("--find-links dist/learn_diffusion/wheels setuptools>=77 .[course]")  # the torch of before
+
+
+def test_bundle_says_what_it_had_to_leave_out(repository):
+    folder = repository("exit 1")
+    (folder / "Makefile").open("a").write("# changed\n")
+    lines = make(folder, "bundle").splitlines()
+    assert "Not in the bundle: changes that are not committed" in lines
+    assert "Not in the bundle: the website, which could not be built" in lines
+    assert "notebooks/a.ipynb" in names(folder)
+    assert not any(name.startswith("book/") for name in names(folder))
+
+
+def test_the_wheels_include_what_builds_the_course():
+    """pip builds the course in an environment of its own, and finds setuptools nowhere else."""
+    required = next(
+        line for line in (ROOT / "pyproject.toml").read_text().splitlines() if line.startswith("requires =")
+    )
+    assert required == 'requires = ["setuptools>=77"]'
+    assert '"setuptools>=77" ".[course]"' in (ROOT / "Makefile").read_text()
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """benchmarks/offline.py as a module."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    spec = importlib.util.spec_from_file_location("offline_proof", ROOT / "benchmarks" / "offline.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_proof_counts_what_an_archive_holds(offline, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as whole:
+        for name, size in {"wheels/a.whl": 3, "wheels/b.whl": 4, "book/_build/html/i.html": 5, "Makefile": 6}.items():
+            whole.writestr(f"learn_diffusion/{name}", b"x" * size * 1000)
+        whole.mkdir("learn_diffusion/data")
+    packed = (tmp_path / "a.zip").stat().st_size / 1e6
+    assert offline.contents(tmp_path / "a.zip") == [
+        ["archive", 4, packed], ["wheels", 2, 0.007], ["website", 1, 0.005], ["course", 1, 0.006]
+    ]  # fmt: skip
+
+
+def test_the_proof_takes_none_of_pips_settings_along(offline, tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_FIND_LINKS", "/somewhere/else")
+    monkeypatch.setenv("PYTHONPATH", "/somewhere/else")
+    settings = offline.settings(tmp_path)
+    assert {name for name in settings if name.startswith(("PIP_", "PYTHON"))} == {"PIP_CONFIG_FILE"}
+    assert settings["PIP_CONFIG_FILE"] == os.devnull
+    assert settings["HOME"] == str(tmp_path)
+
+
+@pytest.mark.parametrize(("found", "stops"), [(errno.ENETUNREACH, False), (errno.ECONNREFUSED, True), (0, True)])
+def test_the_proof_proves_nothing_where_something_can_be_reached(offline, monkeypatch, found, stops):
+    class Probe(offline.socket.socket):
+        def connect_ex(self, address):
+            return found
+
+    monkeypatch.setattr(offline, "socket", SimpleNamespace(socket=Probe))
+    if stops:
+        with pytest.raises(SystemExit, match="expected no route"):
+            offline.cut_off()
+    else:
+        offline.cut_off()
+
+
+def test_the_proof_says_what_it_needs(offline, monkeypatch):
+    monkeypatch.setattr(offline.shutil, "which", lambda name: None)
+    with pytest.raises(SystemExit, match=r"unshare: not found; this proof needs Linux"):
+        offline.namespace(["true"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are Linux's")
+def test_in_the_namespace_there_is_no_way_out(offline):
+    if missing := [name for name in ("unshare", "ip") if shutil.which(name) is None]:
+        pytest.skip(f"no {missing[0]} found: apt-get install util-linux iproute2")
+    code = (
+        "import sys, socket; sys.path.insert(0, sys.argv[1]); import offline; offline.cut_off(); "
+        "here = socket.create_server(('127.0.0.1', 0)); socket.create_connection(here.getsockname(), 5); print('ok')"
+    )
+    command = offline.namespace([sys.executable, "-c", code, str(ROOT / "benchmarks")])
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "unshare failed" in done.stderr:
+        pytest.skip(f"no network namespace may be made here: {done.stderr.strip()}")
+    assert done.stdout == "ok\n", done.stderr
