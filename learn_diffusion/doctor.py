@@ -21,7 +21,7 @@ import learn_diffusion
 ROOT = Path(__file__).resolve().parent.parent
 WHEELS = "--no-index --find-links wheels " if (ROOT / "wheels").is_dir() else ""  # a bundle: see the Makefile
 INSTALL = f'{sys.executable} -m pip install {WHEELS}--constraint constraints.txt --editable ".[course]"'
-MEMORY = 1.0, 3.5  # GB free: below the first hardly a chapter runs, with the second all do (README, table of chapters)
+MEMORY = 1.0, 2.0  # GB free: below the first hardly a chapter runs, with the second all do (README, table of chapters)
 DISK = 0.2, 2.0  # GB free: for answers and trainings; for a set-up
 BROWSERS = "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 READY = "The course can run here."
@@ -115,7 +115,7 @@ def memory() -> Iterator[Line]:
     import psutil  # Jupyter's kernel brings it
 
     free, whole = psutil.virtual_memory().available / 1e9, psutil.virtual_memory().total / 1e9
-    advice = "" if free >= MEMORY[1] else "close other programs and kernels: chapter 15 needs about 3 GB"
+    advice = "" if free >= MEMORY[1] else "close other programs and kernels: some chapters need more than 1 GB"
     yield Line("memory", f"{free:.1f} of {whole:.1f} GB free", advice, free < MEMORY[0])
 
 

@@ -35,7 +35,7 @@ MAY_DIFFER = {
     "11_guidance": 4,
     "12_text_to_image": 6,
     "13_editing": 7,
-    "15_the_gan_race": 9,
+    "15_the_gan_race": 8,
     "16_art_and_design": 2,
     "17_game_worlds": 7,
     "18_product_pictures": 5,
@@ -135,6 +135,15 @@ def test_only_results_of_training_are_left_uncompared(path):
 def test_the_readme_has_the_measured_table():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert readme.split(MARKS[0])[1].split(MARKS[1])[0].strip() == chapter_table(), "run `make notebooks`"
+
+
+def test_the_verdict_of_the_race_is_quoted_as_chapter_15_prints_it():
+    outputs = [out.get("text", "") for cell in read(NOTEBOOKS / "15_the_gan_race.ipynb").cells
+               for out in cell.get("outputs", [])]  # fmt: skip
+    (verdict,) = re.findall(r"f (\d+ comparisons: .+)", "\n".join(outputs))
+    for path in (NOTEBOOKS / "00_start_here.ipynb", ROOT / "book" / "instructors.md"):
+        quoted = re.findall(r"f (\d+ comparisons: \w+ \d+, \w+ \d+, \w+ \d+)", " ".join(path.read_text().split()))
+        assert quoted == [verdict], path.name
 
 
 def test_links_between_chapters_lead_somewhere():
