@@ -7,18 +7,24 @@ A SHA-256 over header and weights tells an altered file; it guards against accid
 from __future__ import annotations
 
 import copy
+import errno
+import glob
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 import learn_diffusion
 from learn_diffusion import devices
@@ -30,6 +36,8 @@ from learn_diffusion.targets import TARGETS
 FORMAT = 1  # raise it when an older version of this package could no longer read the file rightly
 NETS: dict[str, type[nn.Module]] = {cls.__name__: cls for cls in (UNet, MLP, Classifier, Judge, Generator)}
 KEY = "learn_diffusion"  # the one entry of the safetensors header, so that its bytes have one order
+PART = ".part"  # ends the name of a file that is being written
+NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 class CheckpointError(ValueError):
@@ -95,7 +103,8 @@ def read(path: str | Path) -> tuple[nn.Module, dict[str, Tensor], dict[str, Any]
     header, tensors = _read_file(path)
     weights = {name.removeprefix("model/"): w for name, w in tensors.items() if name.startswith("model/")}
     try:
-        with torch.device("meta"):  # sizes only: a header that asks for a giant network costs nothing to refuse
+        # sizes only, and no more parts than the file has: a header that asks for a giant network is refused at once
+        with torch.device("meta"), _AtMost(len(weights)):
             expected = _build(header["model"]).state_dict()
     except Exception as error:
         raise CheckpointError(f"{path}: its header describes no model this package can build: {error}") from error
@@ -107,6 +116,24 @@ def read(path: str | Path) -> tuple[nn.Module, dict[str, Tensor], dict[str, Any]
     model.load_state_dict(weights)  # copies into the model's own precision
     state = {name.removeprefix("state/"): w for name, w in tensors.items() if name.startswith("state/")}
     return model, state, header["about"]
+
+
+class _AtMost(TorchFunctionMode):
+    """Inside this block so many tensors can be made by torch.empty, as the layers of torch.nn make theirs, and no more.
+
+    Other calls are let through: the exits of torch.no_grad are among them.
+    """
+
+    def __init__(self, tensors: int):
+        super().__init__()
+        self.left = tensors
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.empty:
+            self.left -= 1
+            if self.left < 0:
+                raise CheckpointError("it has more parts than the file has tensors")
+        return func(*args, **(kwargs or {}))
 
 
 def _describe(model: nn.Module) -> dict[str, Any]:
@@ -174,7 +201,7 @@ def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all. Raises OSError that names it; what stood there before is then still whole."""
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART}")  # its own: two who write one file never mix
     try:
         with open(part, "wb") as file:
             file.write(content)
@@ -182,9 +209,40 @@ def write_whole(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())  # on disk before the name moves: a power cut leaves the old file or the new one
         os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         reason = error.strerror or str(error)
         raise OSError(error.errno, f"{path}: could not write {len(content) / 1e6:.1f} MB ({reason})") from error
+    finally:
+        with suppress(OSError):  # gone, as it should be; or on a disk that turned read-only
+            part.unlink()
+
+
+@contextmanager
+def alone(argument: str, path: str | Path) -> Iterator[None]:
+    """Inside this block no other process can enter one for the same file.
+
+    The operating system holds the lock, on path + ".lock", and drops it when the process ends in any way: no killed
+    training is ever waited for, and what it left half-written beside path is taken away. Within one process blocks may
+    nest. Raises ValueError that names the argument where another process is inside, OSError where the folder cannot be
+    written. A file system without locks (some network drives) is used without.
+    """
+    path = Path(path).absolute()
+    lock = FileLock(path.with_name(path.name + ".lock"), timeout=0, thread_local=False, is_singleton=True)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(f"{argument}: another process is writing {path}; wait for it, or name another file") from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise OSError(error.errno, f"{argument}: {path} cannot be written ({error.strerror or error})") from error
+    try:
+        for part in path.parent.glob(f"{glob.escape(path.name)}.*{PART}"):
+            part.unlink(missing_ok=True)
+        yield
+    finally:
+        if lock.lock_counter == 1:
+            with suppress(OSError):  # Windows takes it away by itself
+                Path(lock.lock_file).unlink()
+        lock.release()
 
 
 def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -194,14 +252,16 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {}).get(KEY, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, ValueError, OSError) as error:
+            digest = _digest(header, tensors) if isinstance(header, dict) else ""
+    except (SafetensorError, ValueError, TypeError, RuntimeError, OSError) as error:
         raise CheckpointError(f"{path}: no whole safetensors file (truncated, altered or foreign): {error}") from error
-    if not isinstance(header, dict) or not {"format", "model", "about", "sha256"} <= header.keys():
+    parts = {"format", "model", "about", "sha256"}
+    if not isinstance(header, dict) or not parts <= header.keys() or not isinstance(header["about"], dict):
         raise CheckpointError(f"{path}: a safetensors file, but not one that learn_diffusion wrote")
     if header["format"] != FORMAT:
         raise CheckpointError(
             f"{path}: written in format {header['format']!r}, this version reads {FORMAT}; update learn_diffusion"
         )
-    if header["sha256"] != _digest(header, tensors):
+    if header["sha256"] != digest:
         raise CheckpointError(f"{path}: altered since it was written (its SHA-256 does not match)")
     return header, tensors

@@ -37,6 +37,12 @@ def bf16_pays(device: torch.device, side: int) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported()
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it says that there was no memory left; only cuda has an error of its own for that."""
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in said or "out of memory" in said
+
+
 def hardware(device: str | torch.device = "cpu") -> str:
     """What the device is, in words, for the header of a checkpoint or a table of timings."""
     device = torch.device(device)

@@ -21,14 +21,20 @@ def make(name: str, out: Path | None = None, folder: Path | None = None, fresh: 
     fresh    start again even where a work file is there
     options  steps, seed, device, where they differ from the recipe's own
 
-    Work file and record are taken away when the file is written. Raises ValueError for an unknown recipe, and for a
-    work file of another training; OSError where out or folder cannot be written, before anything is trained.
+    Work file and record are taken away when the file is written. Raises ValueError for an unknown recipe, for a work
+    file of another training, and while another process makes the same file; OSError where out or folder cannot be
+    written, before anything is trained.
     """
     checks.one_of("recipe", name, recipes.RECIPES)
     out = recipes.DATA / f"{name}.safetensors" if out is None else Path(out)
     writable("out", out)
     work = (out.parent if folder is None else Path(folder)) / f"{out.name}.work"
     writable("work", work)
+    with checkpoints.alone("work", work):
+        return _make(name, out, work, fresh, options)
+
+
+def _make(name: str, out: Path, work: Path, fresh: bool, options: dict[str, Any]) -> Path:
     record = work.with_name(f"{work.name}.json")
     if fresh:
         work.unlink(missing_ok=True)
@@ -93,13 +99,15 @@ def _earlier(record: Path) -> dict[str, Any]:
         return {"seconds": 0.0, "hardware": []}
     try:
         kept = json.loads(record.read_text())
-        return {"seconds": float(kept["seconds"]), "hardware": [str(machine) for machine in kept["hardware"]]}
-    except (ValueError, KeyError, TypeError):
+        seconds, hardware = float(kept["seconds"]), [str(machine) for machine in kept["hardware"]]
+        checks.number("seconds", seconds)
+        return {"seconds": max(0.0, seconds), "hardware": hardware}
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise ValueError(f"work: {record} is no record of time spent; start again with fresh=True (--fresh)") from None
 
 
 def _reached(work: Path) -> int:
     try:
         return checkpoints.read(work)[2]["training"]["step"]
-    except (checkpoints.CheckpointError, KeyError) as error:
+    except (checkpoints.CheckpointError, KeyError, TypeError) as error:
         raise ValueError(f"work: no training can go on from {work} ({error}); --fresh starts again") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from math import cos, pi
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.process import randn_like
 from learn_diffusion.schedules import Schedule
 
+ENDS_PROCESS = {"cpu"}  # devices on which the system would rather end the process than refuse memory
 Hint = Callable[[Tensor, torch.Generator], Tensor]  # what a model may look at of data x0, with random choices
 
 
@@ -130,8 +131,9 @@ def train(
     resume      continue from that file if it is there; a finished one yields its last Step again
     progress    show a tqdm bar
 
-    Raises TypeError or ValueError that names a bad argument; ValueError for a checkpoint of another training;
-    FloatingPointError when the loss is not finite (the last checkpoint is then still good).
+    Raises TypeError or ValueError that names a bad argument; ValueError for a checkpoint of another training, for one
+    that another process is writing, and for a batch that does not fit into memory; FloatingPointError when the loss is
+    not finite. The last checkpoint is then still good.
     """
     checks.pictures_or_points("data", data)
     checks.positive_int("steps", steps)
@@ -140,17 +142,18 @@ def train(
     _check_choices(model, data, labels, hint, label_drop, lr)
     device = devices.pick(device)
     run = _Run(model.to(device).train(), data, labels, steps, batch, lr, label_drop, hint, halflife, seed, device, bf16)
-    if checkpoint is not None and resume and Path(checkpoint).exists():
-        run.restore(checkpoint)
-        if run.step == steps:
-            yield run.report()
-    with tqdm(total=steps, initial=run.step, disable=not progress, unit="step") as bar:
-        while run.step < steps:
-            run.advance()
-            if checkpoint is not None and (run.step % every == 0 or run.step == steps):
-                run.save(checkpoint)
-            bar.update()
-            yield run.report()
+    with nullcontext() if checkpoint is None else checkpoints.alone("checkpoint", checkpoint):
+        if checkpoint is not None and resume and Path(checkpoint).exists():
+            run.restore(checkpoint)
+            if run.step == steps:
+                yield run.report()
+        with tqdm(total=steps, initial=run.step, disable=not progress, unit="step") as bar:
+            while run.step < steps:
+                run.advance()
+                if checkpoint is not None and (run.step % every == 0 or run.step == steps):
+                    run.save(checkpoint)
+                bar.update()
+                yield run.report()
     model.eval()
 
 
@@ -196,17 +199,19 @@ class _Run:
 
     def advance(self) -> None:
         """One optimiser step and one EMA update."""
-        recipe, g, device = self.recipe, self.generator, self.data.device
-        rows = torch.randint(len(self.data), (recipe["batch"],), generator=g, device=device)
-        t = draw_times(self.model.schedule, len(rows), g)
-        y, keep = None, None
-        if self.labels is not None:
-            y = self.labels[rows]
-            keep = torch.rand(len(rows), generator=g, device=device) >= recipe["label_drop"]
-        with torch.autocast(device.type, torch.bfloat16) if self.bf16 else nullcontext():
-            x0 = self.data[rows]
-            hint = self.hint[rows] if isinstance(self.hint, Tensor) else self.hint and self.hint(x0, g)
-            value = loss(self.model, x0, t, y, keep, g, hint)
+        try:
+            value = self._descend()
+        except RuntimeError as error:
+            if not devices.out_of_memory(error):
+                raise
+            value = None  # the error holds on to the memory of the step that failed: it has to go first
+        if value is None:
+            raise ValueError(self._too_large())
+        self.step, self.last_loss = self.step + 1, value
+
+    def _descend(self) -> float:
+        recipe = self.recipe
+        value = self._loss(recipe["batch"], self.generator)
         if not torch.isfinite(value):
             raise FloatingPointError(
                 f"loss: expected a finite number, got {value.item()} at step {self.step + 1}; "
@@ -218,7 +223,34 @@ class _Run:
             group["lr"] = learning_rate(self.step + 1, recipe["steps"], recipe["lr"])
         self.optimiser.step()
         self.ema.update()
-        self.step, self.last_loss = self.step + 1, value.item()
+        return value.item()
+
+    def _loss(self, batch: int, g: torch.Generator) -> Tensor:
+        """Of as many random rows of the data."""
+        device = self.data.device
+        rows = torch.randint(len(self.data), (batch,), generator=g, device=device)
+        t = draw_times(self.model.schedule, len(rows), g)
+        y, keep = None, None
+        if self.labels is not None:
+            y = self.labels[rows]
+            keep = torch.rand(len(rows), generator=g, device=device) >= self.recipe["label_drop"]
+        with torch.autocast(device.type, torch.bfloat16) if self.bf16 else nullcontext():
+            x0 = self.data[rows]
+            hint = self.hint[rows] if isinstance(self.hint, Tensor) else self.hint and self.hint(x0, g)
+            return loss(self.model, x0, t, y, keep, g, hint)
+
+    def _too_large(self) -> str:
+        """What to say about a batch that does not fit. On a GPU half of it, a quarter ... are tried until one does."""
+        batch = self.recipe["batch"]
+        message = f"batch: {batch} does not fit into the memory of {devices.hardware(self.data.device)}; "
+        if self.data.device.type in ENDS_PROCESS:
+            return f"{message}try {max(1, batch // 2)}"
+        while batch := batch // 2:
+            self.optimiser.zero_grad()
+            with suppress(RuntimeError):
+                self._loss(batch, torch.Generator(self.data.device)).backward()
+                return f"{message}{batch} does"
+        return f"{message}not even 1 does: take a smaller network, or another device"
 
     def report(self) -> Step:
         return Step(self.step, self.last_loss, self.model, self.ema.model)
@@ -235,20 +267,29 @@ class _Run:
     def restore(self, path: str | Path) -> None:
         saved, state, about = checkpoints.read(path)
         training = about.get("training")
-        if training is None:
+        recipe = training.get("recipe") if isinstance(training, dict) else None
+        if not isinstance(recipe, dict):
             raise ValueError(f"checkpoint: {path} holds a model, not a training that can go on; name another file")
         mine = {"recipe": self.recipe, "model": checkpoints._describe(self.model)}
-        theirs = {"recipe": training["recipe"], "model": checkpoints._describe(saved)}
+        theirs = {"recipe": recipe, "model": checkpoints._describe(saved)}
         if mine != theirs:
-            differs = [k for k, v in self.recipe.items() if training["recipe"].get(k) != v] or ["model"]
+            differs = [k for k, v in self.recipe.items() if recipe.get(k) != v] or ["model"]
             raise ValueError(
                 f"checkpoint: {path} is another training (it differs in {', '.join(differs)}); "
                 f"name another file, or pass resume=False (learn-diffusion train: --fresh) to start again over it"
             )
+        try:
+            self._restore(saved, state, training["step"], training["loss"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:  # a forged file: others fail their SHA-256
+            raise checkpoints.CheckpointError(f"{path}: holds no whole state of a training: {error!r}") from error
+
+    def _restore(self, saved: Denoiser, state: dict[str, Tensor], step: int, last_loss: float) -> None:
+        if type(step) is not int or not 0 < step <= self.recipe["steps"]:
+            raise ValueError(f"step {step!r}")
         self.model.load_state_dict(_group(state, "weights/"))
         self.ema.model.load_state_dict(saved.state_dict())
-        self.ema.updates = self.step = training["step"]
-        self.last_loss = training["loss"]
+        self.ema.updates = self.step = step
+        self.last_loss = float(last_loss)
         self.generator.set_state(state["random"])
         self._restore_adam(state)
 
@@ -256,6 +297,9 @@ class _Run:
         packed = self.optimiser.state_dict()
         for i, w in enumerate(self.model.parameters()):
             moments = _group(state, f"adam/{i}/")
+            shapes = {name: v.shape for name, v in moments.items() if v.is_floating_point()}
+            if shapes != {"step": (), "exp_avg": w.shape, "exp_avg_sq": w.shape}:
+                raise ValueError(f"moments {shapes} of weight {i}, {tuple(w.shape)}")
             # the fused optimiser reads memory in order, so its moments must lie in memory as the weights do
             packed["state"][i] = {k: torch.empty_like(w).copy_(v) if v.ndim else v for k, v in moments.items()}
         self.optimiser.load_state_dict(packed)

@@ -107,7 +107,19 @@ def update_readme() -> None:
     readme = ROOT / "README.md"
     head, rest = readme.read_text(encoding="utf-8").split(MARKS[0])
     tail = rest.split(MARKS[1])[1]
-    readme.write_text(f"{head}{MARKS[0]}\n{chapter_table()}\n{MARKS[1]}{tail}", encoding="utf-8")
+    write(readme, f"{head}{MARKS[0]}\n{chapter_table()}\n{MARKS[1]}{tail}")
+
+
+def store(path: Path, nb: nbformat.NotebookNode) -> None:
+    """Write a notebook, normalised."""
+    write(path, f"{nbformat.writes(normalise(nb))}\n")
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all, whenever this is killed."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
 
 
 # asked of the kernel after the last cell: the most memory it held, in bytes (Linux counts in KiB, macOS in bytes)
@@ -115,7 +127,7 @@ PEAK = """import resource, sys
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))"""
 
 
-def execute(path: Path, store: bool = True, timeout: int = 600) -> tuple[float, float]:
+def execute(path: Path, keep: bool = True, timeout: int = 600) -> tuple[float, float]:
     """Run one notebook from its first cell to its last: seconds and gigabytes taken. Stores its outputs if asked."""
     nb = nbformat.read(path, as_version=4)
     ran = nbformat.from_dict({**nb, "cells": [*nb.cells, nbformat.v4.new_code_cell(PEAK)]})
@@ -124,9 +136,9 @@ def execute(path: Path, store: bool = True, timeout: int = 600) -> tuple[float, 
         NotebookClient(ran, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": empty}}).execute()
     seconds = time.perf_counter() - start
     gigabytes = int(ran.cells.pop().outputs[0].text) / 1e9
-    result = ran if store else nb
+    result = ran if keep else nb
     note(result, seconds, gigabytes)
-    nbformat.write(normalise(result), path)
+    store(path, result)
     return seconds, gigabytes
 
 
@@ -139,11 +151,11 @@ def main() -> None:
     chosen = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if path.stem.startswith(tuple(args.names or [""]))]
     if args.normalise:
         for path in chosen:
-            nbformat.write(normalise(nbformat.read(path, as_version=4)), path)
+            store(path, nbformat.read(path, as_version=4))
         return
     print("| chapter | seconds | peak memory, GB |\n|---|---|---|", flush=True)
     for path in chosen:
-        seconds, gigabytes = execute(path, store=not args.timings)
+        seconds, gigabytes = execute(path, keep=not args.timings)
         print(f"| {path.stem} | {seconds:.1f} | {gigabytes:.2f} |", flush=True)
         update_readme()  # after each: a run broken off leaves the two agreeing
 

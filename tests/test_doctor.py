@@ -114,7 +114,9 @@ def test_more_threads_than_cores(monkeypatch):
     assert rows(doctor.devices)["cpu"].advice == ""
 
 
-@pytest.mark.parametrize(("free", "advised", "needed"), [(0.5e9, True, True), (1.5e9, True, False), (9e9, False, False)])
+@pytest.mark.parametrize(
+    ("free", "advised", "needed"), [(0.5e9, True, True), (1.5e9, True, False), (9e9, False, False)]
+)
 def test_little_memory(monkeypatch, free, advised, needed):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free, total=16e9))
     line = rows(doctor.memory)["memory"]

@@ -24,6 +24,8 @@ class Tokeniser:
 
     def __init__(self, words: Sequence[str], length: int = 16):
         self.words, self.length = list(words), length
+        if not all(isinstance(word, str) for word in self.words):
+            raise TypeError(f"words: expected strings, got {self.words!r:.80}")
         self._number = {word: i + 1 for i, word in enumerate(self.words)}
 
     def __call__(self, captions: Sequence[str]) -> Tensor:

@@ -1,0 +1,187 @@
+"""Faults that really happen, to processes of their own, a few of each; benchmarks/faults.py has many, and more kinds.
+
+Beside these, tests/test_training.py kills a training with kill -9 and test_download.py breaks downloads off.
+"""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+pytest.importorskip("resource", reason="limits of memory and of file size are those of Linux and macOS")
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import faults  # noqa: E402
+import forged  # noqa: E402
+
+from learn_diffusion import checkpoints, training  # noqa: E402
+from learn_diffusion.datasets import digits  # noqa: E402
+from learn_diffusion.denoiser import Denoiser  # noqa: E402
+from learn_diffusion.nets import MLP, UNet  # noqa: E402
+from learn_diffusion.schedules import Cosine  # noqa: E402
+
+
+@pytest.mark.parametrize("name", ["kill_recipe", "full_disk", "two_trainings", "out_of_memory"])
+def test_nothing_is_lost(tmp_path, name):
+    found = list(faults.FAULTS[name](2, tmp_path))
+    assert len(found) >= 2
+    assert [wrong for wrong in found if wrong] == []
+
+
+def test_a_folder_that_cannot_be_written_is_named_and_left_as_it_was(tmp_path):
+    if not faults.may_mount(tmp_path) and faults.os.geteuid() == 0:
+        pytest.skip("root may write anywhere, and this one may not mount a disk")
+    assert list(itertools.islice(faults.read_only(3, tmp_path), 2)) == ["", ""]
+
+
+def test_forged_files_load_or_are_refused_and_do_nothing_else(tmp_path):
+    found = list(forged.trials(200, tmp_path))
+    assert len(found) == 200
+    assert [wrong for wrong in found if wrong] == []
+    ends = {line.split()[-1] for line in (tmp_path / "log").read_text().splitlines()}
+    assert ends == {"loads", "refused"}  # both kinds came up
+
+
+def test_the_judge_of_forgeries_sees_code_that_runs_and_errors_that_are_not_ours(tmp_path, monkeypatch):
+    """In this process, without limits: a good file under a loader that does what it should not."""
+    (tmp_path / "good").mkdir()
+    forged.originals(tmp_path / "good")
+
+    def loader(path, device):
+        raise KeyError("not ours")
+
+    monkeypatch.setattr(checkpoints, "load", loader)
+    with pytest.raises(KeyError):
+        forged.opened("labels", tmp_path / "good" / "labels")
+
+
+def test_ctrl_c_in_a_training_is_one_line_and_the_same_command_goes_on(tmp_path):
+    """As the terminal sends it, in the middle of the installed command."""
+    command = [sys.executable, "-m", "learn_diffusion", "train", "digit_reader", "--steps", "100000", "--device", "cpu"]
+    command += ["--out", str(tmp_path / "a")]
+    with open(tmp_path / "said", "w") as said, subprocess.Popen(command, stderr=said, cwd=ROOT) as process:
+        deadline = time.monotonic() + 60
+        while "/100000" not in (tmp_path / "said").read_text() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    text = (tmp_path / "said").read_text()
+    assert text.endswith("\nlearn-diffusion: stopped\n")
+    assert "Traceback" not in text
+    assert not (tmp_path / "a").exists()
+    assert not list(tmp_path.glob("*.lock")) + list(tmp_path.glob("*.part"))
+
+
+# ---- one process at a time
+
+
+def test_a_file_is_locked_for_other_processes_only_and_never_by_a_dead_one(tmp_path):
+    path = tmp_path / "a"
+    code = "import sys, os, signal; from learn_diffusion import checkpoints\n"
+    code += "with checkpoints.alone('checkpoint', sys.argv[1]): os.kill(os.getpid(), getattr(signal, 'SIGKILL', 15))"
+    with checkpoints.alone("checkpoint", path):
+        with checkpoints.alone("work", path):  # as runs.make and train do
+            pass
+        other = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+        assert f"ValueError: checkpoint: another process is writing {path}; wait for it" in other.stderr
+    assert not list(tmp_path.iterdir())
+    assert subprocess.run([sys.executable, "-c", code, path]).returncode == -signal.SIGKILL
+    (tmp_path / "a.0123abcd.part").touch()
+    assert (tmp_path / "a.lock").exists()  # what the dead one left
+    with checkpoints.alone("checkpoint", path):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_without_locks_is_used_without(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(checkpoints.errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(checkpoints.FileLock, "acquire", refuse)
+    with checkpoints.alone("checkpoint", tmp_path / "a"):
+        pass
+
+
+def test_ctrl_c_while_a_file_is_written_leaves_nothing_beside_it(tmp_path, monkeypatch):
+    def interrupted(descriptor):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints.os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.save(tmp_path / "a", MLP(width=8))
+    assert not list(tmp_path.iterdir())
+
+
+# ---- memory
+
+
+def test_out_of_memory_gives_its_memory_back_and_leaves_other_errors_alone(monkeypatch):
+    """The batch that is named was tried; on a processor, which is not tried, half is advised."""
+
+    def first(batch):
+        return next(training.train(Denoiser(UNet(widths=(8, 8)), Cosine(), "v"), digits()[0], 1, batch=batch))
+
+    real = training.loss
+
+    def small(model, x0, *arguments):
+        if len(x0) > 20:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return real(model, x0, *arguments)
+
+    monkeypatch.setattr(training, "loss", small)
+    with pytest.raises(ValueError, match="batch: 64 does not fit into the memory of .*; try 32$"):
+        first(64)
+    monkeypatch.setattr(training, "ENDS_PROCESS", set())
+    with pytest.raises(ValueError, match="batch: 64 does not fit into the memory of .*; 16 does$") as said:
+        first(64)
+    assert said.value.__context__ is None  # it would hold on to the tensors of the step that failed
+    assert first(16).step == 1
+    monkeypatch.setattr(training, "loss", lambda *arguments: small(None, range(21)))
+    with pytest.raises(ValueError, match="not even 1 does"):
+        first(1)
+
+    def wrong(*arguments):
+        raise RuntimeError("size mismatch")
+
+    monkeypatch.setattr(training, "loss", wrong)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        first(64)
+
+
+# ---- forged files, one by one: what the forger found, or would have to be lucky to find
+
+
+def test_a_header_that_asks_for_a_billion_layers_is_refused_at_once(tmp_path):
+    model = Denoiser(UNet(widths=(8, 8)), Cosine(), "v")
+    model.net.arguments["attentions"] = 10**9
+    checkpoints.save(tmp_path / "a", model)
+    begun = time.perf_counter()
+    with pytest.raises(checkpoints.CheckpointError, match="it has more parts than the file has tensors"):
+        checkpoints.load(tmp_path / "a", "cpu")
+    assert time.perf_counter() - begun < 5
+    assert torch.is_grad_enabled()
+
+
+def test_a_forged_work_file_is_no_training(tmp_path):
+    forged.trained(tmp_path / "work")
+    model, state, about = checkpoints.read(tmp_path / "work")
+    broken = {
+        "step": (state, {"training": about["training"] | {"step": 10}}),
+        "KeyError": ({k: w for k, w in state.items() if k != "random"}, {}),
+        "moments": (state | {"adam/0/exp_avg": torch.zeros(1)}, {}),
+        "mt19937": (state | {"random": torch.zeros_like(state["random"])}, {}),
+    }
+    for said, (other, changed) in broken.items():
+        checkpoints.save(tmp_path / "work", model, other, **about | changed)
+        with pytest.raises(checkpoints.CheckpointError, match=f"work: holds no whole state of a training: .*{said}"):
+            forged.trained(tmp_path / "work")
+    checkpoints.save(tmp_path / "work", model, state, training=[])
+    with pytest.raises(ValueError, match="holds a model, not a training"):
+        forged.trained(tmp_path / "work")
