@@ -38,10 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(error.format_message(), 2)
     except (ValueError, OSError, FloatingPointError) as error:
         _fail(str(error), 1)
+    except RuntimeError as error:
+        from learn_diffusion import devices
+
+        if not devices.out_of_memory(error):
+            raise
+        _fail("out of memory: ask for fewer pictures (--n), or close other programs", 1)
 
 
 def _fail(message: str, code: int) -> None:
-    click.echo(f"learn-diffusion: {' '.join(message.split())}", err=True)
+    click.echo(f"learn-diffusion: {_printable(' '.join(message.split()))}", err=True)
     sys.exit(code)
 
 
@@ -91,7 +97,7 @@ def train(recipe: str, out: Path | None, work: Path | None, fresh: bool, **optio
         raise click.UsageError("--steps and --seed make another model than the one in data/: name its file with --out")
     path = runs.make(recipe, out, work, fresh, **chosen)
     for line in story(path, *checkpoints.load(path, "cpu")):
-        click.echo(line)
+        click.echo(_printable(line))
 
 
 @commands.command()
@@ -145,7 +151,7 @@ def about(checkpoint: Path) -> None:
     from learn_diffusion import checkpoints
 
     for line in story(checkpoint, *checkpoints.load(checkpoint, "cpu")):
-        click.echo(line)
+        click.echo(_printable(line))
 
 
 @commands.command("doctor")
@@ -202,6 +208,11 @@ def _rows(name: str, value: Any) -> Iterator[str]:
     else:
         shown = f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
         yield f"{name:26} {shown}"
+
+
+def _printable(line: str) -> str:
+    """Without what would steer the terminal: a file may say anything of itself."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def duration(seconds: float) -> str:

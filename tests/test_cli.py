@@ -211,6 +211,28 @@ def test_about_prints_the_header(shelf):
     assert "no such checkpoint" in fails("about", shelf)
 
 
+def test_a_file_cannot_steer_the_terminal(tmp_path):
+    save(tmp_path / "sly", MLP(width=8), data="\x1b[2Jé\x07", metrics={"\x1b]0;title": 1})
+    said = run("about", tmp_path / "sly").stdout
+    assert "\\x1b[2Jé\\x07" in said
+    assert not {"\x1b", "\x07"} & set(said)
+
+
+def test_too_little_memory_is_one_line_and_other_errors_are_not_hidden(shelf, tmp_path, monkeypatch):
+    errors = [RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")]
+    errors += [RuntimeError("shapes differ")]
+
+    def draw(*arguments):
+        raise errors.pop(0)
+
+    monkeypatch.setattr(drawing, "draw", draw)
+    assert "out of memory: ask for fewer pictures (--n)" in fails(
+        "sample", shelf / "neither", "--out", tmp_path / "a.png"
+    )
+    assert isinstance(run("sample", shelf / "neither", "--out", tmp_path / "a.png").exception, RuntimeError)
+    assert not (tmp_path / "a.png").exists()
+
+
 def test_list_names_every_recipe_with_the_time_in_its_header(tmp_path, monkeypatch):
     listed = run("list").stdout
     for name, recipe in recipes.RECIPES.items():
