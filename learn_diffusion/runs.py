@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from learn_diffusion import checkpoints, checks, devices, recipes
+from learn_diffusion import checkpoints, checks, devices, recipes, team
 
 
 def make(name: str, out: Path | None = None, folder: Path | None = None, fresh: bool = False, **options: Any) -> Path:
@@ -23,13 +23,18 @@ def make(name: str, out: Path | None = None, folder: Path | None = None, fresh: 
 
     Work file and record are taken away when the file is written. Raises ValueError for an unknown recipe, for a work
     file of another training, and while another process makes the same file; OSError where out or folder cannot be
-    written, before anything is trained.
+    written, before anything is trained. Of several processes that train together (see team) the first does all that.
     """
     checks.one_of("recipe", name, recipes.RECIPES)
     out = recipes.DATA / f"{name}.safetensors" if out is None else Path(out)
     writable("out", out)
     work = (out.parent if folder is None else Path(folder)) / f"{out.name}.work"
     writable("work", work)
+    if not team.first():
+        team.wait()  # until the first has looked at what an earlier run left
+        recipes.RECIPES[name](work=work, **options)
+        team.wait()
+        return out
     with checkpoints.alone("work", work):
         return _make(name, out, work, fresh, options)
 
@@ -42,6 +47,7 @@ def _make(name: str, out: Path, work: Path, fresh: bool, options: dict[str, Any]
         record.unlink(missing_ok=True)
     else:
         print(f"going on from step {_reached(work)} in {work}")
+    team.wait()
     with stopwatch(record, devices.hardware(devices.pick(options.get("device")))) as so_far:
         model, about = recipes.RECIPES[name](work=work, **options)
     spent = so_far()
@@ -49,6 +55,7 @@ def _make(name: str, out: Path, work: Path, fresh: bool, options: dict[str, Any]
     checkpoints.save(out, model, recipe=name, seconds=round(spent["seconds"], 1), hardware=hardware, **about)
     for leftover in (work, record):
         leftover.unlink(missing_ok=True)
+    team.wait()
     return out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from math import cos, pi
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from learn_diffusion import checkpoints, checks, devices
+from learn_diffusion import checkpoints, checks, devices, team
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.process import randn_like
 from learn_diffusion.schedules import Schedule
@@ -41,17 +41,18 @@ def loss(
     keep: Tensor | None = None,
     generator: torch.Generator | None = None,
     hint: Tensor | None = None,
+    eps: Tensor | None = None,
 ) -> Tensor:
     """Mean squared error of the network's answer, () tensor: noise x0 to level t, ask, compare with a x0 + b eps.
 
     x0 (B, ...) data; t (B,) levels; y (B, ...) conditions or None; keep (B,) bool, False where y is dropped;
-    hint (B, K, H, W) a picture to look at, or None. For target "eps" this is Ho et al. 2020, eq. 14. Raises TypeError
-    or ValueError that names the argument.
+    hint (B, K, H, W) a picture to look at, or None; eps (B, ...) the noise, None to draw it. For target "eps" this is
+    Ho et al. 2020, eq. 14. Raises TypeError or ValueError that names the argument.
     """
     checks.pictures_or_points("x0", x0)
     checks.level("t", t, len(x0), 0.0, model.schedule.t_max)
     alpha, sigma = model.schedule.at(t, x0)
-    eps = randn_like(x0, generator)
+    eps = randn_like(x0, generator) if eps is None else eps
     a, b = model.row(alpha, sigma)
     return F.mse_loss(model.answer(alpha * x0 + sigma * eps, t, y, keep, hint), a * x0 + b * eps)
 
@@ -106,6 +107,7 @@ def train(
     label_drop: float = 0.1,
     hint: Hint | Tensor | None = None,
     batch: int = 64,
+    accumulate: int = 1,
     lr: float = 2e-3,
     halflife: float | None = None,
     seed: int = 0,
@@ -122,6 +124,8 @@ def train(
     labels      (N,) int64 labels or (N, L) int64 captions, dropped for a share label_drop of each batch, or None
     hint        what a network with K hints looks at: a function (x0 (B, C, H, W), generator) -> (B, K, H, W) that makes
                 it from the data, or (N, K, H, W), one for each row of data
+    batch       rows of data a step; where torchrun started several processes, of all of them together (see team)
+    accumulate  parts in which a process goes through its rows, for a batch that does not fit into memory at once
     lr          peak learning rate of AdamW; it warms up and anneals to 0 over `steps`
     halflife    of the EMA in steps; None: a twentieth of the training
     seed        of everything random in the loop; the initial weights are the caller's
@@ -139,18 +143,22 @@ def train(
     checks.positive_int("steps", steps)
     checks.positive_int("batch", batch)
     checks.positive_int("every", every)
+    checks.positive_int("accumulate", accumulate)
     _check_choices(model, data, labels, hint, label_drop, lr)
-    device = devices.pick(device)
-    run = _Run(model.to(device).train(), data, labels, steps, batch, lr, label_drop, hint, halflife, seed, device, bf16)
-    with nullcontext() if checkpoint is None else checkpoints.alone("checkpoint", checkpoint):
+    shares = team.shares(batch, accumulate)
+    device = team.join(devices.pick(device))
+    model.to(device).train()
+    run = _Run(model, data, labels, steps, batch, lr, label_drop, hint, halflife, seed, device, bf16, shares)
+    writes = checkpoint is not None and team.first()
+    with checkpoints.alone("checkpoint", checkpoint) if writes else nullcontext():
         if checkpoint is not None and resume and Path(checkpoint).exists():
             run.restore(checkpoint)
             if run.step == steps:
                 yield run.report()
-        with tqdm(total=steps, initial=run.step, disable=not progress, unit="step") as bar:
+        with tqdm(total=steps, initial=run.step, disable=not (progress and team.first()), unit="step") as bar:
             while run.step < steps:
                 run.advance()
-                if checkpoint is not None and (run.step % every == 0 or run.step == steps):
+                if writes and (run.step % every == 0 or run.step == steps):
                     run.save(checkpoint)
                 bar.update()
                 yield run.report()
@@ -180,8 +188,9 @@ def _check_choices(
 class _Run:
     """The state of one training: what has to be saved for it to go on as if nothing had happened."""
 
-    def __init__(self, model, data, labels, steps, batch, lr, label_drop, hint, halflife, seed, device, bf16):
-        self.model = model
+    def __init__(self, model, data, labels, steps, batch, lr, label_drop, hint, halflife, seed, device, bf16, shares):
+        self.model, self.shares = model, shares
+        team.agree(model.state_dict().values())
         self.data = data.to(device)
         self.labels = None if labels is None else labels.to(device)
         self.hint = hint.to(device) if isinstance(hint, Tensor) else hint
@@ -210,34 +219,44 @@ class _Run:
         self.step, self.last_loss = self.step + 1, value
 
     def _descend(self) -> float:
-        recipe = self.recipe
-        value = self._loss(recipe["batch"], self.generator)
+        recipe, value = self.recipe, torch.zeros((), device=self.data.device)
+        drawn = self._draw(recipe["batch"], self.generator)
+        self.optimiser.zero_grad()
+        for rows in self.shares:
+            share = self._loss(drawn, rows) * ((rows.stop - rows.start) / recipe["batch"])
+            share.backward()
+            value += share.detach()
+        team.add_up([value, *(w.grad for w in self.model.parameters() if w.grad is not None)])
         if not torch.isfinite(value):
             raise FloatingPointError(
                 f"loss: expected a finite number, got {value.item()} at step {self.step + 1}; "
                 f"a smaller lr than {recipe['lr']} usually helps"
             )
-        self.optimiser.zero_grad()
-        value.backward()
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.step + 1, recipe["steps"], recipe["lr"])
         self.optimiser.step()
         self.ema.update()
         return value.item()
 
-    def _loss(self, batch: int, g: torch.Generator) -> Tensor:
-        """Of as many random rows of the data."""
-        device = self.data.device
+    def _draw(self, batch: int, g: torch.Generator) -> dict[str, Tensor | None]:
+        """As many random rows of the data, and all that is random about them."""
+        device, y, keep = self.data.device, None, None
         rows = torch.randint(len(self.data), (batch,), generator=g, device=device)
-        t = draw_times(self.model.schedule, len(rows), g)
-        y, keep = None, None
+        t = draw_times(self.model.schedule, batch, g)
         if self.labels is not None:
             y = self.labels[rows]
-            keep = torch.rand(len(rows), generator=g, device=device) >= self.recipe["label_drop"]
-        with torch.autocast(device.type, torch.bfloat16) if self.bf16 else nullcontext():
-            x0 = self.data[rows]
+            keep = torch.rand(batch, generator=g, device=device) >= self.recipe["label_drop"]
+        x0 = self.data[rows]
+        with self._precision():
             hint = self.hint[rows] if isinstance(self.hint, Tensor) else self.hint and self.hint(x0, g)
-            return loss(self.model, x0, t, y, keep, g, hint)
+        return {"x0": x0, "t": t, "y": y, "keep": keep, "hint": hint, "eps": randn_like(x0, g)}
+
+    def _loss(self, drawn: dict[str, Tensor | None], rows: slice) -> Tensor:
+        with self._precision():
+            return loss(self.model, **{name: x if x is None else x[rows] for name, x in drawn.items()})
+
+    def _precision(self) -> AbstractContextManager:
+        return torch.autocast(self.data.device.type, torch.bfloat16) if self.bf16 else nullcontext()
 
     def _too_large(self) -> str:
         """What to say about a batch that does not fit. On a GPU half of it, a quarter ... are tried until one does."""
@@ -248,7 +267,7 @@ class _Run:
         while batch := batch // 2:
             self.optimiser.zero_grad()
             with suppress(RuntimeError):
-                self._loss(batch, torch.Generator(self.data.device)).backward()
+                self._loss(self._draw(batch, torch.Generator(self.data.device)), slice(None)).backward()
                 return f"{message}{batch} does"
         return f"{message}not even 1 does: take a smaller network, or another device"
 

@@ -14,12 +14,13 @@ PACKAGE = Path(__file__).resolve().parent.parent / "learn_diffusion"
 ALLOWED = {
     "checks": set(),
     "devices": set(),
+    "team": set(),
     "process": {"checks", "schedules"},  # schedules for type hints only, see below
     "schedules": {"checks", "process"},
     "targets": {"checks", "process"},
     "denoiser": {"checks", "process", "schedules", "targets"},
     "checkpoints": {"denoiser", "devices", "nets", "schedules", "targets"},
-    "training": {"checkpoints", "checks", "denoiser", "devices", "process", "schedules"},
+    "training": {"checkpoints", "checks", "denoiser", "devices", "process", "schedules", "team"},
     "adversary": {"checks", "devices", "training"},
     "samplers": {"checks", "process", "schedules"},
     "guidance": {"checks", "process", "schedules"},
