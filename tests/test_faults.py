@@ -5,6 +5,7 @@ Beside these, tests/test_training.py kills a training with kill -9 and test_down
 
 from __future__ import annotations
 
+import functools
 import itertools
 import signal
 import subprocess
@@ -66,12 +67,17 @@ def test_ctrl_c_in_a_training_is_one_line_and_the_same_command_goes_on(tmp_path)
     """As the terminal sends it, in the middle of the installed command."""
     command = [sys.executable, "-m", "learn_diffusion", "train", "digit_reader", "--steps", "100000", "--device", "cpu"]
     command += ["--out", str(tmp_path / "a")]
-    with open(tmp_path / "said", "w") as said, subprocess.Popen(command, stderr=said, cwd=ROOT) as process:
-        deadline = time.monotonic() + 60
-        while "/100000" not in (tmp_path / "said").read_text() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+    hear = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests in the background are deaf to it
+    with open(tmp_path / "said", "w") as said:
+        process = subprocess.Popen(command, stderr=said, cwd=ROOT, preexec_fn=hear)
+        try:
+            deadline = time.monotonic() + 60
+            while "/100000" not in (tmp_path / "said").read_text() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
     text = (tmp_path / "said").read_text()
     assert text.endswith("\nlearn-diffusion: stopped\n")
     assert "Traceback" not in text
