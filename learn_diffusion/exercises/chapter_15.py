@@ -12,7 +12,7 @@ from learn_diffusion.exercises.core import Exercise, Wrong, agrees, call, number
 game = Exercise(
     "15.generator_loss",
     r"""Write the classical loss of a generator. `my_generator_loss(critic, drawn)` gets a critic, whose `critic(drawn)` is one score for each row, and a batch of drawn points (B, D). The critic believes a row to be real with probability sigmoid(score). The generator wants to be believed: return the mean of *minus the logarithm of that probability*.
-    (Goodfellow et al. 2014 call it the non-saturating loss. For large scores sigmoid rounds to 1 and log(0) is infinite on the other side, so use a function that does both at once. Compare with chapter 15's loss: there is no real picture in this one.)""",
+    (Goodfellow et al. 2014 call it the non-saturating loss. At a score of -400 sigmoid rounds to 0, and -log(0) is infinite. Use one function for both steps: F.softplus(x) is log(1 + exp(x)). Compare with chapter 15's loss: there is no real picture in this one.)""",
     hints=[
         "-log(sigmoid(s)) is log(1 + exp(-s)), and F.softplus(x) is log(1 + exp(x)).",
         "F.softplus(-critic(drawn)), then the mean.",
