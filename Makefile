@@ -51,7 +51,8 @@ WORKERS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 test: lint
 	$(BIN)/python book/playground.py
 	$(WORKERS)
-	$(WORKERS) notebooks --nbval --nbval-current-env --nbval-sanitize-with tests/nbval.cfg --nbval-cell-timeout 600
+	PYTHONPATH=tests $(WORKERS) -p patience notebooks --nbval --nbval-current-env --nbval-cell-timeout 600 \
+		--nbval-sanitize-with tests/nbval.cfg
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
