@@ -11,9 +11,9 @@ SECONDS = 60
 made = IPyNbCell.__init__
 
 
-def __init__(self, *arguments, **options) -> None:
+def patient(self, *arguments, **options) -> None:
     made(self, *arguments, **options)
     self.output_timeout = SECONDS
 
 
-IPyNbCell.__init__ = __init__
+IPyNbCell.__init__ = patient
