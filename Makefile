@@ -50,7 +50,7 @@ lab: $(VENV)/.course
 WORKERS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 test: lint
 	$(BIN)/python book/playground.py
-	$(WORKERS)
+	$(WORKERS) --no-loadscope-reorder
 	PYTHONPATH=tests $(WORKERS) -p patience notebooks --nbval --nbval-current-env --nbval-cell-timeout 600 \
 		--nbval-sanitize-with tests/nbval.cfg
 

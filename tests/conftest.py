@@ -1,4 +1,4 @@
-"""The built website, once for each worker."""
+"""The order of the files, and the built website, once for each worker."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ import pytest
 from browser import ROOT, served
 
 sys.path.insert(0, str(ROOT / "book"))
+
+
+# files that take minutes: begun first, or one worker would sit through them at the end while the others are done
+SLOW = "test_faults", "test_training", "test_browser", "test_book", "test_playground", "test_team", "test_bundle"
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in SLOW)
 
 
 @pytest.fixture(scope="session")
