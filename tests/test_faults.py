@@ -136,10 +136,10 @@ def test_out_of_memory_gives_its_memory_back_and_leaves_other_errors_alone(monke
 
     real = training.loss
 
-    def small(model, x0, *arguments):
+    def small(model, x0, **options):
         if len(x0) > 20:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
-        return real(model, x0, *arguments)
+        return real(model, x0, **options)
 
     monkeypatch.setattr(training, "loss", small)
     with pytest.raises(ValueError, match="batch: 64 does not fit into the memory of .*; try 32$"):
@@ -149,11 +149,11 @@ def test_out_of_memory_gives_its_memory_back_and_leaves_other_errors_alone(monke
         first(64)
     assert said.value.__context__ is None  # it would hold on to the tensors of the step that failed
     assert first(16).step == 1
-    monkeypatch.setattr(training, "loss", lambda *arguments: small(None, range(21)))
+    monkeypatch.setattr(training, "loss", lambda *arguments, **options: small(None, range(21)))
     with pytest.raises(ValueError, match="not even 1 does"):
         first(1)
 
-    def wrong(*arguments):
+    def wrong(*arguments, **options):
         raise RuntimeError("size mismatch")
 
     monkeypatch.setattr(training, "loss", wrong)
