@@ -342,27 +342,29 @@ def with_small_files(most: int, job: Callable, *arguments: object) -> None:
     job(*arguments)
 
 
-JOBS = {"training": (toy, same_bytes), "recipe": (recipe, same_weights)}
+def in_turn(n: int, folder: Path) -> Iterator[tuple[int, Callable, Callable[[Path, Path], str], Path]]:
+    """n trials, of a training and of a recipe in turn: (i, the job, how its files are compared, an undisturbed one)."""
+    jobs = [(toy, same_bytes, folder / "whole_training"), (recipe, same_weights, folder / "whole_recipe")]
+    for job, _, whole in jobs:
+        run(job, whole)
+    for i in range(n):
+        yield i, *jobs[i % len(jobs)]
 
 
 def full_disk(times: int, folder: Path) -> Trials:
     """A disk that is full at a random moment: the error names the file, and with more space it goes on exactly"""
-    whole = {name: folder / f"whole_{name}" for name in JOBS}
-    for name, (job, _) in JOBS.items():
-        run(job, whole[name])
-    size, mounts = whole["training"].stat().st_size, may_mount(folder)
-    for i in range(times):
-        name = list(JOBS)[i % len(JOBS)]
-        job, same = JOBS[name]
+    mounts, size = may_mount(folder), 0
+    for i, job, same, whole in in_turn(times, folder):
+        size = size or whole.stat().st_size  # of a training's file: it is the first in turn
         room = int(size * random.uniform(0, 2.2 if mounts else 0.99))
         if mounts:
             with disk(folder, 4 + room // 1024) as place:
-                yield _filled(folder, place / "a", whole[name], outcome(folder, job, place / "a"), job, same)
+                yield _filled(folder, place / "a", whole, outcome(folder, job, place / "a"), job, same)
         else:
             place = folder / str(i)
             place.mkdir()
             said = outcome(folder, with_small_files, room, job, place / "a")
-            yield _filled(folder, place / "a", whole[name], said, job, same)
+            yield _filled(folder, place / "a", whole, said, job, same)
 
 
 def _filled(folder: Path, target: Path, whole: Path, said: str, job: Callable, same: Callable) -> str:
@@ -441,14 +443,9 @@ def with_a_mad_clock(seed: int, job: Callable, *arguments: object) -> None:
 
 def clock(times: int, folder: Path) -> Trials:
     """A clock that jumps by up to a year at each look: the same bytes, and the seconds spent are right"""
-    whole = {name: folder / f"whole_{name}" for name in JOBS}
-    for name, (job, _) in JOBS.items():
-        run(job, whole[name])
-    for i in range(max(2, times // 5)):
-        name = list(JOBS)[i % len(JOBS)]
-        job, same = JOBS[name]
+    for i, job, same, whole in in_turn(max(2, times // 5), folder):
         run(with_a_mad_clock, i, job, folder / str(i))
-        yield same(folder / str(i), whole[name])
+        yield same(folder / str(i), whole)
 
 
 def interrupt(times: int, folder: Path) -> Trials:
@@ -509,12 +506,7 @@ def interrupt_cell(times: int, folder: Path) -> Trials:
 
 def two_trainings(times: int, folder: Path) -> Trials:
     """Two trainings of one file at the same time: one is refused with a clear error, the other is undisturbed"""
-    whole = {name: folder / f"whole_{name}" for name in JOBS}
-    for name, (job, _) in JOBS.items():
-        run(job, whole[name])
-    for i in range(max(2, times // 2)):
-        name = list(JOBS)[i % len(JOBS)]
-        job, same = JOBS[name]
+    for i, job, same, whole in in_turn(max(2, times // 2), folder):
         target, results = folder / str(i) / "a", [folder / f"said{i}_{k}" for k in "ab"]
         target.parent.mkdir()
         both = [begun(attempt, result, job, target) for result in results]
@@ -524,7 +516,7 @@ def two_trainings(times: int, folder: Path) -> Trials:
         if said[1] != "ok" or not (said[0].startswith("ValueError: ") and "another process is writing" in said[0]):
             yield f"said: {said}"
         else:
-            yield same(target, whole[name]) or alone_in(target.parent, "a")
+            yield same(target, whole) or alone_in(target.parent, "a")
 
 
 def saving(path: Path, width: int, times: int) -> None:

@@ -347,11 +347,12 @@ def _one_core(name: str, contender: str, steps: int, seed: int) -> tuple[nn.Modu
             if step in marks:
                 spent += time.process_time() - clock
                 now = checkpoints.halved(model)  # what comes back from the file
-                points[marks[step]] = frechet(look(race.drawn(now, shape, len(real), seed=1 + k)), target)
+                sheet = look(race.drawn(now, shape, len(real), seed=1 + k))
+                points[marks[step]] = frechet(sheet, target)
                 clock = time.process_time()
         # noise of its own for each training, or what one noise happens to do would look like what all trainings do
-        sheets = [look(race.drawn(now, shape, len(real), seed=1 + k + TRAININGS * j)) for j in range(SHEETS)]
-        each = [realism(sheet, target, learned_from) for sheet in sheets]
+        others = [look(race.drawn(now, shape, len(real), seed=1 + k + TRAININGS * j)) for j in range(1, SHEETS)]
+        each = [realism(one, target, learned_from) for one in (sheet, *others)]
         found.append(Realism(*map(mean, zip(*each, strict=True))))
         kept = kept or now
         curve.append(points)
