@@ -194,7 +194,7 @@ def run(options: Namespace) -> Iterator[Table]:
     for name in PEERS:
         peer(name)
     wanted = options.only or list(RECIPES)
-    names, marks = [name for name in wanted if name not in SAME], (0.25, 0.5, 1.0)
+    names, marks = [name for name in wanted if name not in SAME], (0.1, 0.3, 1.0)
     names += [SAME[name] for name in wanted if name in SAME and SAME[name] not in names]
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
         best, table = tuned(pool, names, options.seconds)
