@@ -1,7 +1,8 @@
 """Build the website: `python book/build.py [FOLDER]` (make book) writes book/_build/html, or FOLDER/_build/html.
 
 Jupyter Book reads one folder, and the notebooks live beside this one: both are copied into a source folder first. There
-{{chapters}} becomes the README's table of chapters, and {{time 07}} what chapter 07 was measured to take. Warnings are
+{{chapters}} becomes the README's table of chapters, {{time 07}} what chapter 07 was measured to take, {{table speed 0}} the
+first table of benchmarks/results/speed.json, and {{table speed 0: name; seconds}} two of its columns. Warnings are
 errors.
 """
 
@@ -19,6 +20,9 @@ import yaml
 
 BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parent
+sys.path.append(str(ROOT / "benchmarks"))
+
+from side_by_side import tables  # noqa: E402 - beside the benchmarks
 
 
 def assemble(source: Path) -> None:
@@ -52,12 +56,22 @@ def table() -> str:
 
 
 def filled(text: str, chapters: str) -> str:
-    """A page with its times filled in. Raises SystemExit for a chapter that has no measured time."""
+    """A page with its times and tables filled in. Raises SystemExit for one that was never measured."""
     seconds = dict(re.findall(r"^\| \[(\w+?)_.*\| (\d+ s) and", chapters, re.M))
     if unknown := set(re.findall(r"\{\{time (\w+)\}\}", text)) - seconds.keys():
         raise SystemExit(f"{{{{time {unknown.pop()}}}}}: the README has no measured time for this chapter")
     text = re.sub(r"\{\{time (\w+)\}\}", lambda found: seconds[found[1]], text)
+    text = re.sub(r"\{\{table (\w+) (\d+)(?:: (.+?))?\}\}", lambda found: result(*found.groups()), text)
     return text.replace("{{chapters}}", chapters)
+
+
+def result(name: str, i: str, columns: str | None) -> str:
+    """A measured table, with the command that measures it again."""
+    try:
+        path = ROOT / "benchmarks" / "results" / f"{name}.json"
+        return tables.kept(path, int(i), columns.split("; ") if columns else ())
+    except (OSError, IndexError, ValueError) as error:
+        raise SystemExit(f"{{{{table {name} {i}}}}}: {error}") from error
 
 
 def build(out: Path = BOOK) -> Path:

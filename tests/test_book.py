@@ -155,6 +155,22 @@ def test_a_page_with_a_time_that_was_never_measured_is_refused():
         build.filled("{{time 99}}", table)
 
 
+def test_a_page_shows_a_table_as_its_benchmark_kept_it_and_refuses_one_that_is_not_there(monkeypatch, tmp_path):
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    table = build.tables.Table("Speed", ["who", "seconds", "more"], [["we", 0.12345, 1], ["they", 1234, 2]], ["a note"])
+    path = tmp_path / "benchmarks" / "results" / "speed.json"
+    build.tables.write(path, "python speed.py", [table], 1.0)
+    whole, part = build.filled("{{table speed 0}}\n\n{{table speed 0: more; who}}", "").split("\n\n**Speed**")
+    assert "| we   | 0.123   | 1    |" in whole
+    assert "| they | 1,234   | 2    |" in whole
+    assert whole.endswith(": `python speed.py`")
+    assert "| more | who  |" in part
+    assert "| 1    | we   |" in part
+    for wrong in ("speed 1", "speed 0: less", "quality 0"):
+        with pytest.raises(SystemExit, match=wrong.split(":")[0]):
+            build.filled(f"{{{{table {wrong}}}}}", "")
+
+
 def test_no_page_names_a_file_on_another_host(pages):
     """Scripts, styles, fonts, pictures; links that a reader may click are another matter."""
     for path in pages.rglob("*.html"):

@@ -77,3 +77,16 @@ def write(path: Path, command: str, tables: Sequence[Table], seconds: float) -> 
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def kept(path: Path, i: int, columns: Sequence[str] = ()) -> str:
+    """A table that write() kept, as Markdown, with the machine, date and command under it; some columns, or all.
+
+    Raises IndexError for a table, ValueError for a column that is not there.
+    """
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    table = Table(**whole["tables"][i])
+    places = [table.columns.index(name) for name in columns or table.columns]
+    table.columns, *table.rows = ([row[k] for k in places] for row in (table.columns, *table.rows))
+    table.notes = [*table.notes, f"{whole['hardware']}, {whole['date'][:10]}: `{whole['command']}`"]
+    return markdown(table)

@@ -1,0 +1,288 @@
+"""From a laptop to a cluster: what a training asks for, how long that takes on paper, and what two processes gain here.
+
+    python benchmarks/scaling.py
+
+The first table is counted, not timed: operations by torch's own counter, bytes by what the backward pass keeps. The
+second divides it by what data sheets promise, under assumptions that stand in its notes; nothing of it was measured.
+The third is measured, on the processor of this machine. All are kept in benchmarks/results/scaling.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+from side_by_side.tables import Table, machine, markdown, write
+from side_by_side.timing import flops, peak
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from learn_diffusion import checkpoints, recipes
+from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.nets import UNet
+from learn_diffusion.schedules import Cosine
+from learn_diffusion.training import loss
+
+HERE = Path(__file__).resolve().parent
+FLOAT = 4  # bytes
+KEPT = 5  # numbers for each weight: itself, its gradient, Adam's two moments, the running average
+
+
+@dataclass(frozen=True)
+class Work:
+    """A training on paper."""
+
+    name: str
+    shape: tuple[int, int, int]
+    build: Callable[[], Denoiser]
+    batch: int
+    steps: int
+    prompt: str = ""
+
+
+def untrained(**net) -> Callable[[], Denoiser]:
+    return lambda: Denoiser(UNet(**net), Cosine(), "v")
+
+
+def shipped(name: str) -> Callable[[], Denoiser]:
+    return lambda: checkpoints.load(recipes.shipped(name), "cpu")[0].float().requires_grad_()
+
+
+TRAININGS = (
+    Work("digits, 8x8 (chapter 07)", (1, 8, 8), untrained(), 64, 1000),
+    Work("scenes_by_caption, 32x32", (3, 32, 32), shipped("scenes_by_caption"), 40, 6500, "a cat on the moon"),
+    Work("photographs, 64x64", (3, 64, 64), untrained(channels=3, widths=(128, 256, 256, 512)), 256, 200_000),
+    Work(
+        "photographs, 256x256", (3, 256, 256), untrained(channels=3, widths=(128, 256, 512, 512, 1024)), 256, 500_000,
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Machines:
+    """What a data sheet says, and how its processors talk: bytes a second that each of them can send."""
+
+    name: str
+    n: int
+    peak: float  # FLOP/s of one, in the number format that trains
+    memory: float  # bytes of one
+    link: float
+
+
+# NVIDIA A100 80GB SXM data sheet (2021): 312 TFLOP/s bfloat16, 80 GB, NVLink 600 GB/s, half of it in each direction.
+# Between hosts: InfiniBand HDR, 200 Gb/s a port, one port a GPU.
+A100 = (312e12, 80e9)
+ON_PAPER = (
+    Machines("1 GPU", 1, *A100, float("inf")),
+    Machines("8 GPUs, one host", 8, *A100, 300e9),
+    Machines("64 GPUs, 8 hosts", 64, *A100, 25e9),
+)
+SHARE = 0.3  # of the peak that a convolutional network reaches: an assumption
+LAUNCH = 5e-6  # seconds until a GPU has begun the next operation: an assumption
+
+
+def one_loss(model: Denoiser, work: Work) -> torch.Tensor:
+    """Of one picture."""
+    y = model.net.text.tokenise([work.prompt]) if work.prompt else None
+    return loss(model, torch.zeros(1, *work.shape), torch.full((1,), 0.5), y)
+
+
+def kept_for_backward(model: Denoiser, work: Work) -> int:
+    """Bytes of activations that one picture leaves behind for the backward pass; weights are not among them."""
+    weights = {w.untyped_storage().data_ptr() for w in model.parameters()}
+    kept = {}
+
+    def keep(x: torch.Tensor) -> torch.Tensor:
+        storage = x.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return x  # it is held by the graph, so no address is used twice
+
+    with saved_tensors_hooks(keep, lambda x: x):
+        value = one_loss(model, work)
+    del value
+    return sum(kept.values())
+
+
+class Counted(TorchDispatchMode):
+    """Counts the operations that a GPU would have to start: all but those that look at memory in another way."""
+
+    def __init__(self):
+        super().__init__()
+        self.n = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.n += not func.is_view
+        return func(*args, **kwargs or {})
+
+
+def operations(model: Denoiser, work: Work) -> int:
+    """Forward and backward."""
+    with Counted() as counted:
+        one_loss(model, work).backward()
+    return counted.n
+
+
+def counted() -> Iterator[tuple[Work, dict[str, float]]]:
+    for work in TRAININGS:
+        model = work.build()
+        yield (
+            work,
+            {
+                "parameters": sum(w.numel() for w in model.parameters()),
+                "flops": flops(lambda: one_loss(model, work).backward()),  # noqa: B023 - called at once
+                "kept": kept_for_backward(model, work),
+                "operations": operations(model, work),
+            },
+        )
+
+
+def asked(found: list[tuple[Work, dict[str, float]]]) -> Table:
+    """What each training asks for."""
+    table = Table(
+        "What a training asks for",
+        ("training", "million weights", "GFLOP a picture", "MB a picture", "batch", "steps", "PFLOP in all",
+         "GB of weights", "GB of a batch"),
+        notes=["a picture: forward and backward; MB a picture: what the backward pass needs again, in float32",
+               f"GB of weights: {KEPT} numbers of {FLOAT} bytes for each (weight, gradient, two of Adam, average)"],
+    )  # fmt: skip
+    for work, has in found:
+        table.rows.append((
+            work.name, has["parameters"] / 1e6, has["flops"] / 1e9, has["kept"] / 1e6, work.batch, work.steps,
+            has["flops"] * work.batch * work.steps / 1e15, has["parameters"] * FLOAT * KEPT / 1e9,
+            has["kept"] * work.batch / 1e9,
+        ))  # fmt: skip
+    return table
+
+
+def in_words(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.2g} s"
+
+
+def step_on(machines: Machines, work: Work, has: dict[str, float]) -> tuple[float, float]:
+    """Seconds of computing and of talking in a step. A batch is shared evenly; gradients go once around a ring."""
+    computing = has["flops"] * work.batch / machines.n / (machines.peak * SHARE)
+    talking = 2 * (machines.n - 1) / machines.n * has["parameters"] * FLOAT / machines.link
+    return max(computing, has["operations"] * LAUNCH), talking
+
+
+def planned(found: list[tuple[Work, dict[str, float]]]) -> Table:
+    """How long it takes, on paper."""
+    here = peak(torch.device("cpu"))
+    table = Table(
+        "How long, on paper",
+        ("training", "here", *(machines.name for machines in ON_PAPER), "talking, of 64"),
+        notes=[f"here: {machine()}, all operations at {here / 1e9:.3g} GFLOP/s, its measured peak in a convolution: "
+               "a lower bound",
+               f"a GPU: 312 TFLOP/s in bfloat16, of which {SHARE:.0%} are reached (assumed); no step shorter than "
+               f"{LAUNCH * 1e6:.0f} microseconds (assumed) for each operation it starts",
+               "talking: share of a step in which gradients travel, when nothing is computed meanwhile"],
+    )  # fmt: skip
+    for work, has in found:
+        row = [work.name, in_words(has["flops"] * work.batch * work.steps / here)]
+        for machines in ON_PAPER:
+            row.append(in_words(sum(step_on(machines, work, has)) * work.steps))
+        computing, talking = step_on(ON_PAPER[-1], work, has)
+        table.rows.append([*row, f"{talking / (talking + computing):.0%}"])
+    return table
+
+
+# ---- measured: one process and two
+
+
+PROGRAM = """
+import sys, time
+from itertools import islice
+import torch
+from learn_diffusion import team
+from learn_diffusion import checkpoints, recipes
+from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.nets import UNet
+from learn_diffusion.schedules import Cosine
+from learn_diffusion.training import train
+
+side, batch, steps, threads = map(int, sys.argv[1:])
+torch.set_num_threads(threads)
+torch.manual_seed(0)
+net = UNet() if side == 8 else UNet(channels=3, widths=(48, 96, 128), unshuffle=2)
+data = torch.rand(256, net.channels, side, side) * 2 - 1
+training = train(Denoiser(net, Cosine(), "v"), data, 10**6, batch=batch, device="cpu")
+for _ in islice(training, 3):
+    pass
+team.wait()
+begun = time.perf_counter()
+for _ in islice(training, steps):
+    pass
+if team.first():
+    print((time.perf_counter() - begun) / steps)
+"""
+LAUNCH_TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+def seconds_a_step(program: Path, side: int, batch: int, steps: int, threads: int, processes: int = 1) -> float:
+    command = [sys.executable, *(LAUNCH_TWO if processes == 2 else ()), program, side, batch, steps, threads]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=HERE.parent)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return float(done.stdout.split()[-1])
+
+
+def measured(program: Path, turns: int, seconds: float) -> Table:
+    """One process and two, in turns."""
+    table = Table(
+        "Two processes of one thread each, measured",
+        ("pictures", "batch", "one process", "two threads", "two processes", "speed-up", "at best"),
+        notes=[f"milliseconds a step on {machine()}, medians of {turns} turns; the three take turns",
+               "speed-up: one process of one thread against two processes",
+               "at best: against one process with half the batch: what two could reach if talking cost nothing"],
+    )  # fmt: skip
+    for side, batch in ((8, 16), (8, 64), (8, 256), (32, 16), (32, 64)):
+        steps = max(3, round(seconds / seconds_a_step(program, side, batch, 3, 1)))
+        times = [
+            (
+                seconds_a_step(program, side, batch, steps, 1),
+                seconds_a_step(program, side, batch, steps, 2),
+                seconds_a_step(program, side, batch, steps, 1, 2),
+                seconds_a_step(program, side, batch // 2, steps, 1),
+            )
+            for _ in range(turns)
+        ]
+        one, threads, two, _ = (median(column) * 1e3 for column in zip(*times, strict=True))
+        gain = median(alone / both for alone, _, both, _ in times)
+        best = median(alone / half for alone, _, _, half in times)
+        table.rows.append((f"{side}x{side}", batch, one, threads, two, gain, best))
+        print(f"  {side}x{side}, batch {batch}: {gain:.2f}", flush=True)
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=5, help="measurements of each")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of one measurement")
+    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the JSON file")
+    args = parser.parse_args()
+    begun = time.perf_counter()
+    found = list(counted())
+    tables = [asked(found), planned(found)]
+    print(*map(markdown, tables), sep="\n\n", end="\n\n", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "program.py"
+        program.write_text(PROGRAM)
+        tables.append(measured(program, args.turns, args.seconds))
+    print(markdown(tables[-1]))
+    write(args.out / "scaling.json", "python benchmarks/scaling.py", tables, time.perf_counter() - begun)
+
+
+if __name__ == "__main__":
+    main()
