@@ -16,11 +16,12 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constra
 TORCH = --retries 1 --no-deps $(or $(OFFLINE),$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))) torch
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint notebooks timings samples peers book bundle clean
+.PHONY: help lab unit test lint notebooks timings samples peers book bundle clean
 
 help:
 	@echo "make lab        set up and open the course in JupyterLab (ARGS=--no-browser passes through)"
 	@echo "make test       set up and pass every check: lint, unit tests, every notebook, the book"
+	@echo "make unit       set up and pass lint and the unit tests"
 	@echo "make lint       style and formatting"
 	@echo "make notebooks  run every notebook and store its normalised outputs (ONLY=07 runs one)"
 	@echo "make timings    run every notebook and print what it takes (ONLY=07 runs one)"
@@ -48,9 +49,11 @@ lab: $(VENV)/.course
 # As many workers as cores, a file or a notebook at a time, one core each: two notebooks side by side are done sooner than
 # one after the other with both cores.
 WORKERS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
-test: lint
+unit: lint
 	$(BIN)/python book/playground.py
 	$(WORKERS) --no-loadscope-reorder
+
+test: unit
 	PYTHONPATH=tests $(WORKERS) -p patience notebooks --nbval --nbval-current-env --nbval-cell-timeout 600 \
 		--nbval-sanitize-with tests/nbval.cfg
 

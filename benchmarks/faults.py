@@ -590,7 +590,7 @@ def out_of_memory(times: int, folder: Path) -> Trials:
 
 
 def forgeries(times: int, folder: Path) -> Trials:
-    """Mutated checkpoints, work files, records and vocabularies, most with a right SHA-256: each loads or is refused"""
+    """Mutated checkpoints, work files, records, vocabularies and pictures, most signed: each loads or is refused"""
     yield from forged.trials(100 * times, folder)
 
 

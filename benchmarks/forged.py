@@ -1,22 +1,27 @@
 """Files that somebody forged: mutations of good ones, and a judge who opens them under limits of time and memory.
 
-Most mutations are signed again, with the right SHA-256: the checksum guards against accidents, so what stands behind it
-has to bear a forger too. Forgery number i is the same in every run. Used by benchmarks/faults.py.
+Checkpoints, work files and records of the time are forged, and pictures such as a reader has in a folder. Most
+mutations are signed again, with the right SHA-256 or, in a PNG, the right CRC: a checksum guards against accidents, so
+what stands behind it has to bear a forger too. Forgery number i is the same in every run. Used by benchmarks/faults.py.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
 import random
 import resource
 import signal
 import sys
+import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 SECONDS, MEMORY = 5, 1 << 30  # more than this is a fault, for one file
+PICTURES = "png", "jpeg", "webp"
 CODE = {  # what Python tells its auditors when a program does more than read
     "compile", "exec", "os.exec", "os.fork", "os.posix_spawn", "os.system", "pickle.find_class", "socket.connect",
     "subprocess.Popen", "ctypes.dlopen", "marshal.loads",
@@ -57,15 +62,34 @@ def trained(path: Path) -> Any:
     return next(train(models()["points"], data, 9, batch=4, checkpoint=path, every=1, device="cpu"))
 
 
+def pictures() -> dict[str, bytes]:
+    """A small picture in each format, turned by a camera: what it says of itself (EXIF) can be forged too."""
+    from PIL import Image
+
+    image, exif, files = Image.frombytes("RGB", (48, 32), random.Random(0).randbytes(48 * 32 * 3)), Image.Exif(), {}
+    exif[0x0112] = 6
+    for kind in PICTURES:
+        image.save(file := io.BytesIO(), kind, exif=exif)
+        files[kind] = file.getvalue()
+    return files
+
+
 def originals(folder: Path) -> dict[str, bytes]:
-    """Good files: of each kind of model, a work file, and a record of the time that was spent."""
+    """Good files: of each kind of model, a work file, a record of the time that was spent, and pictures."""
     from learn_diffusion import checkpoints
 
     for name, model in models().items():
         checkpoints.save(folder / name, model, data_shape=[1, 8, 8], seconds=1.0, metrics={"frechet": 0.5})
     trained(folder / "work")
     (folder / "record").write_text(json.dumps({"seconds": 12.5, "hardware": ["a processor, 2 threads"]}))
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    for name, content in pictures().items():
+        (folder / name).write_bytes(content)
+    return contents(folder)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files of a folder, in the order of their names: forgeries are numbered by it."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 # ---- forging
@@ -79,6 +103,8 @@ def forged(good: dict[str, bytes], i: int) -> tuple[str, bytes]:
     for _ in range(dice.choice([1, 1, 1, 2, 4])):
         if kind == "record":
             forge = dice.choice([_bytes, _json])
+        elif kind in PICTURES:
+            forge = dice.choice([_bytes, _chunk]) if kind == "png" else _bytes
         else:
             forge = dice.choice([_bytes, _outer, _header, _header, _header, _tensors, _tensors])
         try:
@@ -104,6 +130,23 @@ def _bytes(dice: random.Random, content: bytes) -> bytes:
         lambda: dice.choice([2**63, 2**32, 10**8, 0, 1]).to_bytes(8, "little") + content[8:],
     ]
     return dice.choice(ways)()
+
+
+def _chunk(dice: random.Random, content: bytes) -> bytes:
+    """In one chunk of a PNG: other sides, up to some that would take all memory, or anything without looking."""
+    places, at = [], 8
+    while at < len(content):
+        places.append((at, int.from_bytes(content[at : at + 4], "big")))
+        at += 12 + places[-1][1]
+    at, n = dice.choice(places)
+    kind, inside = content[at + 4 : at + 8], content[at + 8 : at + 8 + n]
+    if kind == b"IHDR" and dice.random() < 0.5:
+        sides = [dice.choice([0, 1, 7999, 8000, 10**5, 2**31 - 1]).to_bytes(4, "big") for _ in range(2)]
+        inside = b"".join(sides) + inside[8:]
+    else:
+        inside = _bytes(dice, inside)
+    crc = zlib.crc32(kind + inside).to_bytes(4, "big")
+    return content[:at] + len(inside).to_bytes(4, "big") + kind + inside + crc + content[at + 12 + n :]
 
 
 def _json(dice: random.Random, content: bytes) -> bytes:
@@ -220,8 +263,12 @@ def opened(kind: str, path: Path) -> str:
             assert 0 <= runs._earlier(path)["seconds"] < float("inf")
         elif kind == "work":
             assert 0 < trained(path).step <= 9
+        elif kind in PICTURES:
+            return _in_a_folder(path)
         else:
             model, _ = checkpoints.load(path, "cpu")
+            if schedule := getattr(model, "schedule", None):
+                schedule.alpha(schedule.grid(2))  # a table of noise levels is made when it is first asked
             if text := getattr(getattr(model, "net", None), "text", None):
                 text.tokenise([text.tokenise.words[0]])
     except checkpoints.CheckpointError:
@@ -234,6 +281,27 @@ def opened(kind: str, path: Path) -> str:
     return "loads"
 
 
+def _in_a_folder(path: Path) -> str:
+    """What becomes of a picture beside a good one: it is read as a picture, or skipped with a reason."""
+    from learn_diffusion import datasets
+
+    folder = path.with_name("pictures")
+    if not folder.exists():
+        folder.mkdir()
+        (folder / "good").write_bytes(pictures()["png"])
+    (folder / "forged").write_bytes(path.read_bytes())
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        images = datasets.folder(folder, 16)
+    for warning in said:
+        reason = str(warning.message)
+        assert ": 1 of 2 files skipped: 'forged' (" in reason, reason
+        assert "MemoryError" not in reason, reason  # skipped, but only after it had asked for all of it
+    assert images.shape == (2 - len(said), 3, 16, 16), images.shape
+    assert bool((images.abs() <= 1).all()), "numbers outside [-1, 1]"  # NaN fails this, as it should
+    return "refused" if said else "loads"
+
+
 def judge(folder: Path, first: int, last: int, log: Path) -> None:
     """Open forgeries first ... last - 1, and write a line about each. A process of its own: it may be killed by one."""
     import torch
@@ -241,7 +309,7 @@ def judge(folder: Path, first: int, last: int, log: Path) -> None:
     torch.set_num_threads(1)
     work = folder / "judged"
     work.mkdir(exist_ok=True)
-    good = {path.name: path.read_bytes() for path in (folder / "good").iterdir()}
+    good = contents(folder / "good")
     for kind, content in good.items():  # what is imported at first use is imported now
         (work / kind).write_bytes(content)
         assert opened(kind, work / kind) == "loads", kind

@@ -1,4 +1,4 @@
-"""How fast, how large, how good: `python benchmarks/speed.py [imports] [sampling] [training] [quality]` prints tables.
+"""How fast, how large, how good: `python benchmarks/speed.py [imports sampling training memory quality]` prints tables.
 
 Every comparison runs side by side in one process, A B A B ..., and is quoted as the median of the ratios of the pairs:
 the machine's mood cancels. Nothing here is a test; seconds are never asserted.
@@ -85,6 +85,43 @@ def training() -> None:
             print(f"{name:22} {what:19} {ta * 1e3:8.1f} {tb * 1e3:9.1f} {ratio:7.2f}")
 
 
+MEMORY = """
+import resource, sys, time
+from itertools import islice
+import torch
+from learn_diffusion import devices
+from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.nets import UNet
+from learn_diffusion.schedules import Cosine
+from learn_diffusion.training import train
+side, batch, steps, keeps = map(int, sys.argv[1:])
+if not keeps:
+    devices.keep_memory = lambda: None
+data = torch.rand(batch, 3, side, side) * 2 - 1
+steps_of = train(Denoiser(UNet(channels=3, widths=(32, 64)), Cosine(), "v"), data, 10**6, batch=batch, device="cpu")
+next(steps_of), next(steps_of)
+begun = time.perf_counter()
+for _ in islice(steps_of, steps):
+    pass
+print((time.perf_counter() - begun) / steps, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+"""
+
+
+def memory() -> None:
+    """What devices.keep_memory gains in a training step, and what it costs; fresh processes, in turns."""
+    print("\nkeeping memory             s a step, kept  handed back  ratio   peak MB, kept  handed back")
+    for side, batch, steps in ((8, 64, 40), (32, 16, 12), (32, 64, 6), (64, 16, 4), (64, 64, 2)):
+        found = {}
+        for turn in range(6):
+            command = [sys.executable, "-c", MEMORY, *map(str, (side, batch, steps, turn % 2))]
+            out = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+            found.setdefault(turn % 2, []).append([float(x) for x in out])
+        (back, back_mb), (kept, kept_mb) = (map(statistics.median, zip(*found[k], strict=True)) for k in (0, 1))
+        ratio = statistics.median(b[0] / k[0] for b, k in zip(found[0], found[1], strict=True))
+        name = f"{side}x{side}, batch {batch}"
+        print(f"{name:26} {kept:14.3f} {back:12.3f} {ratio:6.2f} {kept_mb:15.0f} {back_mb:12.0f}", flush=True)
+
+
 def quality() -> None:
     """Chapter 07 from nothing, with three training seeds: how good, how soon?"""
     images, _ = digits("train")
@@ -102,7 +139,7 @@ def quality() -> None:
         print(f"{seed:4} {end.step:6} {took:8.0f} {distance:>17} {floor:>14} {q['nearest_ratio']:14.2f}", flush=True)
 
 
-SECTIONS = {"imports": imports, "sampling": sampling, "training": training, "quality": quality}
+SECTIONS = {"imports": imports, "sampling": sampling, "training": training, "memory": memory, "quality": quality}
 
 if __name__ == "__main__":
     print(f"torch {torch.__version__} on {devices.hardware(devices.pick())}")

@@ -1,8 +1,8 @@
 """Build the website: `python book/build.py [FOLDER]` (make book) writes book/_build/html, or FOLDER/_build/html.
 
 Jupyter Book reads one folder, and the notebooks live beside this one: both are copied into a source folder first. There
-{{chapters}} becomes the README's table of chapters, {{time 07}} what chapter 07 was measured to take, {{table speed 0}} the
-first table of benchmarks/results/speed.json, and {{table speed 0: name; seconds}} two of its columns. Warnings are
+{{chapters}} becomes the README's table of chapters, {{time 07}} what chapter 07 was measured to take, {{table speed 0}}
+the first table of benchmarks/results/speed.json, and {{table speed 0: name; seconds}} two of its columns. Warnings are
 errors.
 """
 
@@ -61,7 +61,7 @@ def filled(text: str, chapters: str) -> str:
     if unknown := set(re.findall(r"\{\{time (\w+)\}\}", text)) - seconds.keys():
         raise SystemExit(f"{{{{time {unknown.pop()}}}}}: the README has no measured time for this chapter")
     text = re.sub(r"\{\{time (\w+)\}\}", lambda found: seconds[found[1]], text)
-    text = re.sub(r"\{\{table (\w+) (\d+)(?:: (.+?))?\}\}", lambda found: result(*found.groups()), text)
+    text = re.sub(r"\{\{table ([\w/]+) (\d+)(?:: (.+?))?\}\}", lambda found: result(*found.groups()), text)
     return text.replace("{{chapters}}", chapters)
 
 

@@ -251,7 +251,8 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {}).get(KEY, "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            # copies: what safe_open gives lies in the file, and Windows replaces no file that is mapped into memory
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dict
             digest = _digest(header, tensors) if isinstance(header, dict) else ""
     except (SafetensorError, ValueError, TypeError, RuntimeError, OSError) as error:
         raise CheckpointError(f"{path}: no whole safetensors file (truncated, altered or foreign): {error}") from error

@@ -77,7 +77,7 @@ def number(name: str, value: object) -> None:
     """value must be one number, neither infinite nor NaN."""
     try:
         good = isfinite(value)
-    except (TypeError, ValueError, RuntimeError):  # a text; a tensor of several numbers
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # a text; a tensor of several; 10**400
         good = False
     if not good:
         raise ValueError(f"{name}: expected one finite number, got {value!r}")

@@ -30,6 +30,8 @@ DEVICE = click.option("--device", help="cpu, cuda or mps; by default cuda where 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point. An error is one line on stderr: exit code 2 for a wrong command line, 1 for all else."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a path in letters that this console lacks is no reason to stop
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         commands.main(arguments or ["--help"], prog_name="learn-diffusion", standalone_mode=False)
     except click.Abort:  # Ctrl-C
@@ -164,8 +166,6 @@ def look() -> None:
     """
     from learn_diffusion import doctor
 
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a path in letters that this console lacks is no reason to stop
-        sys.stdout.reconfigure(errors="backslashreplace")
     last = ""
     for last in doctor.report():
         click.echo(last)

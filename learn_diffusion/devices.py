@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -33,14 +36,29 @@ def bf16_pays(device: torch.device, side: int) -> bool:
     Below that the casts cost what the arithmetic gains; benchmarks/speed.py prints both.
     """
     if device.type == "cpu":
-        return side >= 16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        here = torch.backends.mkldnn.is_available()  # not in every build of torch: without it there is nobody to ask
+        return side >= 16 and here and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
+@cache
+def keep_memory() -> None:
+    """From now on this process keeps the memory it frees, for the next step needs as much again (Linux with glibc).
+
+    Without it each large tensor is handed back to the system and asked for anew, and the system fills it with zeros
+    before it is written over: at 64x64 more than half of a training step went there, at 32x32 a sixth
+    (benchmarks/speed.py memory).
+    """
+    never = {-4: 0, -1: -1}  # M_MMAP_MAX, M_TRIM_THRESHOLD of mallopt(3)
+    with suppress(AttributeError, OSError, TypeError):  # other systems, and other libraries, have no mallopt
+        for parameter, value in never.items():
+            ctypes.CDLL(None).mallopt(parameter, value)
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether it says that there was no memory left; only cuda has an error of its own for that."""
-    said = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in said or "out of memory" in said
+    words = "can't allocate memory", "not enough memory", "out of memory"  # Linux and macOS, Windows, mps
+    return isinstance(error, torch.OutOfMemoryError) or any(said in str(error) for said in words)
 
 
 def hardware(device: str | torch.device = "cpu") -> str:

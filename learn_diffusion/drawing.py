@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from learn_diffusion import devices
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.guidance import cfg, clip_x0
 from learn_diffusion.process import Denoise
@@ -25,6 +26,7 @@ def start(schedule: Schedule, shape: Sequence[int], seed: int = 0) -> Tensor:
 
 def walk(denoise: Denoise, schedule: Schedule, noise: Tensor, steps: int) -> Tensor:
     """From noise (n, C, H, W) to pictures in [-1, 1]: DPM-Solver++(2M), one network call a step, x0 kept in range."""
+    devices.keep_memory()
     return last(dpmpp_2m(clip_x0(denoise, schedule), schedule, noise, schedule.grid(steps)))
 
 

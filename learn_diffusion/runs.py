@@ -105,7 +105,7 @@ def _earlier(record: Path) -> dict[str, Any]:
     if not record.exists():
         return {"seconds": 0.0, "hardware": []}
     try:
-        kept = json.loads(record.read_text())
+        kept = json.loads(record.read_text(encoding="utf-8"))
         seconds, hardware = float(kept["seconds"]), [str(machine) for machine in kept["hardware"]]
         checks.number("seconds", seconds)
         return {"seconds": max(0.0, seconds), "hardware": hardware}

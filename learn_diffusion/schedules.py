@@ -21,6 +21,8 @@ from learn_diffusion.process import Denoise, Estimate, from_x0, like
 
 # below this log-SNR alpha is under 5e-5 sigma: x_t shows nothing of the data, and nothing can be steered by it
 BLIND = -20.0
+# rows of a table, which then takes 8 MB: a thousand are usual, and a forged file can ask for any number
+MOST_STEPS = 1_000_000
 
 
 class Schedule(ABC):
@@ -122,6 +124,7 @@ def _derivative(f: Callable[[Tensor], Tensor], t: Tensor | float) -> Tensor:
 
 def _above_zero(**values: float) -> None:
     for name, value in values.items():
+        checks.number(name, value)
         if not value > 0:
             raise ValueError(f"{name}: expected a number above 0, got {value}")
 
@@ -140,6 +143,10 @@ class Betas(Schedule):
 
     def __post_init__(self):
         checks.positive_int("T", self.T)
+        if self.T > MOST_STEPS:
+            raise ValueError(f"T: expected at most {MOST_STEPS} steps, got {self.T}")
+        checks.number("beta_1", self.beta_1)
+        checks.number("beta_T", self.beta_T)
         if not 0 < self.beta_1 <= self.beta_T < 1:
             raise ValueError(f"beta_1, beta_T: expected 0 < beta_1 <= beta_T < 1, got {self.beta_1} and {self.beta_T}")
 
@@ -213,7 +220,7 @@ class EDM(Schedule):
     rho: ClassVar[float] = 7.0
 
     def __post_init__(self):
-        _above_zero(sigma_min=self.sigma_min, sigma_data=self.sigma_data)
+        _above_zero(sigma_min=self.sigma_min, sigma_max=self.sigma_max, sigma_data=self.sigma_data)
         if not self.sigma_min < self.sigma_max:
             raise ValueError(f"sigma_max: expected more than sigma_min = {self.sigma_min}, got {self.sigma_max}")
 

@@ -49,7 +49,11 @@ def shares(n: int, parts: int) -> list[slice]:
     """
     whole = size() * parts
     if n < whole:
-        raise ValueError(f"batch: expected at least a row for each of {size()} processes in {parts} parts, got {n}")
+        processes = f"{size()} process{'es' * (size() > 1)}"
+        raise ValueError(
+            f"batch: expected at least a row for each of {processes} in {parts} parts, got {n}; "
+            "accumulate says how many parts"
+        )
     return [slice(n * i // whole, n * (i + 1) // whole) for i in range(rank() * parts, (rank() + 1) * parts)]
 
 

@@ -53,6 +53,8 @@ def loss(
     checks.level("t", t, len(x0), 0.0, model.schedule.t_max)
     alpha, sigma = model.schedule.at(t, x0)
     eps = randn_like(x0, generator) if eps is None else eps
+    checks.floats("eps", eps)
+    checks.same_shape("eps", eps, "x0", x0)
     a, b = model.row(alpha, sigma)
     return F.mse_loss(model.answer(alpha * x0 + sigma * eps, t, y, keep, hint), a * x0 + b * eps)
 
@@ -189,6 +191,7 @@ class _Run:
     """The state of one training: what has to be saved for it to go on as if nothing had happened."""
 
     def __init__(self, model, data, labels, steps, batch, lr, label_drop, hint, halflife, seed, device, bf16, shares):
+        devices.keep_memory()
         self.model, self.shares = model, shares
         team.agree(model.state_dict().values())
         self.data = data.to(device)

@@ -69,6 +69,18 @@ def test_further_state_is_kept_apart(tmp_path):
     assert all(torch.equal(back[key], state[key]) for key in state)
 
 
+def test_what_was_read_no_longer_hangs_on_the_file(tmp_path):
+    """Windows replaces no file that is mapped into memory: a training that goes on could not save."""
+    state = {"step": torch.tensor(3.0), "moments": torch.arange(5000.0)}
+    save(tmp_path / "a", MODELS["MLP"](), state)
+    _, back, _ = read(tmp_path / "a")
+    size = (tmp_path / "a").stat().st_size
+    with open(tmp_path / "a", "r+b") as file:  # in its place, as nobody should
+        file.write(bytes(size))
+    assert all(torch.equal(back[key], state[key]) for key in state)
+    save(tmp_path / "a", MODELS["MLP"](), back)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_half_precision_halves_the_file_and_comes_back_as_float32(tmp_path, name):
     model, state = MODELS[name]().eval(), {"count": torch.tensor(3.0)}

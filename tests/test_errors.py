@@ -11,7 +11,7 @@ import torch
 
 from learn_diffusion import checkpoints, devices, plots, recipes
 from learn_diffusion.checkpoints import CheckpointError, load, save
-from learn_diffusion.datasets import digits, gaussians, moons, spiral
+from learn_diffusion.datasets import digits, folder, gaussians, moons, spiral
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.guidance import clip_x0
 from learn_diffusion.metrics import frechet, nearest_ratio
@@ -92,8 +92,14 @@ CASES = {
     "a name for a schedule": (lambda: Denoiser(UNet(), "cosine", "v"), TypeError, "schedule: expected a Schedule"),
     "eps at zero SNR": (lambda: Denoiser(UNet(), Flow(), "eps")(NOISE, 1.0), ValueError, "says nothing .*'v' or 'u'"),
     "Betas T": (lambda: Betas(T=0), ValueError, "T: expected a whole number"),
+    "Betas T, a giant": (lambda: Betas(T=10**12), ValueError, "T: expected at most 1000000 steps, got 1000000000000$"),
+    "Betas, a text": (lambda: Betas(beta_1="1e-4"), ValueError, "beta_1: expected one finite number, got '1e-4'"),
+    "Betas, NaN": (lambda: Betas(beta_T=float("nan")), ValueError, "beta_T: expected one finite number, got nan"),
     "Betas order": (lambda: Betas(beta_1=0.5, beta_T=0.1), ValueError, "beta_1, beta_T: expected"),
     "LinearBeta": (lambda: LinearBeta(beta_min=-1), ValueError, "beta_min: expected a number above 0"),
+    "LinearBeta without end": (lambda: LinearBeta(beta_max=float("inf")), ValueError, "beta_max: expected one finite"),
+    "LinearBeta beyond floats": (lambda: LinearBeta(beta_max=10**400), ValueError, "beta_max: expected one finite"),
+    "EDM without end": (lambda: EDM(sigma_max=float("inf")), ValueError, "sigma_max: expected one finite number"),
     "EDM": (lambda: EDM(sigma_min=2, sigma_max=1), ValueError, "sigma_max: expected more than"),
     "clip": (lambda: clip_x0(exact, PATH, 1, -1), ValueError, "lo, hi: expected lo < hi"),
     "labels for a net without": (lambda: tiny()(NOISE, 0.5, torch.zeros(4).long()), ValueError, "cond: .*classes=0"),
@@ -114,6 +120,14 @@ CASES = {
     "a list of data": (lambda: first(train(tiny(), [0.0], 1)), TypeError, "data: expected a float tensor, got list"),
     "a bare network": (lambda: first(train(UNet(), PICTURES, 1)), TypeError, "model: expected a Denoiser, got UNet"),
     "loss, t of another batch": (lambda: loss(tiny(), PICTURES, torch.rand(3)), ValueError, r"t: .*\(4,\)"),
+    "loss, eps of another shape": (
+        lambda: loss(tiny(), PICTURES, torch.rand(4), eps=NOISE[:1]),
+        ValueError, r"eps: expected the shape of x0, \(4, 1, 8, 8\), got \(1, 1, 8, 8\)",
+    ),
+    "loss, whole numbers for eps": (
+        lambda: loss(tiny(), PICTURES, torch.rand(4), eps=NOISE.long()), TypeError, "eps: expected a float tensor",
+    ),
+    "loss, a number for eps": (lambda: loss(tiny(), PICTURES, torch.rand(4), eps=0.5), TypeError, "eps: .*got float"),
     "halflife of 0": (lambda: first(train(tiny(), PICTURES, 1, halflife=0)), ValueError, "halflife: expected"),
     "learning rate": (lambda: first(train(tiny(), PICTURES, 1, lr=-1.0)), ValueError, "lr: expected a learning rate"),
     "NaN learning rate": (lambda: first(train(tiny(), PICTURES, 1, lr=float("nan"))), ValueError, "lr: expected"),
@@ -130,6 +144,12 @@ CASES = {
     ),
     "steps": (lambda: first(train(tiny(), PICTURES, 0)), ValueError, "steps: expected a whole number"),
     "batch": (lambda: first(train(tiny(), PICTURES, 1, batch=0)), ValueError, "batch: expected a whole number"),
+    "accumulate": (lambda: first(train(tiny(), PICTURES, 1, accumulate=0)), ValueError, "accumulate: expected a whole"),
+    "half a part": (lambda: first(train(tiny(), PICTURES, 1, accumulate=2.5)), ValueError, "accumulate: .*got 2.5"),
+    "more parts than rows": (
+        lambda: first(train(tiny(), PICTURES, 1, batch=4, accumulate=5)),
+        ValueError, "batch: expected at least a row for each of 1 process in 5 parts, got 4; accumulate says how many",
+    ),
     "every": (lambda: first(train(tiny(), PICTURES, 1, every=0)), ValueError, "every: expected a whole number"),
     "too few labels": (
         lambda: first(train(tiny(classes=2), PICTURES, 1, labels=torch.zeros(3).long())),
@@ -143,6 +163,7 @@ CASES = {
     "gaussians": (lambda: gaussians(0), ValueError, "n: expected a whole number"),
     "moons": (lambda: moons(-1), ValueError, "n: expected a whole number"),
     "spiral": (lambda: spiral(2.5), ValueError, "n: expected a whole number"),
+    "folder of nobody": (lambda: folder("~nobody-there/a", 8), FileNotFoundError, "path: .*~nobody-there/a does not"),
     "one feature row": (lambda: frechet(torch.zeros(1, 3), torch.zeros(5, 3)), ValueError, "a: expected at least 2"),
     "other features": (lambda: frechet(torch.zeros(5, 3), torch.zeros(5, 4)), ValueError, "b: expected 3 features"),
     "NaN features": (lambda: frechet(torch.zeros(5, 3) / 0, torch.zeros(5, 3)), ValueError, "a: expected finite"),
@@ -239,6 +260,15 @@ def test_checkpoint_that_asks_for_a_giant_network(shelf, monkeypatch):
     model.net.arguments = {**model.net.arguments, "widths": [200_000, 200_000]}
     save(shelf, model)
     with pytest.raises(CheckpointError, match="its weights do not fit the model it describes"):
+        load(shelf)
+
+
+def test_checkpoint_that_asks_for_a_giant_table(shelf):
+    """Of noise levels, which would be made at the first picture: long after the file was taken for a good one."""
+    model = Denoiser(UNet(widths=(8, 8)), Betas(), "eps")
+    object.__setattr__(model.schedule, "T", 10**12)
+    save(shelf, model)
+    with pytest.raises(CheckpointError, match="describes no model .*: T: expected at most 1000000 steps"):
         load(shelf)
 
 

@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import faults  # noqa: E402
 import forged  # noqa: E402
 
-from learn_diffusion import checkpoints, training  # noqa: E402
+from learn_diffusion import checkpoints, datasets, training  # noqa: E402
 from learn_diffusion.datasets import digits  # noqa: E402
 from learn_diffusion.denoiser import Denoiser  # noqa: E402
 from learn_diffusion.nets import MLP, UNet  # noqa: E402
@@ -46,8 +46,9 @@ def test_forged_files_load_or_are_refused_and_do_nothing_else(tmp_path):
     found = list(forged.trials(200, tmp_path))
     assert len(found) == 200
     assert [wrong for wrong in found if wrong] == []
-    ends = {line.split()[-1] for line in (tmp_path / "log").read_text().splitlines()}
-    assert ends == {"loads", "refused"}  # both kinds came up
+    _, kinds, ends = map(set, zip(*(line.split() for line in (tmp_path / "log").read_text().splitlines()), strict=True))
+    assert ends == {"loads", "refused"}  # both came up, and every kind of file
+    assert kinds == set(forged.contents(tmp_path / "good"))
 
 
 def test_the_judge_of_forgeries_sees_code_that_runs_and_errors_that_are_not_ours(tmp_path, monkeypatch):
@@ -61,6 +62,10 @@ def test_the_judge_of_forgeries_sees_code_that_runs_and_errors_that_are_not_ours
     monkeypatch.setattr(checkpoints, "load", loader)
     with pytest.raises(KeyError):
         forged.opened("labels", tmp_path / "good" / "labels")
+    for images in (torch.zeros(1, 3, 16, 16), torch.full((2, 3, 16, 16), 1.5), torch.zeros(2, 3, 16, 16) / 0):
+        monkeypatch.setattr(datasets, "folder", lambda path, size, images=images: images)
+        with pytest.raises(AssertionError):
+            forged.opened("jpeg", tmp_path / "good" / "jpeg")
 
 
 def test_ctrl_c_in_a_training_is_one_line_and_the_same_command_goes_on(tmp_path):

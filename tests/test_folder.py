@@ -235,6 +235,7 @@ def test_a_large_file_is_not_read(tmp_path):
         folder(tmp_path, 8)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes among its files")
 def test_folders_pipes_and_broken_links_are_no_files(tmp_path):
     quarters().save(tmp_path / "good.png")
     (tmp_path / "more").mkdir()
@@ -265,6 +266,7 @@ def test_ten_are_named_and_the_rest_is_counted(tmp_path):
     assert "'10.png'" not in str(seen[0].message)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
 def test_a_strange_name_stays_on_one_line(tmp_path):
     (tmp_path / "two\nlines\u202e.png").touch()
     with pytest.raises(ValueError, match=r"'two\\nlines\\u202e.png' \(empty\)"):

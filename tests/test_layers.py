@@ -25,7 +25,7 @@ ALLOWED = {
     "samplers": {"checks", "process", "schedules"},
     "guidance": {"checks", "process", "schedules"},
     "editing": {"checks", "process", "samplers", "schedules"},
-    "drawing": {"denoiser", "guidance", "process", "samplers", "schedules"},
+    "drawing": {"denoiser", "devices", "guidance", "process", "samplers", "schedules"},
     "race": {"adversary", "denoiser", "drawing", "nets", "schedules", "training"},
     "metrics": {"checks", "nets"},
     "nets": {"nets"},

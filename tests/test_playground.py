@@ -414,6 +414,74 @@ def test_a_readers_own_picture_is_noised_and_never_sent(page, tmp_path):
         assert f"{name} could not be read" in root.locator(".ld-status").text_content()
 
 
+SVG = b"""<svg xmlns="http://www.w3.org/2000/svg" width="90" height="60" onload="top.run++; alert(1)">
+<script>top.run++; alert(1)</script><image href="https://example.org/x.png" width="90" height="60"/></svg>"""
+HTML = b"""<!doctype html><script>top.run++; alert(1)</script>
+<img src="https://example.org/x.png" onerror="top.run++">"""
+SLY = "<img src=x onerror=run++>"
+HOSTILE = {
+    # file: (its type, as browsers guess it from the name, content, what becomes of it)
+    "drawing.svg": ("image/svg+xml", SVG, "refused"),
+    f"{SLY}.svg": ("image/svg+xml", SVG, "refused"),
+    "page.png": ("image/png", HTML, "refused"),
+    f"{SLY}.png": ("image/png", picture("PNG", grey=60), "own"),
+}
+TRANSFER = """({ name, type, content }) => {
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([Uint8Array.from(content)], name, { type }));
+  return transfer;
+}"""
+# both events bubble up from the canvas; whether they were taken: otherwise the browser opens the file itself
+DROP = """(canvas, transfer) => ['dragover', 'drop'].map((kind) =>
+  !canvas.dispatchEvent(new DragEvent(kind, { dataTransfer: transfer, bubbles: true, cancelable: true })))"""
+
+
+@pytest.mark.parametrize("way", ["dropped", "chosen"])
+def test_a_hostile_file_is_data_and_nothing_else(page, way):
+    root = page.locator("[data-playground=noise]")
+    canvas, slider, status = root.locator("canvas"), root.get_by_label("t", exact=True), root.locator(".ld-status")
+    requests, dialogs = [], []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    page.evaluate("window.run = 0")
+    slider.press("Home")
+
+    def give(name: str, kind: str, content: bytes) -> None:
+        root.evaluate("part => { part.dataset.state = 'waiting'; }")
+        if way == "chosen":
+            root.locator("input[type=file]").set_input_files({"name": name, "mimeType": kind, "buffer": content})
+        else:
+            transfer = page.evaluate_handle(TRANSFER, {"name": name, "type": kind, "content": list(content)})
+            assert canvas.evaluate(DROP, transfer) == [True, True]
+
+    for name, (kind, content, end) in HOSTILE.items():
+        before = canvas.evaluate("c => c.toDataURL()")
+        give(name, kind, content)
+        assert state(page, "noise", "own", "refused") == end
+        said = f"{name} could not be read as a picture" if end == "refused" else f"{name}: it stays on this machine."
+        assert said in status.text_content()
+        assert (canvas.evaluate("c => c.toDataURL()") == before) is (end == "refused")  # the picture before it stays
+    give("photo.jpg", "image/jpeg", picture("JPEG", grey=90))  # and it goes on from there
+    assert state(page, "noise", "own", "refused") == "own"
+    assert canvas.evaluate("c => c.getContext('2d').getImageData(64, 64, 1, 1).data[0]") == pytest.approx(90, abs=3)
+    page.wait_for_timeout(500)  # what an onerror would take
+    assert page.evaluate("window.run") == 0
+    assert dialogs == []
+    assert root.locator("script, iframe, object, embed, svg, img").count() == 0
+    assert [url for url in requests if not url.startswith(("data:", "blob:"))] == []
+
+
+def test_what_is_dropped_and_is_no_file_is_answered_in_words(page):
+    root = page.locator("[data-playground=noise]")
+    page.evaluate("window.run = 0")
+    text = "(html) => { const t = new DataTransfer(); t.setData('text/html', html); return t; }"
+    assert root.locator("canvas").evaluate(DROP, page.evaluate_handle(text, SLY)) == [True, True]
+    assert state(page, "noise", "own", "refused") == "refused"
+    assert "That was no file." in root.locator(".ld-status").text_content()
+    page.wait_for_timeout(500)
+    assert page.evaluate("window.run") == 0
+
+
 def test_the_manifest_says_what_is_downloaded(pages):
     skip_without_npm(pages)
     folder = pages / "_static" / "playground"

@@ -163,7 +163,7 @@ def test_a_broken_work_file_or_record_is_named(tmp_path, monkeypatch):
 
 def test_nothing_is_trained_for_a_file_that_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setitem(recipes.RECIPES, "tiny", lambda **options: pytest.fail("trained"))
-    with pytest.raises(FileNotFoundError, match="out: the folder of .*nowhere/a is not there"):
+    with pytest.raises(FileNotFoundError, match="out: the folder of .*nowhere.a is not there"):
         runs.make("tiny", tmp_path / "nowhere" / "a")
     with pytest.raises(IsADirectoryError, match="out: expected the name of a file"):
         runs.make("tiny", tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 import random
 import signal
 import subprocess
@@ -13,6 +15,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from learn_diffusion import devices
 from learn_diffusion.checkpoints import load
 from learn_diffusion.datasets import digits, gaussians
 from learn_diffusion.denoiser import Denoiser, drop
@@ -249,3 +252,37 @@ def test_kill_9_at_five_random_moments_ends_with_the_same_bytes(tmp_path):
     print(f"killed when the checkpoint stood at steps {reached}")
     subprocess.run([sys.executable, "-c", TRAINING, killed], check=True, capture_output=True)
     assert killed.read_bytes() == whole.read_bytes()
+
+
+FAULTS = """
+import resource, sys, torch
+from learn_diffusion import devices
+
+def again_and_again():
+    "The pages that the system had to hand out."
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        torch.ones(40, 256, 1024)  # 40 MB, larger than any block that glibc keeps by itself
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+usual = again_and_again()
+devices.keep_memory()
+again_and_again()  # until the pieces have found their places
+print(usual, again_and_again())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_memory_is_kept_for_the_next_step():
+    usual, kept = map(int, subprocess.check_output([sys.executable, "-c", FAULTS], text=True).split())
+    assert kept < usual / 10
+
+
+def test_where_there_is_no_mallopt_memory_is_handled_as_ever(monkeypatch):
+    for error in (AttributeError("mallopt"), OSError("no library"), TypeError("Windows wants a name")):
+
+        def missing(name, error=error):
+            raise error
+
+        monkeypatch.setattr(ctypes, "CDLL", missing)
+        devices.keep_memory.__wrapped__()

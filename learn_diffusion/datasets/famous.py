@@ -131,7 +131,7 @@ def _idx(path: Path, ndim: int) -> np.ndarray:
     """The bytes of a gzipped IDX file: two zeros, 8 for bytes, ndim, each size as four bytes, and the numbers."""
     try:
         with gzip.open(path) as file:
-            header = np.frombuffer(file.read(4 + 4 * ndim), ">u4").astype(int)
+            header = np.frombuffer(file.read(4 + 4 * ndim), ">u4").astype(np.int64)
             if len(header) != 1 + ndim or header[0] != 0x800 + ndim:
                 raise ValueError("its first bytes say something else")
             if (count := prod(map(int, header[1:]))) > LARGEST:

@@ -40,7 +40,7 @@ def folder(path: str | os.PathLike, size: int) -> Tensor:
         raise ValueError(f"size: expected at most {LARGEST} pixels, got {size}")
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path: expected the name of a folder, got {type(path).__name__}")
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))  # Path's own stops at a ~name that is nobody's
     if not path.exists():
         raise FileNotFoundError(f"path: expected a folder of pictures, but {path} does not exist")
     if not path.is_dir():
