@@ -268,8 +268,8 @@ def measured(program: Path, turns: int, seconds: float) -> Table:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=5, help="measurements of each")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of one measurement")
+    parser.add_argument("--turns", type=int, default=3, help="measurements of each")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of one measurement")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the JSON file")
     args = parser.parse_args()
     begun = time.perf_counter()

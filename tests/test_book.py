@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -169,6 +170,34 @@ def test_a_page_shows_a_table_as_its_benchmark_kept_it_and_refuses_one_that_is_n
     for wrong in ("speed 1", "speed 0: less", "quality 0"):
         with pytest.raises(SystemExit, match=wrong.split(":")[0]):
             build.filled(f"{{{{table {wrong}}}}}", "")
+
+
+def kept(name: str, i: int) -> list[dict]:
+    """The rows of a measured table; of columns with one name, the first."""
+    table = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))["tables"][i]
+    return [dict(reversed([*zip(table["columns"], row, strict=True)])) for row in table["rows"]]
+
+
+def test_the_pages_say_what_their_measured_tables_say():
+    best = {}
+    for row in kept("throughput", 0):
+        size = row["size"], row["batch"]
+        best[size] = min(row["the same by FLOP"], best.get(size, 9))
+    assert max(best.values()) < 1.25  # "we are not faster than the best of them"
+    ours, *stock = kept("quality", 1)
+    distance = {column: float(ours[f"distance at {column}"].split(" ± ")[0]) for column in ("10%", "30%", "100%")}
+    ends = sorted(float(row["distance at 100%"].split(" ± ")[0]) for row in stock)
+    bars = {row["recipe"]: [float(x) for x in row["distance at 100%"].split(" ± ")] for row in stock}
+    assert distance["30%"] < ends[0] < distance["10%"]  # "better than ours after a tenth, and worse after a third"
+    reached = [name for name, (end, bar) in bars.items() if distance["10%"] <= end + bar]
+    assert len(reached) == 2  # "against two of the three that was reached"
+    few = {row["sampler"]: row["calls"] for row in kept("sampling", 1)}
+    alone, _, crowd = kept("classroom", 0)[:3]
+    assert (crowd["kernels"], crowd["finished"], crowd["failed"]) == (20, 20, 0)  # "everybody finishes"
+    assert 8 < crowd["minutes in all"] / alone["minutes in all"] < 12  # "ten times as long as alone"
+    assert 0.4 < crowd["GB together, at most"] / 20 < 0.6  # "about half a gigabyte each"
+    assert 45 < crowd["s to the first picture, median"] < 75  # "after a minute"
+    assert few["ours: dpmpp_2m"] == few["diffusers: DPMSolverMultistep"] == 10  # "good solvers need ten"
 
 
 def test_no_page_names_a_file_on_another_host(pages):
