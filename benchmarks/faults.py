@@ -3,7 +3,8 @@
 Each fault really happens, to processes of their own: kill -9 at a random moment, a full disk, a read-only folder,
 Ctrl-C, two trainings at once, forged files. What was there before has to be whole afterwards, and what was broken off
 has to go on to the same bytes. Linux or macOS; as root small disks are mounted, otherwise limits and permissions stand
-in for them. The table that is printed is kept in benchmarks/results/faults.json. Exit code 1 where anything was lost.
+in for them. The table that is printed is kept in benchmarks/results/faults.json, after each of its rows. Exit code 1
+where anything was lost.
 """
 
 from __future__ import annotations
@@ -626,14 +627,14 @@ def main() -> None:
     begin = time.perf_counter()
     table = Table("Faults", ["fault", "tried", "survived", "lost", "what"])
     table.notes.append(f"python benchmarks/faults.py NAME --times {args.times} repeats a row")
+    asked = " ".join(["python benchmarks/faults.py", *args.names, f"--times {args.times}"])
     with tempfile.TemporaryDirectory() as folder:
         for name in args.names or FAULTS:
             since = time.perf_counter()
             table.rows.append(row(name, args.times, Path(folder) / name))
             print(f"{name}: {time.perf_counter() - since:.0f} s", file=sys.stderr, flush=True)
+            write(args.out / "faults.json", asked, [table], time.perf_counter() - begin)
     print(markdown(table))
-    asked = " ".join(["python benchmarks/faults.py", *args.names, f"--times {args.times}"])
-    write(args.out / "faults.json", asked, [table], time.perf_counter() - begin)
     sys.exit(any(lost for *_, lost, _ in table.rows))
 
 
