@@ -197,6 +197,11 @@ def test_the_pages_say_what_their_measured_tables_say():
     assert 8 < crowd["minutes in all"] / alone["minutes in all"] < 12  # "ten times as long as alone"
     assert 0.4 < crowd["GB together, at most"] / 20 < 0.6  # "about half a gigabyte each"
     assert 45 < crowd["s to the first picture, median"] < 75  # "after a minute"
+    sizes = [row["GB of a batch"] / row["GB of weights"] for row in kept("scaling", 0)]
+    assert sizes == sorted(sizes)  # "the larger the pictures, the more so"
+    assert sizes[0] > 1  # "in each row the batch takes more memory"
+    gains = {(row["pictures"], row["batch"]): row["speed-up"] for row in kept("scaling", 2)}
+    assert gains["8x8", 16] == min(gains.values()) < 1  # "two processes are slower than one"
     assert few["ours: dpmpp_2m"] == few["diffusers: DPMSolverMultistep"] == 10  # "good solvers need ten"
 
 
