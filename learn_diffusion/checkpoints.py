@@ -21,7 +21,8 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -249,12 +250,14 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint; expected a .safetensors file written by save")
     try:
-        with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {}).get(KEY, "null"))
-            # copies: what safe_open gives lies in the file, and Windows replaces no file that is mapped into memory
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dict
-            digest = _digest(header, tensors) if isinstance(header, dict) else ""
-    except (SafetensorError, ValueError, TypeError, RuntimeError, OSError) as error:
+        # read once: safe_open opens a file twice, and another process may replace it in between; it also leaves it
+        # mapped into memory, and Windows replaces no such file
+        content = path.read_bytes()
+        tensors = from_bytes(content)
+        about = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
+        header = json.loads(about.get(KEY, "null"))
+        digest = _digest(header, tensors) if isinstance(header, dict) else ""
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
         raise CheckpointError(f"{path}: no whole safetensors file (truncated, altered or foreign): {error}") from error
     parts = {"format", "model", "about", "sha256"}
     if not isinstance(header, dict) or not parts <= header.keys() or not isinstance(header["about"], dict):

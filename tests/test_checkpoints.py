@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -79,6 +80,23 @@ def test_what_was_read_no_longer_hangs_on_the_file(tmp_path):
         file.write(bytes(size))
     assert all(torch.equal(back[key], state[key]) for key in state)
     save(tmp_path / "a", MODELS["MLP"](), back)
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_the_old_one_or_the_new_one(tmp_path, monkeypatch):
+    old, new = MODELS["MLP"](), MODELS["MLP"]()
+    with torch.no_grad():
+        next(new.parameters()).add_(1)
+    save(tmp_path / "a", old)
+    read_bytes = Path.read_bytes
+
+    def read_and_replace(path):
+        content = read_bytes(path)
+        save(path, new)
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", read_and_replace)
+    back = load(tmp_path / "a", "cpu")[0].state_dict()
+    assert all(torch.equal(back[name], w) for name, w in old.state_dict().items())
 
 
 @pytest.mark.parametrize("name", MODELS)
