@@ -49,10 +49,10 @@ def keep_memory() -> None:
     before it is written over: at 64x64 more than half of a training step went there, at 32x32 a sixth
     (benchmarks/speed.py memory).
     """
-    never = {-4: 0, -1: -1}  # M_MMAP_MAX, M_TRIM_THRESHOLD of mallopt(3)
     with suppress(AttributeError, OSError, TypeError):  # other systems, and other libraries, have no mallopt
-        for parameter, value in never.items():
-            ctypes.CDLL(None).mallopt(parameter, value)
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-4, 0)  # M_MMAP_MAX: no tensor is mapped on its own
+        mallopt(-1, -1)  # M_TRIM_THRESHOLD: nothing is handed back
 
 
 def out_of_memory(error: BaseException) -> bool:
