@@ -615,7 +615,7 @@ def row(name: str, times: int, folder: Path) -> list[object]:
     return [name, len(found), len(found) - len(lost), len(lost), FAULTS[name].__doc__]
 
 
-def kept(path: Path) -> list[list[object]]:
+def earlier(path: Path) -> list[list[object]]:
     """The rows of the table as it is kept; those of faults that are no more are left out."""
     if not path.exists():
         return []
@@ -635,12 +635,12 @@ def main() -> None:
     begin, names, path = time.perf_counter(), args.names or list(FAULTS), args.out / "faults.json"
     table = Table("Faults", ["fault", "tried", "survived", "lost", "what"])
     table.notes.append("python benchmarks/faults.py NAME --times 50 repeats a row")
-    asked = " ".join(["python benchmarks/faults.py", *args.names, f"--times {args.times}"])
+    asked = f"python benchmarks/faults.py NAME --times {args.times}"  # for each of its rows
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             since = time.perf_counter()
             found = row(name, args.times, Path(folder) / name)
-            table.rows = [*(other for other in kept(path) if other[0] != name), found]
+            table.rows = [*(other for other in earlier(path) if other[0] != name), found]
             table.rows.sort(key=lambda one: list(FAULTS).index(one[0]))
             print(f"{name}: {time.perf_counter() - since:.0f} s", file=sys.stderr, flush=True)
             write(path, asked, [table], time.perf_counter() - begin)

@@ -105,7 +105,7 @@ def read(path: str | Path) -> tuple[nn.Module, dict[str, Tensor], dict[str, Any]
     weights = {name.removeprefix("model/"): w for name, w in tensors.items() if name.startswith("model/")}
     try:
         # sizes only, and no more parts than the file has: a header that asks for a giant network is refused at once
-        with torch.device("meta"), _AtMost(len(weights)):
+        with torch.device("meta"), _SizesOnly(len(weights)):
             expected = _build(header["model"]).state_dict()
     except Exception as error:
         raise CheckpointError(f"{path}: its header describes no model this package can build: {error}") from error
@@ -119,10 +119,12 @@ def read(path: str | Path) -> tuple[nn.Module, dict[str, Tensor], dict[str, Any]
     return model, state, header["about"]
 
 
-class _AtMost(TorchFunctionMode):
-    """Inside this block so many tensors can be made by torch.empty, as the layers of torch.nn make theirs, and no more.
+class _SizesOnly(TorchFunctionMode):
+    """Inside this block networks are built without memory for their weights, and of so many tensors at most.
 
-    Other calls are let through: the exits of torch.no_grad are among them.
+    Tensors are counted where torch.empty makes them, as the layers of torch.nn do. They are not filled with random
+    numbers, and torch.linspace stays real: for either, PyTorch would load its compiler, which takes seconds and a
+    folder for temporary files.
     """
 
     def __init__(self, tensors: int):
@@ -130,11 +132,16 @@ class _AtMost(TorchFunctionMode):
         self.left = tensors
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return (*args, kwargs.get("tensor"))[0]
         if func is torch.empty:
             self.left -= 1
             if self.left < 0:
                 raise CheckpointError("it has more parts than the file has tensors")
-        return func(*args, **(kwargs or {}))
+        if func is torch.linspace:
+            kwargs = kwargs | {"device": "cpu"}
+        return func(*args, **kwargs)
 
 
 def _describe(model: nn.Module) -> dict[str, Any]:

@@ -165,6 +165,19 @@ def test_weights_too_large_for_half_precision_are_refused(tmp_path):
     save(tmp_path / "a", model, half=True)
 
 
+def test_reading_does_not_wait_for_pytorchs_compiler():
+    """Which takes seconds to import, and a folder for temporary files that not every machine has."""
+    program = (
+        "import sys; from learn_diffusion import checkpoints\n"
+        "for path in sys.argv[1:]: checkpoints.load(path, 'cpu')\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    shipped = [str(path) for path in sorted(DATA.glob("*.safetensors"))]
+    done = subprocess.run([sys.executable, "-c", program, *shipped], capture_output=True, text=True, check=True)
+    assert shipped
+    assert done.stdout == "False\n"
+
+
 def test_any_safetensors_reader_can_read_the_header(tmp_path):
     save(tmp_path / "a", MODELS["Flow"]())
     with safe_open(tmp_path / "a", "pt") as file:

@@ -81,7 +81,7 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.tokenise = Tokeniser(words, length)
         self.word = nn.Embedding(len(words) + 2, width)  # one row for "taken away", one for "filled up"
-        self.position = nn.Parameter(0.02 * torch.randn(length, width))
+        self.position = nn.Parameter(nn.init.normal_(torch.empty(length, width), std=0.02))
         self.layers = nn.ModuleList(TextBlock(width) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
