@@ -553,7 +553,7 @@ def two_writers(times: int, folder: Path) -> Trials:
 
 
 def with_little_memory(megabytes: int, batch: int) -> None:
-    """Train with a batch that does not fit; then with the one that the error names. Raises where that was wrong."""
+    """Train with a batch that does not fit; then as the error says, both ways. Raises where that was wrong."""
     import re
 
     import torch
@@ -567,9 +567,9 @@ def with_little_memory(megabytes: int, batch: int) -> None:
     torch.set_num_threads(1)
     training.ENDS_PROCESS = set()  # under a limit of its own the processor refuses, as a GPU does
 
-    def one(batch: int) -> None:
+    def one(batch: int, accumulate: int = 1) -> None:
         model = Denoiser(UNet(widths=(16, 32)), Cosine(), "v")
-        next(training.train(model, digits()[0], 1, batch=batch, device="cpu", bf16=False))
+        next(training.train(model, digits()[0], 1, batch=batch, accumulate=accumulate, device="cpu", bf16=False))
 
     one(1)  # what is loaded at the first step of all is loaded now
     forged.limit_memory(megabytes << 20)
@@ -578,14 +578,16 @@ def with_little_memory(megabytes: int, batch: int) -> None:
         said = "nothing"
     except ValueError as error:
         said = str(error)
-    fits = re.fullmatch(r"batch: \d+ does not fit into the memory of .*; (\d+) does", said)
+    advice = r"batch: \d+ does not fit into the memory of .*; (\d+) does, and so does accumulate=(\d+)"
+    fits = re.fullmatch(advice, said)
     if fits is None:
         raise RuntimeError(f"{batch} in {megabytes} MB said {said}")
     one(int(fits[1]))
+    one(batch, accumulate=int(fits[2]))
 
 
 def out_of_memory(times: int, folder: Path) -> Trials:
-    """A batch that does not fit into memory: the error names one that does, and it does"""
+    """A batch that does not fit into memory: the error names one that does, and parts that do, and they do"""
     for _ in range(max(2, times // 5)):
         said = outcome(folder, with_little_memory, random.randrange(150, 600), random.choice([8192, 16384, 30_000]))
         yield "" if said == "ok" else said

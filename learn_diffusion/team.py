@@ -17,12 +17,12 @@ from torch import Tensor
 
 def size() -> int:
     """How many processes train together; 1 where nobody said so."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return int(os.environ.get("WORLD_SIZE") or 1)
 
 
 def rank() -> int:
     """Which of them this is: 0, 1 ..."""
-    return int(os.environ.get("RANK", "0")) if size() > 1 else 0
+    return int(os.environ.get("RANK") or 0) if size() > 1 else 0
 
 
 def first() -> bool:
@@ -75,6 +75,17 @@ def agree(tensors: Iterable[Tensor]) -> None:
     if size() > 1:
         for x in tensors:
             dist.broadcast(x, 0)
+
+
+def agreed(n: int) -> bool:
+    """Whether all processes have this same number."""
+    if size() == 1:
+        return True
+    ends = torch.tensor([n, -n])
+    if torch.cuda.is_available() and dist.get_backend() == "nccl":
+        ends = ends.cuda()
+    dist.all_reduce(ends, dist.ReduceOp.MAX)
+    return bool(ends[0] == -ends[1])
 
 
 def wait() -> None:

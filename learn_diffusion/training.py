@@ -153,8 +153,8 @@ def train(
     run = _Run(model, data, labels, steps, batch, lr, label_drop, hint, halflife, seed, device, bf16, shares)
     writes = checkpoint is not None and team.first()
     with checkpoints.alone("checkpoint", checkpoint) if writes else nullcontext():
-        if checkpoint is not None and resume and Path(checkpoint).exists():
-            run.restore(checkpoint)
+        if checkpoint is not None and resume:
+            run.go_on(checkpoint)
             if run.step == steps:
                 yield run.report()
         with tqdm(total=steps, initial=run.step, disable=not (progress and team.first()), unit="step") as bar:
@@ -179,6 +179,8 @@ def _check_choices(
         raise ValueError(
             f"labels: expected {len(data)} whole numbers (or rows of them), got {labels.dtype} of {tuple(labels.shape)}"
         )
+    if not (hint is None or isinstance(hint, Tensor) or callable(hint)):
+        raise TypeError(f"hint: expected a tensor, a function of (x0, generator) or None, got {type(hint).__name__}")
     if isinstance(hint, Tensor) and len(hint) != len(data):
         raise ValueError(f"hint: expected one for each of {len(data)} rows of data, got {len(hint)}")
     if not 0 <= label_drop <= 1:
@@ -262,17 +264,19 @@ class _Run:
         return torch.autocast(self.data.device.type, torch.bfloat16) if self.bf16 else nullcontext()
 
     def _too_large(self) -> str:
-        """What to say about a batch that does not fit. On a GPU half of it, a quarter ... are tried until one does."""
-        batch = self.recipe["batch"]
-        message = f"batch: {batch} does not fit into the memory of {devices.hardware(self.data.device)}; "
-        if self.data.device.type in ENDS_PROCESS:
-            return f"{message}try {max(1, batch // 2)}"
-        while batch := batch // 2:
+        """What to say about a batch that does not fit. On a GPU ever fewer rows at a time are tried, until they do."""
+        batch, device, parts = self.recipe["batch"], self.data.device, len(self.shares)
+        rows = -(-batch // (parts * team.size()))  # at a time
+        message = f"batch: {batch} does not fit into the memory of {devices.hardware(device)}; "
+        if rows > 1 and device.type in ENDS_PROCESS:
+            return f"{message}try {batch // 2}, or accumulate={2 * parts}"
+        while rows := rows // 2:
             self.optimiser.zero_grad()
             with suppress(RuntimeError):
-                self._loss(self._draw(batch, torch.Generator(self.data.device)), slice(None)).backward()
-                return f"{message}{batch} does"
-        return f"{message}not even 1 does: take a smaller network, or another device"
+                self._loss(self._draw(batch, torch.Generator(device)), slice(rows)).backward()
+                more = -(-batch // (rows * team.size()))
+                return f"{message}{rows * parts * team.size()} does, and so does accumulate={more}"
+        return f"{message}not even one row at a time does: take a smaller network, or another device"
 
     def report(self) -> Step:
         return Step(self.step, self.last_loss, self.model, self.ema.model)
@@ -285,6 +289,16 @@ class _Run:
         # no clock in the file: the same training gives the same bytes
         training = {"recipe": self.recipe, "step": self.step, "loss": self.last_loss}
         checkpoints.save(path, self.ema.model, state, training=training)
+
+    def go_on(self, path: str | Path) -> None:
+        """From the file, where it is there."""
+        if Path(path).exists():
+            self.restore(path)
+        if not team.agreed(self.step):
+            raise ValueError(
+                f"checkpoint: this process goes on from step {self.step}, others do not; put {path} into a folder that "
+                f"all hosts see, or pass resume=False (learn-diffusion train: --fresh) to start again"
+            )
 
     def restore(self, path: str | Path) -> None:
         saved, state, about = checkpoints.read(path)

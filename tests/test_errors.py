@@ -136,6 +136,10 @@ CASES = {
         lambda: first(train(tiny(classes=2), PICTURES, 1, labels=[0, 1, 0, 1])),
         TypeError, "labels: expected a tensor of 4 whole numbers, got list",
     ),
+    "a number for a hint": (
+        lambda: first(train(tiny(), PICTURES, 1, hint=3)),
+        TypeError, r"hint: expected a tensor, a function of \(x0, generator\) or None, got int",
+    ),
     "labels for a training without": (
         lambda: first(train(tiny(), PICTURES, 1, labels=torch.zeros(4).long())), ValueError, "cond: .*classes=0",
     ),

@@ -136,8 +136,9 @@ def test_ctrl_c_while_a_file_is_written_leaves_nothing_beside_it(tmp_path, monke
 def test_out_of_memory_gives_its_memory_back_and_leaves_other_errors_alone(monkeypatch):
     """The batch that is named was tried; on a processor, which is not tried, half is advised."""
 
-    def first(batch):
-        return next(training.train(Denoiser(UNet(widths=(8, 8)), Cosine(), "v"), digits()[0], 1, batch=batch))
+    def first(batch, accumulate=1):
+        model = Denoiser(UNet(widths=(8, 8)), Cosine(), "v")
+        return next(training.train(model, digits()[0], 1, batch=batch, accumulate=accumulate))
 
     real = training.loss
 
@@ -147,15 +148,22 @@ def test_out_of_memory_gives_its_memory_back_and_leaves_other_errors_alone(monke
         return real(model, x0, **options)
 
     monkeypatch.setattr(training, "loss", small)
-    with pytest.raises(ValueError, match="batch: 64 does not fit into the memory of .*; try 32$"):
+    with pytest.raises(ValueError, match="batch: 64 does not fit into the memory of .*; try 32, or accumulate=2$"):
         first(64)
+    with pytest.raises(ValueError, match="; try 35, or accumulate=6$"):
+        first(70, accumulate=3)
     monkeypatch.setattr(training, "ENDS_PROCESS", set())
-    with pytest.raises(ValueError, match="batch: 64 does not fit into the memory of .*; 16 does$") as said:
+    with pytest.raises(
+        ValueError, match="batch: 64 does not fit into the memory of .*; 16 does, and so does accumulate=4$"
+    ) as said:
         first(64)
     assert said.value.__context__ is None  # it would hold on to the tensors of the step that failed
-    assert first(16).step == 1
+    assert first(16).step == first(64, accumulate=4).step == 1
+    with pytest.raises(ValueError, match="; 36 does, and so does accumulate=6$"):  # parts of 12 rows
+        first(70, accumulate=3)
+    assert first(36, accumulate=3).step == first(70, accumulate=6).step == 1
     monkeypatch.setattr(training, "loss", lambda *arguments, **options: small(None, range(21)))
-    with pytest.raises(ValueError, match="not even 1 does"):
+    with pytest.raises(ValueError, match="not even one row at a time does"):
         first(1)
 
     def wrong(*arguments, **options):

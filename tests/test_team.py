@@ -86,6 +86,17 @@ def test_two_processes_train_what_one_trains_and_one_goes_on_from_two(tmp_path):
     assert_close(ended.state_dict(), alone.state_dict(), rtol=0, atol=1e-5)
 
 
+def test_hosts_that_do_not_all_see_the_checkpoint_do_not_go_on_from_it(tmp_path):
+    """Else the first would go on while the others begin, and their gradients would be added up."""
+    program = tmp_path / "program.py"
+    program.write_text(TRAINING.replace("checkpoint=path", "checkpoint=f'{path}{team.rank()}'"))
+    run(program, 4, tmp_path / "a", processes=2)
+    assert (tmp_path / "a0").exists()
+    with pytest.raises(AssertionError, match="checkpoint: this process goes on from step 4, others do not; put .*a0"):
+        run(program, 8, tmp_path / "a", processes=2)
+    run(program, 8, tmp_path / "b", processes=2)
+
+
 def test_the_command_line_runs_a_recipe_with_two_processes_and_one_of_them_talks(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(RECIPE)
