@@ -52,7 +52,7 @@ def test_a_machine_where_all_is_well(well):
     wanted = {"python", "system", "learn_diffusion", "torch", "numpy", "jupyterlab", "ipywidgets", "cpu", "cuda", "mps",
               "memory", "disk", "models", "jupyter", "kernel", "notebooks", "chromium", "npm"}  # fmt: skip
     assert wanted <= names
-    assert f"  torch            {torch.__version__}" in lines
+    assert f"  torch            {importlib.metadata.version('torch')}" in lines
     assert "  memory           8.0 of 16.0 GB free" in lines
     assert f"  models           2 of 2 whole and unaltered in {recipes.DATA}" in lines
     assert "nbval" not in names  # asked for by the tests, not by the course

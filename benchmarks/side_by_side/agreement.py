@@ -11,6 +11,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -34,26 +35,29 @@ class Case:
     settings: dict  # of the scheduler
     sampler: Callable
     sigmas: bool = False  # the scheduler walks x / alpha, from sigma / alpha to 0: our EDM path
-    set_equal: str = ""  # what had to be set, or why it differs
+    settings_in_words: str = ""
 
 
 EQUAL = {"timestep_spacing": "trailing"}
-CASES = (
-    Case("ddim", "DDIMScheduler", {**EQUAL, "clip_sample": False}, ddim, set_equal="spacing trailing, no clipping"),
+ALIKE = (
+    Case("ddim", "DDIMScheduler", {**EQUAL, "clip_sample": False}, ddim,
+         settings_in_words="spacing trailing, no clipping"),
     Case("ddim, eta 1", "DDPMScheduler", {**EQUAL, "clip_sample": False}, partial(ddim, eta=1.0),
-         set_equal="spacing trailing, no clipping, the same noise"),
+         settings_in_words="spacing trailing, no clipping, the same noise"),
     Case("ddim, eta 1", "DDIMScheduler, eta 1", {**EQUAL, "clip_sample": False}, partial(ddim, eta=1.0),
-         set_equal="spacing trailing, no clipping, the same noise"),
+         settings_in_words="spacing trailing, no clipping, the same noise"),
     Case("ddim on EDM", "EulerDiscreteScheduler", EQUAL, ddim, True, "spacing trailing; ours on its sigmas"),
     Case("heun on EDM", "HeunDiscreteScheduler", EQUAL, heun, True, "spacing trailing; ours on its sigmas"),
     Case("dpmpp_2m", "DPMSolverMultistepScheduler", {**EQUAL, "final_sigmas_type": "zero"}, dpmpp_2m,
-         set_equal="spacing trailing, last step to sigma 0"),
+         settings_in_words="spacing trailing, last step to sigma 0"),
+)  # fmt: skip
+UNLIKE = (
     Case("heun", "HeunDiscreteScheduler", EQUAL, heun,
-         set_equal="NOT equal: ours is even in t on Betas, theirs in sigma / alpha; Heun depends on that choice"),
+         settings_in_words="ours is even in t on Betas, theirs in sigma / alpha; Heun depends on that choice"),
     Case("ddim", "DDIMScheduler", {"clip_sample": False}, ddim,
-         set_equal="NOT equal: its default spacing, leading, begins below the top of the table"),
+         settings_in_words="its default spacing, leading, begins below the top of the table"),
     Case("dpmpp_2m", "DPMSolverMultistepScheduler", {}, dpmpp_2m,
-         set_equal="NOT equal: its default spacing, linspace, is another grid"),
+         settings_in_words="its default spacing, linspace, is another grid"),
 )  # fmt: skip
 
 
@@ -123,19 +127,21 @@ def run(options: Namespace) -> Iterator[Table]:
     """The largest difference of every case at every number of steps."""
     peer("diffusers")
     denoise = network()
-    table = Table(
-        f"Largest difference of a pixel between ours and diffusers', {options.n} pictures in [-1, 1]",
-        ("ours", "diffusers", "steps", "as it comes", "same table in double", "set equal by"),
+    columns = ("ours", "diffusers", "steps", "difference", "with double tables", "settings")
+    alike = Table(
+        f"Largest difference of a pixel between ours and diffusers', {options.n} pictures in [-1, 1]", columns,
         notes=[
             "the same network in double precision, the same noise, Ho's 1000 betas; diffusers' step i is our "
             "t = (i + 1) / 1000",
-            "'as it comes': diffusers' tables of betas and sigmas in single precision. With the table in double, "
-            "Euler and DPM-Solver++ still compute each step in single precision, and DDPM adds noise of standard "
-            "deviation 1e-10 in the last step, where its variance is kept from reaching 0",
+            "difference: with diffusers' tables of betas and sigmas as they come, in single precision. With double "
+            "tables Euler and DPM-Solver++ still compute each step in single precision, and DDPM adds noise of "
+            "standard deviation 1e-10 in the last step, where its variance is kept from reaching 0",
         ],
-    )
-    for case in CASES:
-        for steps in options.steps:
+    )  # fmt: skip
+    unlike = Table("The same, with settings that are not the same thing", columns)
+    for table, cases in ((alike, ALIKE), (unlike, UNLIKE)):
+        for case, steps in product(cases, options.steps):
             found = [difference(case, denoise, steps, options.n, double) for double in (False, True)]
-            table.rows.append((case.ours, case.theirs, steps, *found, case.set_equal))
-    yield table
+            table.rows.append((case.ours, case.theirs, steps, *found, case.settings_in_words))
+    yield alike
+    yield unlike

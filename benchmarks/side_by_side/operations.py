@@ -55,8 +55,8 @@ def run(options: Namespace) -> Iterator[Table]:
         peer(name)
     cpu = torch.device("cpu")
     table = Table(
-        f"Share of the time of a training step at batch {options.batch}, %, {machine()}",
-        ("size", "who", "ms a step", *KINDS, "the rest"),
+        f"Share of the time of a training step at batch {options.batch}, {machine()}",
+        ("size", "who", "ms in operations, profiled", *KINDS, "the rest"),
         notes=[
             f"torch's profiler over {options.steps} steps, time spent in an operation itself; networks of one size as "
             "in throughput; peers in float32 and channels_last, without a running average",

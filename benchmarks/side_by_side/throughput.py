@@ -90,9 +90,9 @@ def compare(names: list[str], device: torch.device, options: Namespace) -> Itera
     bf16 = {size: devices.bf16_pays(device, int(size.split("x")[0])) for size in options.sizes}
     table = Table(
         f"Training, pictures a second, {machine()}",
-        ("size", "batch", "peer", "parameters ours", "peer's", "MFLOP a picture ours", "peer's", "pictures/s ours",
-         "peer's", "ours / peer", "the same by FLOP", "GFLOP/s ours", "peer's", "share of peak ours", "peer's",
-         "peer's setting"),
+        ("size", "batch", "peer", "parameters, ours", "parameters, peer's", "MFLOP a picture, ours",
+         "MFLOP a picture, peer's", "pictures/s, ours", "pictures/s, peer's", "ours / peer", "the same by FLOP",
+         "GFLOP/s, ours", "GFLOP/s, peer's", "share of the peak, ours", "share of the peak, peer's", "peer's setting"),
         notes=[
             f"peak: {most / 1e9:.0f} GFLOP/s, a 3x3 convolution in float32, forward and backward, in this run; "
             f"a share of a network in bf16 is of that peak too, and may pass 1",
@@ -100,7 +100,7 @@ def compare(names: list[str], device: torch.device, options: Namespace) -> Itera
             f"the turns' ratios",
             "ours: training.train with its defaults, running average included; computes in bf16 where it decides to: "
             + ", ".join(f"{size} {'yes' if yes else 'no'}" for size, yes in bf16.items()),
-            "peers: their loss, fused AdamW, no running average, the best of the trials below",
+            "peers: their loss, fused AdamW, no running average, the best of the trials in the second table of the file",
             "operations are counted by torch for the loss of a picture, forward and backward",
         ],
     )  # fmt: skip
