@@ -32,6 +32,8 @@ help:
 	@echo "make clean      remove the environment and everything built"
 
 $(VENV)/.course: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; have = sys.version_info[:2]; (3, 11) <= have <= (3, 14) or sys.exit("$(PYTHON) is \
+	Python %d.%d; the course needs 3.11 to 3.14. Where there is another: make PYTHON=python3.12 ..." % have)'
 	@echo "Setting up $(VENV) (once, about a minute; PyTorch is the large part)"
 	@[ -z "$(OFFLINE)" ] || echo "... from wheels/ $$(cat wheels/made_for.txt 2>/dev/null)"
 	$(PYTHON) -m venv $(VENV)

@@ -3,8 +3,9 @@
     python benchmarks/classroom.py --kernels 20
 
 Every student has a kernel of their own, asks the server for it as a browser does, and runs the chapters from the first
-to the last cell, all at once. Nobody stops to read, so this is the worst hour a server can have. It is done twice, with
-one thread a kernel and with the threads that torch takes by itself. The table is kept in
+to the last cell, all at once. Nobody stops to read, so this is the worst hour a server can have. It is done with one
+thread a kernel, and with the threads that torch takes by itself: once as `make lab` starts them, where a thread that
+waits for another sleeps, and once as they come, where it keeps its core busy. The table is kept in
 benchmarks/results/classroom.json, after each of its rows.
 """
 
@@ -38,6 +39,11 @@ NOTEBOOKS = HERE.parent / "notebooks"
 sys.path.insert(0, str(HERE.parent / "tests"))
 from browser import Lab, jupyter_lab  # noqa: E402 - the tests' own server
 
+THREADS = {
+    "1": {"OMP_NUM_THREADS": "1"},
+    "torch's choice": {"OMP_WAIT_POLICY": "passive"},
+    "torch's choice, waiting busily": {},
+}  # environments of the kernels
 PICTURES = ("image/png", "image/svg+xml", "text/html")
 
 
@@ -106,11 +112,13 @@ async def lesson(n: int, chapters: list[Path], patience: int) -> tuple[list[Seat
     return seats, peaks, max(together), time.perf_counter() - begun
 
 
-def held(n: int, threads: str, chapters: list[Path], patience: int) -> tuple[list[Seat], dict[int, int], int, float]:
-    """A lesson behind a server of its own, whose kernels have so many threads ("": torch's choice)."""
-    os.environ.pop("OMP_NUM_THREADS", None)
-    if threads:
-        os.environ["OMP_NUM_THREADS"] = threads
+def held(
+    n: int, environment: dict[str, str], chapters: list[Path], patience: int
+) -> tuple[list[Seat], dict[int, int], int, float]:
+    """A lesson behind a server of its own."""
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
+        os.environ.pop(name, None)
+    os.environ.update(environment)
     with tempfile.TemporaryDirectory() as folder, jupyter_lab(Path(folder)) as lab, calls_to(lab, patience):
         return asyncio.run(lesson(n, chapters, patience))
 
@@ -159,9 +167,9 @@ def main() -> None:
     shown = f"python benchmarks/classroom.py --kernels {' '.join(map(str, args.kernels))}"
     begun = time.perf_counter()
     for n in args.kernels:
-        for threads in ("1", ""):
-            found = held(n, threads, chapters, args.patience)
-            table.rows.append(row(n, threads or "torch's choice", found, len(chapters)))
+        for threads, environment in THREADS.items():
+            found = held(n, environment, chapters, args.patience)
+            table.rows.append(row(n, threads, found, len(chapters)))
             print(markdown(table), end="\n\n", flush=True)
             for seat in found[0]:
                 if seat.trouble:

@@ -182,11 +182,12 @@ def planned(found: list[tuple[Work, dict[str, float]]]) -> Table:
     here = peak(torch.device("cpu"))
     table = Table(
         "How long, on paper",
-        ("training", "here", *(machines.name for machines in ON_PAPER), "talking, of 64"),
+        ("training", "here", *(machines.name for machines in ON_PAPER), "share of talking, 64 GPUs"),
         notes=[f"here: {machine()}, all operations at {here / 1e9:.3g} GFLOP/s, its measured peak in a convolution: "
                "a lower bound",
                f"a GPU: 312 TFLOP/s in bfloat16, of which {SHARE:.0%} are reached (assumed); no step shorter than "
                f"{LAUNCH * 1e6:.0f} microseconds (assumed) for each operation it starts",
+               "links: each GPU sends 300 GB/s within its host (NVLink), 25 GB/s to other hosts (InfiniBand HDR)",
                "talking: share of a step in which gradients travel, when nothing is computed meanwhile"],
     )  # fmt: skip
     for work, has in found:
@@ -244,7 +245,8 @@ def measured(program: Path, turns: int, seconds: float) -> Table:
     table = Table(
         "Two processes of one thread each, measured",
         ("pictures", "batch", "one process", "two threads", "two processes", "speed-up", "at best"),
-        notes=[f"milliseconds a step on {machine()}, medians of {turns} turns; the three take turns",
+        notes=[f"milliseconds a step on {machine()}, medians of {turns} turns; they take turns",
+               "8x8: UNet(); 32x32, in colour: widths 48, 96, 128, unshuffle 2; the data are noise",
                "speed-up: one process of one thread against two processes",
                "at best: against one process with half the batch: what two could reach if talking cost nothing"],
     )  # fmt: skip

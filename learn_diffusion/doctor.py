@@ -62,7 +62,7 @@ def _short(error: Exception) -> str:
 
 def python() -> Iterator[Line]:
     """Python, where it lies, and the system."""
-    mend = "" if sys.version_info >= (3, 11) else "install Python 3.11 or newer"
+    mend = "" if (3, 11) <= sys.version_info[:2] <= (3, 14) else "install a Python from 3.11 to 3.14"
     yield Line("python", f"{platform.python_version()} in {sys.prefix}", mend, mend)
     yield Line("system", f"{platform.platform()}, {platform.machine()}")
 
@@ -136,8 +136,9 @@ def models() -> Iterator[Line]:
     yield Line("models", f"{good} of {len(recipes.RECIPES)} whole and unaltered in {recipes.DATA}")
 
 
-def _again(path: str, otherwise: str) -> str:
-    return f"git checkout {path}, or: {otherwise}" if (ROOT / ".git").exists() else otherwise
+def _again(path: str, otherwise: str = "") -> str:
+    have = f"git checkout {path}" if (ROOT / ".git").exists() else f"take {path} from the course's archive again"
+    return f"{have}, or: {otherwise}" if otherwise else have
 
 
 def jupyter() -> Iterator[Line]:
@@ -158,7 +159,7 @@ def notebooks() -> Iterator[Line]:
     folder = ROOT / "notebooks"
     found = len(list(folder.glob("*.ipynb")))
     advice = "" if os.access(folder, os.W_OK) else "copy the course to a folder where you may write"
-    missing = "" if found else _again("notebooks", "unpack the course again")
+    missing = "" if found else _again("notebooks")
     yield Line("notebooks", f"{found} in {folder}", missing or advice, missing)
     asked = os.environ.get("LEARN_DIFFUSION_CHROMIUM")
     chromium = next(filter(None, map(shutil.which, [asked] if asked else BROWSERS)), "")

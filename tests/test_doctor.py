@@ -159,7 +159,7 @@ def test_a_file_that_is_no_model(shelf):
 
 def test_git_brings_a_file_back_only_where_there_is_git(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "ROOT", tmp_path)
-    assert doctor._again("data/x", "train it") == "train it"
+    assert doctor._again("data/x", "train it") == "take data/x from the course's archive again, or: train it"
     (tmp_path / ".git").mkdir()
     assert doctor._again("data/x", "train it") == "git checkout data/x, or: train it"
 
@@ -252,7 +252,7 @@ def test_no_notebooks_and_a_folder_that_cannot_be_written(tmp_path, monkeypatch)
     monkeypatch.setattr(doctor, "ROOT", tmp_path)
     line = rows(doctor.notebooks)["notebooks"]
     assert line.found.startswith("0 in ")
-    assert line.advice == "unpack the course again"
+    assert line.advice == "take notebooks from the course's archive again"
     assert line.needed
 
 
@@ -268,11 +268,12 @@ def test_browser_and_npm_are_never_needed(monkeypatch):
     assert rows(doctor.notebooks)["chromium"].found == "/my browsers/chromium"
 
 
-def test_an_old_python(monkeypatch):
-    monkeypatch.setattr(doctor.sys, "version_info", (3, 10, 4))
+@pytest.mark.parametrize("version", [(3, 10, 4), (3, 15, 0)])
+def test_a_python_too_old_or_too_new(monkeypatch, version):
+    monkeypatch.setattr(doctor.sys, "version_info", version)
     line = rows(doctor.python)["python"]
     assert line.needed
-    assert "3.11" in line.advice
+    assert "from 3.11 to 3.14" in line.advice
 
 
 def test_every_check_may_break(monkeypatch):

@@ -49,7 +49,7 @@ def test_environment_yml_agrees_with_pyproject_and_constraints():
     assert "--editable ." in pip
     python = next(line for line in conda if line.startswith("python="))
     assert tuple(map(int, python.split("=")[1].split("."))) >= (3, 11)
-    assert PROJECT["requires-python"] == ">=3.11"
+    assert PROJECT["requires-python"] == ">=3.11,<3.15"
 
 
 def test_the_top_level_holds_what_the_architecture_names_and_nothing_beside_it():

@@ -100,7 +100,7 @@ def compare(names: list[str], device: torch.device, options: Namespace) -> Itera
             f"the turns' ratios",
             "ours: training.train with its defaults, running average included; computes in bf16 where it decides to: "
             + ", ".join(f"{size} {'yes' if yes else 'no'}" for size, yes in bf16.items()),
-            "peers: their loss, fused AdamW, no running average, the best of the trials in the second table of the file",
+            "peers: their loss, fused AdamW, no running average, the best of the trials, which the file lists",
             "operations are counted by torch for the loss of a picture, forward and backward",
         ],
     )  # fmt: skip
