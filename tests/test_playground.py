@@ -351,6 +351,22 @@ def test_only_what_is_painted_changes(page):
     assert (drawn.astype(int) != known)[hole].any()
 
 
+def test_a_slow_download_shows_how_far_it_is(page):
+    held = []
+    page.route("**/*.onnx", held.append)  # the runtime comes, the model does not yet
+    root = page.locator("[data-playground=digits]")
+    root.get_by_role("button", name="Load the model").click()
+    bar = root.locator("progress")
+    page.wait_for_function("bar => bar.value > 0.1 * bar.max", arg=bar.element_handle(), timeout=PATIENCE)
+    runtime = bar.evaluate("bar => bar.value")
+    assert 0 < runtime < bar.evaluate("bar => bar.max")
+    assert bar.get_attribute("aria-label") == "downloaded"
+    page.wait_for_timeout(0)  # lets the route be heard
+    held[0].continue_()
+    assert state(page, "digits", "done", "failed") == "done"
+    assert bar.count() == 0
+
+
 @pytest.mark.parametrize("answer", [{"status": 404}, {"status": 200, "body": "not what was asked for"}])
 @pytest.mark.parametrize("missing", ["**/*.onnx", "**/*.wasm", "**/worker.mjs", "**/ort.*.mjs"])
 def test_a_model_that_does_not_load_says_why_and_leaves_the_still_picture(page, missing, answer):

@@ -8,29 +8,39 @@ const DROPPED = -1n; // a condition that was taken away
 // A file did not come: the only failure after which the runtime is as good as before.
 export class FetchError extends Error {}
 
-// The runtime's script, once. One thread: more need headers that plain web servers do not send.
+// The runtime, once. One thread: more need headers that plain web servers do not send.
 let runtime;
-const ort = () =>
-  (runtime ??= import(new URL('ort/ort.wasm.bundle.min.mjs', here)).then((module) => {
-    module.env.wasm.numThreads = 1;
-    module.env.wasm.wasmPaths = { wasm: new URL('ort/ort-wasm-simd-threaded.wasm', here).href };
+const ort = (came) =>
+  (runtime ??= Promise.all([
+    import(new URL('ort/ort.wasm.bundle.min.mjs', here)), bytes('ort/ort-wasm-simd-threaded.wasm', came),
+  ]).then(([module, wasmBinary]) => {
+    Object.assign(module.env.wasm, { numThreads: 1, wasmBinary });
     return module;
+  }).catch((error) => {
+    runtime = undefined; // to be asked for again
+    throw error;
   }));
 
-async function bytes(name) {
-  const response = await fetch(new URL(`models/${name}`, here));
+// A file beside this one; `came` is told of every piece, in bytes.
+async function bytes(name, came = () => {}) {
+  const response = await fetch(new URL(name, here));
   if (!response.ok) throw new FetchError(`${name} could not be fetched (${response.status} ${response.statusText})`);
-  return response.arrayBuffer();
+  const reader = response.body.getReader();
+  const pieces = [];
+  for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
+    pieces.push(piece.value);
+    came(piece.value.length);
+  }
+  return new Blob(pieces).arrayBuffer();
 }
 
-export const manifest = async () => JSON.parse(new TextDecoder().decode(await bytes('manifest.json')));
+export const manifest = async () => JSON.parse(new TextDecoder().decode(await bytes('models/manifest.json')));
 
 // The model called `name` in the manifest, ready to run: its shape (C, H, W), and ask(x, t, conditions, hint), the
-// Estimate for each condition (a list of bigints), of the same x_t and the same hint.
-export async function load(name) {
+// Estimate for each condition (a list of bigints), of the same x_t and the same hint. `came` as above.
+export async function load(name, came) {
   const { file, shape } = (await manifest())[name];
-  const network = await bytes(file);
-  const { InferenceSession, Tensor } = await ort();
+  const [network, { InferenceSession, Tensor }] = await Promise.all([bytes(`models/${file}`, came), ort(came)]);
   const session = await InferenceSession.create(network, { executionProviders: ['wasm'] });
 
   async function ask(x, t, conditions, hint = new Float32Array(0)) {

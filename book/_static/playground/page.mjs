@@ -130,7 +130,8 @@ function stopped(error) {
 // What pressing the buttons downloads; the runtime comes once.
 function sizes(info, runtime) {
   for (const [name, button] of buttons) {
-    button.textContent = `Load the model: ${megabytes(info[name].bytes + (runtime ? info.runtime.bytes : 0))}`;
+    button.dataset.bytes = info[name].bytes + (runtime ? info.runtime.bytes : 0);
+    button.textContent = `Load the model: ${megabytes(button.dataset.bytes)}`;
   }
 }
 
@@ -182,8 +183,12 @@ function live(root, name, info, { controls, wish, alt }) {
     if (waiting.has(name)) return; // it is on its way
     button.setAttribute('aria-disabled', 'true');
     status.textContent = 'loading ...';
+    const bar = make('progress', { max: button.dataset.bytes, value: 0, ariaLabel: 'downloaded' });
+    button.after(bar);
     send({ load: name }, name, (data) => {
+      if (data.received) return void (bar.value = data.received);
       waiting.delete(name);
+      bar.remove();
       button.removeAttribute('aria-disabled');
       if (data.error) return tell('failed', `The model did not load: ${data.error}. The picture stays as it is.`);
       root.dataset.loaded = data.ms;

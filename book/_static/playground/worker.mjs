@@ -1,8 +1,9 @@
 // The model's own thread, so that the page stays alive while it thinks.
 //
-// {load: name} is answered by {key: name, ms}; {draw: id, model, y, scale, steps, seed, known, mask} by {key: id, t, x, x0}
-// after every step and {key: id, done, ms} at the end. A newer wish to the same model ends the older one.
-// {key, error} says what failed; where it is fatal, this thread is not used again.
+// {load: name} is answered by {key: name, received: bytes} as they come, and {key: name, ms} at the end;
+// {draw: id, model, y, scale, steps, seed, known, mask} by {key: id, t, x, x0} after every step and {key: id, done, ms} at
+// the end. A newer wish to the same model ends the older one. {key, error} says what failed; where it is fatal, this
+// thread is not used again.
 
 import { dpmpp2m, grid, randn } from './diffusion.mjs';
 import { FetchError, load, wished } from './model.mjs';
@@ -18,7 +19,9 @@ const pause = () => new Promise((resume) => {
 });
 
 function loaded(name) {
-  if (!models.has(name)) models.set(name, load(name));
+  let received = 0;
+  const came = (n) => postMessage({ key: name, received: (received += n) });
+  if (!models.has(name)) models.set(name, load(name, came));
   return models.get(name);
 }
 
