@@ -353,7 +353,7 @@ def test_only_what_is_painted_changes(page):
 
 def test_a_slow_download_shows_how_far_it_is(page):
     held = []
-    page.route("**/*.onnx", held.append)  # the runtime comes, the model does not yet
+    page.route("**/*.onnx", lambda route: held.append(route))  # the runtime comes, the model does not yet
     root = page.locator("[data-playground=digits]")
     root.get_by_role("button", name="Load the model").click()
     bar = root.locator("progress")
