@@ -595,7 +595,7 @@ def with_little_memory(megabytes: int, batch: int) -> None:
 def out_of_memory(times: int, folder: Path) -> Trials:
     """A batch that does not fit into memory: the error names one that does, and parts that do, and they do"""
     for _ in range(max(2, times // 5)):
-        said = outcome(folder, with_little_memory, random.randrange(150, 600), random.choice([8192, 16384, 30_000]))
+        said = outcome(folder, with_little_memory, random.randrange(300, 900), random.choice([16384, 30_000, 60_000]))
         yield "" if said == "ok" else said
 
 

@@ -273,7 +273,11 @@ class _Run:
         while rows := rows // 2:
             self.optimiser.zero_grad()
             with suppress(RuntimeError):
-                self._loss(self._draw(batch, torch.Generator(device)), slice(rows)).backward()
+                moments = [torch.empty_like(w) for w in self.model.parameters() for _ in "mv"]  # still to come
+                drawn = self._draw(batch, torch.Generator(device))
+                for _ in range(2):  # the second beside the gradients of the first
+                    self._loss(drawn, slice(rows)).backward()
+                del moments
                 more = -(-batch // (rows * team.size()))
                 return f"{message}{rows * parts * team.size()} does, and so does accumulate={more}"
         return f"{message}not even one row at a time does: take a smaller network, or another device"
