@@ -4,9 +4,8 @@
 
 Every student has a kernel of their own, asks the server for it as a browser does, and runs the chapters from the first
 to the last cell, all at once. Nobody stops to read, so this is the worst hour a server can have. It is done with one
-thread a kernel, and with the threads that torch takes by itself: once as `make lab` starts them, where a thread that
-waits for another sleeps, and once as they come, where it keeps its core busy. The table is kept in
-benchmarks/results/classroom.json, after each of its rows.
+thread a kernel, and, with few kernels, with the threads that torch takes by itself: these keep their core busy while
+they wait for each other. The table is kept in benchmarks/results/classroom.json, after each of its rows.
 """
 
 from __future__ import annotations
@@ -39,11 +38,6 @@ NOTEBOOKS = HERE.parent / "notebooks"
 sys.path.insert(0, str(HERE.parent / "tests"))
 from browser import Lab, jupyter_lab  # noqa: E402 - the tests' own server
 
-THREADS = {
-    "1": {"OMP_NUM_THREADS": "1"},
-    "torch's choice": {"OMP_WAIT_POLICY": "passive"},
-    "torch's choice, waiting busily": {},
-}  # environments of the kernels
 PICTURES = ("image/png", "image/svg+xml", "text/html")
 
 
@@ -112,13 +106,11 @@ async def lesson(n: int, chapters: list[Path], patience: int) -> tuple[list[Seat
     return seats, peaks, max(together), time.perf_counter() - begun
 
 
-def held(
-    n: int, environment: dict[str, str], chapters: list[Path], patience: int
-) -> tuple[list[Seat], dict[int, int], int, float]:
-    """A lesson behind a server of its own."""
-    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY"):
-        os.environ.pop(name, None)
-    os.environ.update(environment)
+def held(n: int, threads: str, chapters: list[Path], patience: int) -> tuple[list[Seat], dict[int, int], int, float]:
+    """A lesson behind a server of its own, whose kernels have so many threads ("": torch's choice)."""
+    os.environ.pop("OMP_NUM_THREADS", None)
+    if threads:
+        os.environ["OMP_NUM_THREADS"] = threads
     with tempfile.TemporaryDirectory() as folder, jupyter_lab(Path(folder)) as lab, calls_to(lab, patience):
         return asyncio.run(lesson(n, chapters, patience))
 
@@ -149,7 +141,8 @@ def row(n: int, threads: str, found: tuple[list[Seat], dict[int, int], int, floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kernels", type=int, nargs="+", default=[1, 20], help="students at once")
+    parser.add_argument("--kernels", type=int, nargs="+", default=[1, 4, 20], help="students at once")
+    parser.add_argument("--own-threads", type=int, default=4, help="up to so many, torch's choice is tried, too")
     parser.add_argument("--chapters", nargs="+", default=["00", "01", "03"], help="that each of them runs")
     parser.add_argument("--patience", type=int, default=1800, help="seconds that a cell may take")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the JSON file")
@@ -167,9 +160,9 @@ def main() -> None:
     shown = f"python benchmarks/classroom.py --kernels {' '.join(map(str, args.kernels))}"
     begun = time.perf_counter()
     for n in args.kernels:
-        for threads, environment in THREADS.items():
-            found = held(n, environment, chapters, args.patience)
-            table.rows.append(row(n, threads, found, len(chapters)))
+        for threads in ("1", "") if n <= args.own_threads else ("1",):
+            found = held(n, threads, chapters, args.patience)
+            table.rows.append(row(n, threads or "torch's choice", found, len(chapters)))
             print(markdown(table), end="\n\n", flush=True)
             for seat in found[0]:
                 if seat.trouble:
