@@ -134,8 +134,7 @@ def train(
     bf16        compute in bfloat16; None: where devices.bf16_pays says so
     checkpoint  file saved atomically every `every` steps and at the end: EMA weights (what load gives), with weights,
                 optimiser and random state, so that a training killed at any moment resumes to the same bytes
-    resume      continue from that file if it is there (several processes: for all of them); a finished one yields its
-                last Step again
+    resume      continue from that file if it is there; a finished one yields its last Step again
     progress    show a tqdm bar
 
     Raises TypeError or ValueError that names a bad argument; ValueError for a checkpoint of another training, for one
