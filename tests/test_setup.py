@@ -52,6 +52,17 @@ def test_environment_yml_agrees_with_pyproject_and_constraints():
     assert PROJECT["requires-python"] == ">=3.11,<3.15"
 
 
+def test_every_place_names_the_same_pythons():
+    least, above = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", PROJECT["requires-python"]).groups()
+    most = int(above) - 1
+    for file in ("Makefile", "learn_diffusion/doctor.py"):
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert re.findall(r"\(3, (\d+)\) <= [^\n]*? <= \(3, (\d+)\)", text) == [(least, str(most))]
+    for file in ("Makefile", "learn_diffusion/doctor.py", "README.md", "book/instructors.md"):
+        text = " ".join((ROOT / file).read_text(encoding="utf-8").split())
+        assert f"3.{least} to 3.{most}" in text
+
+
 def test_the_top_level_holds_what_the_architecture_names_and_nothing_beside_it():
     out = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if out.returncode:  # an unpacked archive
