@@ -59,7 +59,12 @@ def toy(path: Path) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     for _ in train(
-        Denoiser(UNet(widths=(8, 16)), Cosine(), "v"), digits()[0], STEPS, batch=8, checkpoint=path, every=EVERY
+        Denoiser(UNet(widths=(8, 16)), Cosine(), "v"),
+        digits()[0],
+        STEPS,
+        batch=8,
+        checkpoint=path,
+        checkpoint_every=EVERY,
     ):
         pass
 
@@ -423,7 +428,7 @@ def no_home(times: int, folder: Path) -> Trials:
         what = [
             ["about", SHIPPED],
             ["sample", SHIPPED, "--steps", "2", "--out", f"{seen}.png"],
-            ["train", "digit_reader", "--steps", "2", "--out", seen],
+            ["train", "digit_classifier", "--steps", "2", "--out", seen],
         ][i % 3]
         environment = {k: v for k, v in os.environ.items() if k != "HOME" and not k.startswith("XDG_")}
         environment |= {"TMPDIR": "/nowhere"} | ({"HOME": "/nowhere"} if i % 2 else {})
@@ -567,7 +572,7 @@ def with_little_memory(megabytes: int, batch: int) -> None:
 
     torch.set_num_threads(1)
     training.ENDS_PROCESS = set()  # under a limit of its own the processor refuses, as a GPU does
-    training.devices.keep_memory = lambda: None  # what is free has to be free, as on a GPU
+    training.devices.disable_malloc_trim = lambda: None  # what is free has to be free, as on a GPU
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         libc.mallopt(-3, 1 << 17)  # M_MMAP_THRESHOLD: each tensor apart, given back at once
@@ -584,7 +589,7 @@ def with_little_memory(megabytes: int, batch: int) -> None:
         said = "nothing"
     except ValueError as error:
         said = str(error)
-    advice = r"batch: \d+ does not fit into the memory of .*; (\d+) does, and so does accumulate=(\d+)"
+    advice = r"batch: \d+ does not fit into the memory of .*; (\d+) does, and so does grad_accum_steps=(\d+)"
     fits = re.fullmatch(advice, said)
     if fits is None or fits[1] == "1":  # one row always fits
         raise RuntimeError(f"{batch} in {megabytes} MB said {said}")

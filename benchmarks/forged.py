@@ -39,11 +39,11 @@ def models() -> dict[str, Any]:
     """A small model of each kind."""
     from learn_diffusion.denoiser import Denoiser
     from learn_diffusion.nets import MLP, Classifier, Generator, UNet
-    from learn_diffusion.schedules import EDM, Betas, Cosine
+    from learn_diffusion.schedules import DDPM, EDM, Cosine
 
     words = UNet(channels=1, widths=(8, 8), words=["a", "cat", "dog", "moon", "on", "the"], text=8)
     return {
-        "labels": Denoiser(UNet(widths=(8, 8), classes=3), Betas(), "eps"),
+        "labels": Denoiser(UNet(widths=(8, 8), classes=3), DDPM(), "eps"),
         "words": Denoiser(words, Cosine(), "v"),
         "points": Denoiser(MLP(width=8, blocks=2), EDM(), "edm"),
         "reader": Classifier(width=8),
@@ -59,7 +59,7 @@ def trained(path: Path) -> Any:
 
     torch.manual_seed(0)
     data = torch.linspace(-1, 1, 16).reshape(8, 2)
-    return next(train(models()["points"], data, 9, batch=4, checkpoint=path, every=1, device="cpu"))
+    return next(train(models()["points"], data, 9, batch=4, checkpoint=path, checkpoint_every=1, device="cpu"))
 
 
 def pictures() -> dict[str, bytes]:
@@ -180,7 +180,7 @@ def _tensors(dice: random.Random, content: bytes) -> bytes:
         name + "/": lambda: w,
         "state/random": lambda: torch.randint(0, 256, (5056,), dtype=torch.uint8),
         "state/adam/0/step": lambda: w,
-        "model/net.first.weight": lambda: w,
+        "model/net.conv_in.weight": lambda: w,
     }
     kind = dice.randrange(4)
     if kind == 1:
@@ -268,7 +268,7 @@ def opened(kind: str, path: Path) -> str:
         else:
             model, _ = checkpoints.load(path, "cpu")
             if schedule := getattr(model, "schedule", None):
-                schedule.alpha(schedule.grid(2))  # a table of noise levels is made when it is first asked
+                schedule.alpha(schedule.timesteps(2))  # a table of noise levels is made when it is first asked
             if text := getattr(getattr(model, "net", None), "text", None):
                 text.tokenise([text.tokenise.words[0]])
     except checkpoints.CheckpointError:
@@ -336,7 +336,7 @@ def judge(folder: Path, first: int, last: int, log: Path) -> None:
 
 
 def trials(n: int, folder: Path) -> Iterator[str]:
-    """Judge n forgeries: of each "" where it loads or is refused, else what happened."""
+    """AttributeClassifier n forgeries: of each "" where it loads or is refused, else what happened."""
     from learn_diffusion import training  # noqa: F401 - the processes that judge begin with it
 
     (folder / "good").mkdir()

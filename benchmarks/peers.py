@@ -33,9 +33,9 @@ def parser() -> argparse.ArgumentParser:
     whole = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     own = {}
-    for name, about in COMMANDS.items():
+    for name, metadata in COMMANDS.items():
         own[name] = commands.add_parser(
-            name, help=about, description=about, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+            name, help=metadata, description=metadata, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
         own[name].add_argument("--out", type=Path, default=HERE / "results", help="folder of the JSON file")
         own[name].add_argument("--threads", type=int, default=0, help="of torch; 0: as many as it takes by itself")

@@ -2,7 +2,7 @@
 
 Each trial is one training with other settings, on one core, for about half the seconds of the race; the best goes into
 `race.SETTINGS`, and the steps that fit into the seconds become the default of the recipes race_*. Then
-`learn-diffusion train race_digits_gan` and its like run the race itself.
+`learn-diffusion train digits_gan` and its like run the race itself.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ TRIALS = {
 def trial(track: str, contender: str, settings: dict[str, float], seconds: float) -> dict[str, float]:
     """One training on one core: how many steps, in how many seconds, and how far from real pictures it came."""
     torch.set_num_threads(1)
-    images, real, look = recipes.race_track(track)
+    images, real, look = recipes.eval_data(track)
     steps = race.steps_in(seconds, contender, images, **settings)
     begun = time.process_time()
     *_, model = race.training(contender, images, steps, SEED, **settings)

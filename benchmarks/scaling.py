@@ -52,13 +52,13 @@ def untrained(**net) -> Callable[[], Denoiser]:
     return lambda: Denoiser(UNet(**net), Cosine(), "v")
 
 
-def shipped(name: str) -> Callable[[], Denoiser]:
-    return lambda: checkpoints.load(recipes.shipped(name), "cpu")[0].float().requires_grad_()
+def pretrained_path(name: str) -> Callable[[], Denoiser]:
+    return lambda: checkpoints.load(recipes.pretrained_path(name), "cpu")[0].float().requires_grad_()
 
 
 TRAININGS = (
     Work("digits, 8x8 (chapter 07)", (1, 8, 8), untrained(), 64, 1000),
-    Work("scenes_by_caption, 32x32", (3, 32, 32), shipped("scenes_by_caption"), 40, 6500, "a cat on the moon"),
+    Work("scenes_by_caption, 32x32", (3, 32, 32), pretrained_path("scenes_by_caption"), 40, 6500, "a cat on the moon"),
     Work("photographs, 64x64", (3, 64, 64), untrained(channels=3, widths=(128, 256, 256, 512)), 256, 200_000),
     Work(
         "photographs, 256x256", (3, 256, 256), untrained(channels=3, widths=(128, 256, 512, 512, 1024)), 256, 500_000,
@@ -217,7 +217,7 @@ side, batch, steps, threads = map(int, sys.argv[1:])
 torch.set_num_threads(threads)
 torch.manual_seed(0)
 channels = 1 if side == 8 else 3
-net = UNet() if side == 8 else UNet(channels=3, widths=(48, 96, 128), unshuffle=2)
+net = UNet() if side == 8 else UNet(channels=3, widths=(48, 96, 128), patch_size=2)
 data = torch.rand(256, channels, side, side) * 2 - 1
 training = train(Denoiser(net, Cosine(), "v"), data, 10**6, batch=batch, device="cpu")
 for _ in islice(training, 3):
@@ -246,7 +246,7 @@ def measured(program: Path, turns: int, seconds: float) -> Table:
         "Two processes of one thread each, measured",
         ("pictures", "batch", "one process", "two threads", "two processes", "speed-up", "at best"),
         notes=[f"milliseconds a step on {machine()}, medians of {turns} turns; they take turns",
-               "8x8: UNet(); 32x32, in colour: widths 48, 96, 128, unshuffle 2; the data are noise",
+               "8x8: UNet(); 32x32, in colour: widths 48, 96, 128, patch_size 2; the data are noise",
                "speed-up: one process of one thread against two processes",
                "at best: against one process with half the batch: what two could reach if talking cost nothing"],
     )  # fmt: skip

@@ -22,7 +22,7 @@ from learn_diffusion.datasets import digits
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.guidance import clip_x0
 from learn_diffusion.nets import UNet
-from learn_diffusion.samplers import ddim, dpmpp_2m, heun, last
+from learn_diffusion.samplers import ddim, dpmpp_2m, final_sample, heun
 from learn_diffusion.schedules import Cosine
 from learn_diffusion.training import loss, train
 
@@ -49,25 +49,25 @@ def imports() -> None:
 
 def sampling() -> None:
     """64 digits from the shipped model, and what the calls cost."""
-    device = devices.pick()
-    model, _ = checkpoints.load(recipes.shipped("digits_by_label"), device)
-    path, noise = model.schedule, torch.randn(64, 1, 8, 8, device=device)
+    device = devices.resolve_device()
+    model, _ = checkpoints.load(recipes.pretrained_path("digits_by_label"), device)
+    schedule, noise = model.schedule, torch.randn(64, 1, 8, 8, device=device)
     print("\n64 digits                calls  seconds")
     for name, sampler, steps, calls in (("dpmpp_2m", dpmpp_2m, 10, 10), ("dpmpp_2m", dpmpp_2m, 20, 20),
                                         ("ddim", ddim, 20, 20), ("heun", heun, 10, 19)):  # fmt: skip
-        work = lambda: last(sampler(clip_x0(model, path), path, noise, path.grid(steps)))  # noqa: B023, E731
+        work = lambda: final_sample(sampler(clip_x0(model, schedule), schedule, noise, schedule.timesteps(steps)))  # noqa: B023, E731
         work()
         print(f"{name:24} {calls:5} {statistics.median(seconds(work) for _ in range(5)):8.2f}")
 
 
 def training() -> None:
     """A training step: layout and precision, at the sizes of digits and of small colour pictures."""
-    device = devices.pick()
+    device = devices.resolve_device()
     print("\ntraining step, batch 64         ms, A     ms, B   A / B")
     for name, net, shape in (
         ("8x8", UNet(widths=(32, 64)), (64, 1, 8, 8)),
         ("32x32", UNet(channels=3, widths=(32, 64)), (64, 3, 32, 32)),
-        ("32x32 unshuffled by 2", UNet(channels=3, widths=(32, 64), unshuffle=2), (64, 3, 32, 32)),
+        ("32x32 unshuffled by 2", UNet(channels=3, widths=(32, 64), patch_size=2), (64, 3, 32, 32)),
     ):
         model = Denoiser(net, Cosine(), "v").to(device)
         x = torch.rand(shape, device=device) * 2 - 1
@@ -96,7 +96,7 @@ from learn_diffusion.schedules import Cosine
 from learn_diffusion.training import train
 side, batch, steps, keeps = map(int, sys.argv[1:])
 if not keeps:
-    devices.keep_memory = lambda: None
+    devices.disable_malloc_trim = lambda: None
 data = torch.rand(batch, 3, side, side) * 2 - 1
 steps_of = train(Denoiser(UNet(channels=3, widths=(32, 64)), Cosine(), "v"), data, 10**6, batch=batch, device="cpu")
 next(steps_of), next(steps_of)
@@ -108,7 +108,7 @@ print((time.perf_counter() - begun) / steps, resource.getrusage(resource.RUSAGE_
 
 
 def memory() -> None:
-    """What devices.keep_memory gains in a training step, and what it costs; fresh processes, in turns."""
+    """What devices.disable_malloc_trim gains in a training step, and what it costs; fresh processes, in turns."""
     print("\nkeeping memory             s a step, kept  handed back  ratio   peak MB, kept  handed back")
     for side, batch, steps in ((8, 64, 40), (32, 16, 12), (32, 64, 6), (64, 16, 4)):
         found = {}
@@ -125,8 +125,10 @@ def memory() -> None:
 def quality() -> None:
     """Chapter 07 from nothing, with three training seeds: how good, how soon?"""
     images, _ = digits("train")
-    reader, about = checkpoints.load(recipes.shipped("digit_reader"), "cpu")
-    print(f"\nthe reader reads {about['metrics']['held_out_accuracy']:.1%} of held-out digits; ± over 3 sampling seeds")
+    reader, metadata = checkpoints.load(recipes.pretrained_path("digit_classifier"), "cpu")
+    print(
+        f"\nthe reader reads {metadata['metrics']['held_out_accuracy']:.1%} of held-out digits; ± over 3 sampling seeds"
+    )
     print("seed  steps  seconds  Frechet distance          floor  nearest ratio")
     for seed in range(3):
         torch.manual_seed(seed)
@@ -136,12 +138,14 @@ def quality() -> None:
         took = time.perf_counter() - start
         q = recipes.digit_quality(end.ema, model.schedule, reader)
         distance, floor = (f"{q[key]:.2f} ± {q[key + '_std']:.2f}" for key in ("frechet", "floor"))
-        print(f"{seed:4} {end.step:6} {took:8.0f} {distance:>17} {floor:>14} {q['nearest_ratio']:14.2f}", flush=True)
+        print(
+            f"{seed:4} {end.step:6} {took:8.0f} {distance:>17} {floor:>14} {q['nn_distance_ratio']:14.2f}", flush=True
+        )
 
 
 SECTIONS = {"imports": imports, "sampling": sampling, "training": training, "memory": memory, "quality": quality}
 
 if __name__ == "__main__":
-    print(f"torch {torch.__version__} on {devices.hardware(devices.pick())}")
+    print(f"torch {torch.__version__} on {devices.hardware(devices.resolve_device())}")
     for section in sys.argv[1:] or SECTIONS:
         SECTIONS[section]()

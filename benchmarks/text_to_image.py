@@ -1,7 +1,7 @@
 """How well does the text model obey? `python benchmarks/text_to_image.py [--seed 100] [--n 1000]` prints the table.
 
 Fresh seeds, unless told otherwise; guidance and steps are those fixed in recipes. `--curve FOLDER` reads checkpoints
-that were kept during a training (at_STEPS.safetensors) and prints how obedience grows, kind by kind. `--speed` times
+that were kept during a training (at_STEPS.safetensors) and prints how prompt accuracy grows, kind by kind. `--speed` times
 sampling and training.
 """
 
@@ -16,19 +16,19 @@ from statistics import median
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from learn_diffusion import checkpoints, devices, drawing, recipes
+from learn_diffusion import checkpoints, devices, recipes, sampling
 from learn_diffusion.training import loss
 
 KINDS = ("seen", "unseen triple", "unseen pair")
 
 
-def obedience(model, judge, n: int, seed: int) -> None:
+def prompt_accuracy(model, judge, n: int, seed: int) -> None:
     """The share of n pictures of each kind with all four attributes right, and its standard error."""
     print(f"{n} pictures of each kind, guidance {recipes.SCALE}, 15 steps of DPM-Solver++(2M), seeds from {seed}")
     print("| captions | subject | accessory | place | colour | all four right |\n|---|---|---|---|---|---|")
     for kind in KINDS:
         wanted = recipes.some_scenes(kind, n, seed)
-        images = recipes.ask_for(model, wanted, seed)
+        images = recipes.sample_scenes(model, wanted, seed)
         each, together = recipes.right(judge, images, torch.tensor([scene.indices() for scene in wanted]))
         cells = [f"{share:.1%}" for share in each.values()]
         error = (together * (1 - together) / n) ** 0.5
@@ -43,7 +43,7 @@ def curve(folder: Path, judge, n: int, seed: int) -> None:
         cells = []
         for kind in KINDS:
             wanted = recipes.some_scenes(kind, n, seed)
-            images = recipes.ask_for(model, wanted, seed)
+            images = recipes.sample_scenes(model, wanted, seed)
             share = recipes.right(judge, images, torch.tensor([scene.indices() for scene in wanted]))[1]
             cells.append(f"{share:.2f} ± {(share * (1 - share) / n) ** 0.5:.2f}")
         print(f"| {path.stem.removeprefix('at_')} | {' | '.join(cells)} |", flush=True)
@@ -70,12 +70,12 @@ def speed(model, device: torch.device, batch: int = 40) -> None:
     """Seconds for 16 guided pictures; training pictures a second, and FLOP/s against the measured peak."""
     model = model.to(device)
     tokens = model.net.text.tokenise(["a cat wearing sunglasses on the moon"] * batch).to(device)
-    taken = timed(lambda: drawing.draw(model, (16, 3, 32, 32), tokens[:16], recipes.SCALE, 15).sum().item(), 3)
+    taken = timed(lambda: sampling.sample(model, (16, 3, 32, 32), tokens[:16], recipes.SCALE, 15).sum().item(), 3)
     print(f"16 guided pictures, 15 steps: {taken:.2f} s")
     x, t = torch.rand(batch, 3, 32, 32, device=device) * 2 - 1, torch.rand(batch, device=device)
     model.train().requires_grad_(True)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-    bf16 = devices.bf16_pays(device, 32)
+    bf16 = devices.use_bf16(device, 32)
 
     def step():
         optimiser.zero_grad()
@@ -102,17 +102,17 @@ def main() -> None:
     parser.add_argument("--device", help="for --speed: cpu, cuda or mps")
     args = parser.parse_args()
     seed = random.SystemRandom().randrange(10_000, 2**31) if args.seed is None else args.seed
-    judge, _ = checkpoints.load(recipes.shipped("scene_judge"), "cpu")
-    device = devices.pick(args.device)
+    judge, _ = checkpoints.load(recipes.pretrained_path("scene_classifier"), "cpu")
+    device = devices.resolve_device(args.device)
     print(f"torch {torch.__version__}, {devices.hardware(device)}")
     if args.curve:
         curve(args.curve, judge, args.n, seed)
         return
-    model, _ = checkpoints.load(recipes.shipped("scenes_by_caption"), "cpu")
+    model, _ = checkpoints.load(recipes.pretrained_path("scenes_by_caption"), "cpu")
     if args.speed:
         speed(model, device)
     else:
-        obedience(model, judge, args.n, seed)
+        prompt_accuracy(model, judge, args.n, seed)
 
 
 if __name__ == "__main__":

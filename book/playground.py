@@ -21,8 +21,8 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from torch import Tensor
 
-from learn_diffusion import checkpoints, drawing, recipes
-from learn_diffusion.datasets.scenes import describe
+from learn_diffusion import checkpoints, recipes, sampling
+from learn_diffusion.datasets.scenes import canonical_caption
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.widgets import PaintedMask
 from learn_diffusion.widgets.images import to_uint8
@@ -54,16 +54,16 @@ class Repair(NamedTuple):
 @cache
 def repair() -> Repair:
     """One of chapter 13's tasks: a scene, a hole where something is worn, and other words for it."""
-    known, wishes, mask = recipes.repairs(8, seed=11)
+    known, wishes, mask = recipes.inpainting_tasks(8, seed=11)
     olds, _ = recipes.one_word(8, "accessory", seed=11)
     i = next(i for i, wish in enumerate(wishes) if wish.accessory in ("crown", "sunglasses", "hat"))
-    return Repair(known[i], mask[i, 0], describe(olds[i]), describe(wishes[i]))
+    return Repair(known[i], mask[i, 0], canonical_caption(olds[i]), canonical_caption(wishes[i]))
 
 
 def network(model: Denoiser, shape: tuple[int, int, int]) -> onnx.ModelProto:
     """The network (x (n, C, H, W), logsnr (n,), cond (n, ...) int64) -> v (n, ...), for any n, as ONNX."""
-    net, arguments = model.net, model.net.arguments
-    x = torch.randn(2, shape[0] + arguments["hints"], *shape[1:])
+    net, arguments = model.net, model.net.config
+    x = torch.randn(2, shape[0] + arguments["cond_channels"], *shape[1:])
     cond = torch.zeros(2, net.text.tokenise.length if net.text else 1, dtype=torch.int64).squeeze(1)
     file = io.BytesIO()
     named = {"input_names": ["x", "logsnr", "cond"], "output_names": ["v"]}
@@ -96,18 +96,18 @@ def halve(graph: onnx.GraphProto) -> None:
 
 def export(name: str, out: Path) -> dict[str, object]:
     """Write one model to out; what the page has to know about it."""
-    model, about = checkpoints.load(recipes.shipped(MODELS[name]), "cpu")
-    model = checkpoints.halved(model)  # as the page will have it
+    model, metadata = checkpoints.load(recipes.pretrained_path(MODELS[name]), "cpu")
+    model = checkpoints.to_fp16(model)  # as the page will have it
     assert str(model.schedule) == "Cosine()", "diffusion.mjs knows one path"
     assert model.target == "v", "and one target"
-    exported = network(model, about["data_shape"])
+    exported = network(model, metadata["data_shape"])
     halve(exported.graph)
     content = exported.SerializeToString()
     (out / f"{name}.onnx").write_bytes(content)
-    info = {"file": f"{name}.onnx", "bytes": len(content), "shape": about["data_shape"]}
+    info = {"file": f"{name}.onnx", "bytes": len(content), "shape": metadata["data_shape"]}
     if model.net.text:
         return info | {"words": model.net.text.tokenise.words, "length": model.net.text.tokenise.length}
-    return info | {"classes": model.net.arguments["classes"]}
+    return info | {"classes": model.net.config["classes"]}
 
 
 def painter(task: Repair) -> str:
@@ -119,9 +119,11 @@ def painter(task: Repair) -> str:
 
 def stills(out: Path) -> None:
     """What the page shows before, or without, a model: pictures that the models drew, and the one to repair."""
-    digits, scenes = (checkpoints.load(recipes.shipped(MODELS[name]), "cpu")[0] for name in ("digits", "scenes"))
-    three = drawing.draw(digits, (1, 1, 8, 8), drawing.condition(digits, 1, label=3), scale=2.0)
-    cat = drawing.draw(scenes, (1, 3, 32, 32), drawing.condition(scenes, 1, prompt=PROMPT), scale=2.0)
+    digits, scenes = (
+        checkpoints.load(recipes.pretrained_path(MODELS[name]), "cpu")[0] for name in ("digits", "scenes")
+    )
+    three = sampling.sample(digits, (1, 1, 8, 8), sampling.condition(digits, 1, label=3), scale=2.0)
+    cat = sampling.sample(scenes, (1, 3, 32, 32), sampling.condition(scenes, 1, prompt=PROMPT), scale=2.0)
     for name, picture in {"digits": three[0], "scenes": cat[0], "scene": repair().known}.items():
         Image.fromarray(to_uint8(picture, name)).save(out / f"{name}.png")
 

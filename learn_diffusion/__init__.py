@@ -5,12 +5,12 @@ Everything here is one sentence, read in some direction:
     x_t = alpha(t) * x0 + sigma(t) * eps        t_min is data, t_max is noise; x0 is always data
 
     process       the sentence itself: Estimate, from_x0, renoise
-    schedules     how fast noise arrives: Betas, LinearBeta, Cosine, EDM, Flow
+    schedules     how fast noise arrives: DDPM, VP, Cosine, EDM, Flow
     targets       what the network is asked for: x0, eps, v, u, edm
     denoiser      network + schedule + target -> an Estimate of x0 and eps
     samplers      from noise to data, one level at a time: ddim, heun, dpmpp_2m
-    guidance      wrappers that steer what a denoiser says: cfg, classifier, interval, autoguidance, clip_x0
-    editing       repair and change pictures: hold, replace, reconstruct, repaint, sdedit, invert, interpolate
+    guidance      wrappers that steer what a denoiser says: cfg, guidance_interval, autoguidance, classifier_guidance, clip_x0
+    editing       repair and change pictures: ddnm, replacement, pigdm, repaint, sdedit, invert, slerp
     training      loss, EMA, train
     checkpoints   save and load, without pickle
     metrics       how close are the samples to real data?

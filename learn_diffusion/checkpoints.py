@@ -30,12 +30,14 @@ from torch.overrides import TorchFunctionMode
 import learn_diffusion
 from learn_diffusion import devices
 from learn_diffusion.denoiser import Denoiser
-from learn_diffusion.nets import MLP, Classifier, Generator, Judge, UNet
+from learn_diffusion.nets import MLP, AttributeClassifier, Classifier, Generator, UNet
 from learn_diffusion.schedules import SCHEDULES
 from learn_diffusion.targets import TARGETS
 
 FORMAT = 1  # raise it when an older version of this package could no longer read the file rightly
-NETS: dict[str, type[nn.Module]] = {cls.__name__: cls for cls in (UNet, MLP, Classifier, Judge, Generator)}
+NETS: dict[str, type[nn.Module]] = {
+    cls.__name__: cls for cls in (UNet, MLP, Classifier, AttributeClassifier, Generator)
+}
 KEY = "learn_diffusion"  # the one entry of the safetensors header, so that its bytes have one order
 PART = ".part"  # ends the name of a file that is being written
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -46,13 +48,13 @@ class CheckpointError(ValueError):
 
 
 def save(
-    path: str | Path, model: nn.Module, state: Mapping[str, Tensor] | None = None, half: bool = False, **about: Any
+    path: str | Path, model: nn.Module, state: Mapping[str, Tensor] | None = None, half: bool = False, **metadata: Any
 ) -> None:
     """Write model, a Denoiser or a registered network, to path: whole or not at all.
 
     state  further tensors (a training's optimiser and random states), ignored by load
     half   store the weights in half precision (float16), in half the space; load gives float32 again, rounded to about
-           3 digits: `halved` shows the model as it will come back. about["half"] then says so
+           3 digits: `to_fp16` shows the model as it will come back. about["half"] then says so
     about  what a reader should know: data, recipe, steps, seed, metrics ... (anything JSON can say)
 
     The package's version, torch's and the hardware are added. Raises TypeError for a model or an `about` that cannot
@@ -60,25 +62,25 @@ def save(
     file that stood there before is then still whole.
     """
     path = Path(path)
-    about = {"package": learn_diffusion.__version__, "torch": torch.__version__} | about
-    about.setdefault("hardware", devices.hardware(next(model.parameters()).device))
+    metadata = {"package": learn_diffusion.__version__, "torch": torch.__version__} | metadata
+    metadata.setdefault("hardware", devices.hardware(next(model.parameters()).device))
     weights = model.state_dict()
     if half:
-        about["half"] = True
+        metadata["half"] = True
         weights = {name: _to_half(name, w) for name, w in weights.items()}
     tensors = {f"model/{name}": w for name, w in weights.items()}
     tensors |= {f"state/{name}": w for name, w in (state or {}).items()}
     tensors = {name: w.detach().cpu().contiguous() for name, w in tensors.items()}
-    header = {"format": FORMAT, "model": _describe(model), "about": about}
+    header = {"format": FORMAT, "model": _describe(model), "about": metadata}
     try:
         header["sha256"] = _digest(header, tensors)
     except TypeError as error:
         raise TypeError(f"about: expected what JSON can say (numbers, strings, lists, dicts): {error}") from None
-    write_whole(path, to_bytes(tensors, {KEY: json.dumps(header)}))
+    atomic_write(path, to_bytes(tensors, {KEY: json.dumps(header)}))
 
 
 @torch.no_grad()
-def halved(model: nn.Module) -> nn.Module:
+def to_fp16(model: nn.Module) -> nn.Module:
     """A copy of model with its weights rounded as save(half=True) stores them: measure this one.
 
     Raises ValueError for weights too large for half precision.
@@ -90,12 +92,12 @@ def halved(model: nn.Module) -> nn.Module:
 
 
 def load(path: str | Path, device: str | torch.device | None = None) -> tuple[nn.Module, dict[str, Any]]:
-    """(model, about) from a file that save wrote: the model in eval mode on the device (None: see devices.pick).
+    """(model, about) from a file that save wrote: the model in eval mode on the device (None: see devices.resolve_device).
 
     Raises FileNotFoundError, or CheckpointError that names the file and what is wrong with it.
     """
-    model, _, about = read(path)
-    return model.to(devices.pick(device)).eval(), about
+    model, _, metadata = read(path)
+    return model.to(devices.resolve_device(device)).eval(), metadata
 
 
 def read(path: str | Path) -> tuple[nn.Module, dict[str, Tensor], dict[str, Any]]:
@@ -157,7 +159,7 @@ def _describe(model: nn.Module) -> dict[str, Any]:
         }
     if type(model).__name__ not in NETS:
         raise TypeError(f"model: expected a Denoiser or one of {', '.join(NETS)}, got {type(model).__name__}")
-    return {"class": type(model).__name__, "arguments": model.arguments}
+    return {"class": type(model).__name__, "arguments": model.config}
 
 
 def _build(spec: Mapping[str, Any]) -> nn.Module:
@@ -207,7 +209,7 @@ def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def atomic_write(path: Path, content: bytes) -> None:
     """Write a file whole or not at all. Raises OSError that names it; what stood there before is then still whole."""
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART}")  # its own: two who write one file never mix
     try:
@@ -225,7 +227,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def alone(argument: str, path: str | Path) -> Iterator[None]:
+def file_lock(argument: str, path: str | Path) -> Iterator[None]:
     """Inside this block no other process can enter one for the same file.
 
     The operating system holds the lock, on path + ".lock", and drops it when the process ends in any way: no killed
@@ -261,8 +263,8 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         # mapped into memory, and Windows replaces no such file
         content = path.read_bytes()
         tensors = from_bytes(content)
-        about = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
-        header = json.loads(about.get(KEY, "null"))
+        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
+        header = json.loads(metadata.get(KEY, "null"))
         digest = _digest(header, tensors) if isinstance(header, dict) else ""
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
         raise CheckpointError(f"{path}: no whole safetensors file (truncated, altered or foreign): {error}") from error

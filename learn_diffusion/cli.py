@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except RuntimeError as error:
         from learn_diffusion import devices
 
-        if not devices.out_of_memory(error):
+        if not devices.is_oom(error):
             raise
         _fail("out of memory: ask for fewer pictures (--n), or close other programs", 1)
 
@@ -70,11 +70,11 @@ def list_recipes() -> None:
     for name, recipe in recipes.RECIPES.items():
         click.echo(f"{name}\n    {recipe.__doc__.splitlines()[0]}")
         try:
-            _, _, about = checkpoints.read(recipes.shipped(name))
+            _, _, metadata = checkpoints.read(recipes.pretrained_path(name))
         except FileNotFoundError:
             click.echo(f"    not there yet: learn-diffusion train {name}")
         else:
-            click.echo(f"    took {duration(about.get('seconds', math.nan))} on {about['hardware']}")
+            click.echo(f"    took {duration(metadata.get('seconds', math.nan))} on {metadata['hardware']}")
 
 
 @commands.command()
@@ -130,17 +130,17 @@ def sample(
         raise click.UsageError(f"--scale: expected a finite number (0 without the condition, 1 with it), got {scale}")
     if scale is not None and prompt is None and label is None:
         raise click.UsageError("--scale: guidance needs something to follow, a --prompt or a --label")
-    from learn_diffusion import checkpoints, devices, drawing, runs
+    from learn_diffusion import checkpoints, devices, runs, sampling
     from learn_diffusion.widgets.images import png, tile, to_uint8
 
     runs.writable("out", out)
-    model, about = _painter(checkpoint, device)
-    shape = drawing.picture_shape(model, about, size)
-    y, scale = drawing.condition(model, n, prompt, label), 3.0 if scale is None else scale
+    model, metadata = _painter(checkpoint, device)
+    shape = sampling.picture_shape(model, metadata, size)
+    y, scale = sampling.condition(model, n, prompt, label), 3.0 if scale is None else scale
     begun = time.perf_counter()
-    pictures = drawing.draw(model, (n, *shape), y, scale, steps, seed)
+    pictures = sampling.sample(model, (n, *shape), y, scale, steps, seed)
     seconds = time.perf_counter() - begun
-    checkpoints.write_whole(out, png(tile(to_uint8(pictures)), zoom or max(1, 128 // shape[2])))
+    checkpoints.atomic_write(out, png(tile(to_uint8(pictures)), zoom or max(1, 128 // shape[2])))
     wish = f"label {label}" if prompt is None else repr(prompt)
     asked = "nothing asked for" if y is None else f"{wish} at scale {scale:g}"
     click.echo(f"{out}: {asked}; n {n}, {shape[1]}x{shape[2]} pixels, {steps} steps, seed {seed}")
@@ -149,7 +149,7 @@ def sample(
 
 @commands.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-def about(checkpoint: Path) -> None:
+def metadata(checkpoint: Path) -> None:
     """Print what a CHECKPOINT says of itself."""
     from learn_diffusion import checkpoints
 
@@ -184,16 +184,16 @@ def _painter(path: Path, device: str | None) -> tuple[Denoiser, Mapping[str, Any
 
 def story(path: Path, model: nn.Module, header: Mapping[str, Any]) -> Iterator[str]:
     """The lines that say what a checkpoint holds and where it comes from."""
-    from learn_diffusion import drawing
+    from learn_diffusion import sampling
     from learn_diffusion.denoiser import Denoiser
 
     yield f"{path}, {path.stat().st_size / 1e6:.2f} MB"
     net, rows = model, {}
     if isinstance(model, Denoiser):
-        net, rows = model.net, {"schedule": str(model.schedule), "target": model.target, "takes": drawing.takes(model)}
+        net, rows = model.net, {"schedule": str(model.schedule), "target": model.target, "takes": sampling.takes(model)}
     numbers = sum(w.numel() for w in model.parameters())
     rows = {"network": type(net).__name__, "weights": f"{numbers:,} numbers", **rows}
-    arguments = {name: value for name, value in net.arguments.items() if value not in ([], 0)}
+    arguments = {name: value for name, value in net.config.items() if value not in ([], 0)}
     for name, value in {**rows, "arguments": arguments, **header}.items():
         yield from _rows(name, value)
 

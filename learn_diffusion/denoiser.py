@@ -8,20 +8,20 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from learn_diffusion import checks
+from learn_diffusion import validation
 from learn_diffusion.process import Estimate
 from learn_diffusion.schedules import Schedule
 from learn_diffusion.targets import row_of, solve
 
-NO_LABEL = -1  # a dropped label; a network with labels must know this value
+NULL_LABEL = -1  # a dropped label; a network with labels must know this value
 LOGSNR_RANGE = (-20.0, 20.0)  # what networks see: log-SNR is infinite at the ends of most paths
 
 
-def drop(y: Tensor, keep: Tensor | None) -> Tensor:
-    """y (B, ...) with the conditions of the rows where keep (B,) bool is False replaced by NO_LABEL."""
-    if keep is None:
+def drop_cond(y: Tensor, cond_mask: Tensor | None) -> Tensor:
+    """y (B, ...) with the conditions of the rows where cond_mask (B,) bool is False replaced by NULL_LABEL."""
+    if cond_mask is None:
         return y
-    return torch.where(keep.reshape(keep.shape + (1,) * (y.ndim - 1)), y, NO_LABEL)
+    return torch.where(cond_mask.reshape(cond_mask.shape + (1,) * (y.ndim - 1)), y, NULL_LABEL)
 
 
 @final
@@ -44,68 +44,79 @@ class Denoiser(nn.Module):
         self.net, self.schedule, self.target = net, schedule, target
         self._row = row_of(target)
 
-    def row(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor | float, Tensor | float]:
+    def target_coefficients(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor | float, Tensor | float]:
         """The target's row (a, b) at these coefficients."""
         return self._row(alpha, sigma, self.schedule.sigma_data)
 
-    def answer(
-        self, x: Tensor, t: Tensor, y: Tensor | None = None, keep: Tensor | None = None, hint: Tensor | None = None
+    def raw_output(
+        self,
+        x: Tensor,
+        t: Tensor,
+        y: Tensor | None = None,
+        cond_mask: Tensor | None = None,
+        image_cond: Tensor | None = None,
     ) -> Tensor:
         """The network's own answer F, (B, ...) like x, before it is solved for x0 and eps; float32 or better."""
-        checks.dtype_of("x", x, self.net)
+        validation.dtype_of("x", x, self.net)
         alpha, sigma = self.schedule.at(t, x)
         c = (sigma**2 + (self.schedule.sigma_data * alpha) ** 2) ** -0.5
         logsnr = self.schedule.logsnr(t).clamp(*LOGSNR_RANGE).to(x.dtype).to(x.device).expand(len(x))
-        seen = c * x if hint is None else torch.cat([c * x, hint], dim=1)
-        return self.net(seen, logsnr, None if y is None else drop(y, keep)).to(x.dtype)
+        seen = c * x if image_cond is None else torch.cat([c * x, image_cond], dim=1)
+        return self.net(seen, logsnr, None if y is None else drop_cond(y, cond_mask)).to(x.dtype)
 
     def forward(
         self,
         x: Tensor,
         t: Tensor | float,
         y: Tensor | None = None,
-        keep: Tensor | None = None,
-        hint: Tensor | None = None,
+        cond_mask: Tensor | None = None,
+        image_cond: Tensor | None = None,
     ) -> Estimate:
         """What x_t is made of.
 
         x     (B, ...) float
         t     () or (B,), the noise level, within the schedule
         y     (B, ...) int64 condition, or None: labels for a network that takes labels
-        keep  (B,) bool, False where the condition is dropped; None keeps all
-        hint  (B, K, H, W) a picture to look at beside x_t, for a network with K hints; it is never dropped. See hinted
+        cond_mask  (B,) bool, False where the condition is dropped; None keeps all
+        image_cond  (B, K, H, W) a picture to look at beside x_t, for a network with K cond_channels; it is never dropped. See with_image_cond
 
         Raises TypeError for an x of another type than the network's weights, ValueError for levels outside the
         schedule, a condition that does not fit, and a target that cannot be solved (eps where alpha is 0).
         """
         t = torch.as_tensor(t)
-        checks.floats("x", x)
-        checks.level("t", t, len(x), 0.0, self.schedule.t_max)
+        validation.floats("x", x)
+        validation.level("t", t, len(x), 0.0, self.schedule.t_max)
         if y is not None and len(y) != len(x):
             raise ValueError(f"y: expected one condition for each of the {len(x)} rows of x, got {len(y)}")
-        if keep is not None and (keep.dtype != torch.bool or keep.shape != (len(x),)):
-            raise ValueError(f"keep: expected ({len(x)},) bool, got {keep.dtype} of shape {tuple(keep.shape)}")
-        if hint is not None and (hint.ndim != 4 or hint.shape[:1] + hint.shape[2:] != x.shape[:1] + x.shape[2:]):
-            raise ValueError(f"hint: expected (B, K, H, W) that fits x {tuple(x.shape)}, got {tuple(hint.shape)}")
+        if cond_mask is not None and (cond_mask.dtype != torch.bool or cond_mask.shape != (len(x),)):
+            raise ValueError(
+                f"cond_mask: expected ({len(x)},) bool, got {cond_mask.dtype} of shape {tuple(cond_mask.shape)}"
+            )
+        if image_cond is not None and (
+            image_cond.ndim != 4 or image_cond.shape[:1] + image_cond.shape[2:] != x.shape[:1] + x.shape[2:]
+        ):
+            raise ValueError(
+                f"image_cond: expected (B, K, H, W) that fits x {tuple(x.shape)}, got {tuple(image_cond.shape)}"
+            )
         alpha, sigma = self.schedule.at(t, x)
-        a, b = self.row(alpha, sigma)
+        a, b = self.target_coefficients(alpha, sigma)
         if not bool((abs(alpha * b - sigma * a) > 0).all()):
             raise ValueError(
                 f"t: the target {self.target!r} says nothing about x0 or eps at t = {t.max().item():g} or "
                 f"{t.min().item():g} of {self.schedule}, where |det| is 0; train 'v' or 'u', or keep the grid away"
             )
-        return solve(x, self.answer(x, t, y, keep, hint), alpha, sigma, (a, b))
+        return solve(x, self.raw_output(x, t, y, cond_mask, image_cond), alpha, sigma, (a, b))
 
 
-def hinted(model: Denoiser, hint: Tensor) -> Callable[..., Estimate]:
-    """The model with a picture to look at, hint (B, K, H, W): what it can do beside x, t, y and keep stays as it was.
+def with_image_cond(model: Denoiser, image_cond: Tensor) -> Callable[..., Estimate]:
+    """The model with a picture to look at, image_cond (B, K, H, W): what it can do beside x, t, y and cond_mask stays as it was.
 
     cfg asks a model about each picture twice in one batch; the hints are then repeated as the pictures are.
     """
 
-    def looking(x: Tensor, t: Tensor, y: Tensor | None = None, keep: Tensor | None = None) -> Estimate:
-        if len(x) % len(hint):
-            raise ValueError(f"hint: expected one for each of the {len(x)} rows of x, got {len(hint)}")
-        return model(x, t, y, keep, hint.repeat(len(x) // len(hint), 1, 1, 1))
+    def looking(x: Tensor, t: Tensor, y: Tensor | None = None, cond_mask: Tensor | None = None) -> Estimate:
+        if len(x) % len(image_cond):
+            raise ValueError(f"image_cond: expected one for each of the {len(x)} rows of x, got {len(image_cond)}")
+        return model(x, t, y, cond_mask, image_cond.repeat(len(x) // len(image_cond), 1, 1, 1))
 
     return looking

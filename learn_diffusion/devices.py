@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 
-def pick(device: str | torch.device | None = None) -> torch.device:
+def resolve_device(device: str | torch.device | None = None) -> torch.device:
     """The device asked for; None takes cuda where there is one, else the CPU.
 
     mps has to be asked for: networks as small as ours spend more time in its launches than in its arithmetic.
@@ -30,7 +30,7 @@ def pick(device: str | torch.device | None = None) -> torch.device:
     return found
 
 
-def bf16_pays(device: torch.device, side: int) -> bool:
+def use_bf16(device: torch.device, side: int) -> bool:
     """Whether to compute in bfloat16: on cuda; on a CPU with bf16 instructions for pictures of 16x16 or more.
 
     Below that the casts cost what the arithmetic gains; benchmarks/speed.py prints both.
@@ -42,7 +42,7 @@ def bf16_pays(device: torch.device, side: int) -> bool:
 
 
 @cache
-def keep_memory() -> None:
+def disable_malloc_trim() -> None:
     """From now on this process keeps the memory it frees, for the next step needs as much again (Linux with glibc).
 
     Without it each large tensor is handed back to the system and asked for anew, and the system fills it with zeros
@@ -55,7 +55,7 @@ def keep_memory() -> None:
         mallopt(-1, -1)  # M_TRIM_THRESHOLD: nothing is handed back
 
 
-def out_of_memory(error: BaseException) -> bool:
+def is_oom(error: BaseException) -> bool:
     """Whether it says that there was no memory left; only cuda has an error of its own for that."""
     words = "can't allocate memory", "not enough memory", "out of memory"  # Linux and macOS, Windows, mps
     return isinstance(error, torch.OutOfMemoryError) or any(said in str(error) for said in words)

@@ -88,10 +88,10 @@ def devices() -> Iterator[Line]:
     """The cores and how many of them torch uses; graphics cards, which are welcome and never needed."""
     import torch
 
-    from learn_diffusion.devices import bf16_pays, hardware
+    from learn_diffusion.devices import hardware, use_bf16
 
     def bf16(device: str) -> str:
-        return f"bfloat16 {'pays' if bf16_pays(torch.device(device), 16) else 'does not pay'}"
+        return f"bfloat16 {'pays' if use_bf16(torch.device(device), 16) else 'does not pay'}"
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     crowd = f"set OMP_NUM_THREADS={cores}: more threads than cores wait" if torch.get_num_threads() > cores else ""

@@ -1,7 +1,7 @@
 """Repair and change pictures with a model that was never trained for it.
 
 Whatever is known of a picture goes in as a function Denoise -> Denoise, so it composes with guidance and with any
-sampler on any path: `dpmpp_2m(hold(cfg(model, y, 3.0), path, known, mask), path, noise, path.grid(20))`.
+sampler on any path: `dpmpp_2m(ddnm(cfg(model, y, 3.0), path, known, mask), path, noise, path.timesteps(20))`.
 
 A mask is bool and broadcasts against the data: (B, 1, H, W) or (1, 1, H, W) for pictures. True is KEPT: there the
 answer is `known`, to the last bit; elsewhere `known` may hold anything finite.
@@ -16,20 +16,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from learn_diffusion import checks
-from learn_diffusion.process import Denoise, Estimate, from_x0, like, randn_like, renoise
-from learn_diffusion.samplers import State, ddim, levels
+from learn_diffusion import validation
+from learn_diffusion.process import Denoise, Estimate, expand_like, from_x0, randn_like, renoise
+from learn_diffusion.samplers import State, ddim, step_pairs
 from learn_diffusion.schedules import BLIND, Schedule
 
 # ---- inpainting: some values are known ----
 
 
-def hold(denoise: Denoise, schedule: Schedule, known: Tensor, mask: Tensor) -> Denoise:
+def ddnm(denoise: Denoise, schedule: Schedule, known: Tensor, mask: Tensor) -> Denoise:
     """Put the known values into every estimate of x0, and correct the noise so that the two still explain x_t.
 
     known (B, ...) or (1, ...); mask bool, True where known is kept. The kept values of x_t then run straight from their
     noise to what is known, and the denoiser sees them on the way; it is not told that they are certain, see `repaint`
-    and `reconstruct`. One call a step. Raises TypeError or ValueError that names a bad argument.
+    and `pigdm`. One call a step. Raises TypeError or ValueError that names a bad argument.
     """
     _check(known, mask)
 
@@ -39,12 +39,12 @@ def hold(denoise: Denoise, schedule: Schedule, known: Tensor, mask: Tensor) -> D
     return held
 
 
-def replace(
+def replacement(
     denoise: Denoise, schedule: Schedule, known: Tensor, mask: Tensor, generator: torch.Generator | None = None
 ) -> Denoise:
     """Show the denoiser the known values under fresh noise, at every step anew (Song et al. 2021, sec. 5).
 
-    The method most often called inpainting; arguments and answer are those of `hold`, which shows them under one noise
+    The method most often called inpainting; arguments and answer are those of `ddnm`, which shows them under one noise
     from beginning to end. With either, a known value says little while the noise is high, and the rest of the picture
     has made up its mind before it speaks clearly: the results are biased.
     """
@@ -58,14 +58,14 @@ def replace(
     return replaced
 
 
-def reconstruct(
+def pigdm(
     denoise: Denoise, schedule: Schedule, known: Tensor, mask: Tensor, scale: float = 1.0, noise: float = 0.0
 ) -> Denoise:
     """Reconstruction guidance: pull the whole estimate to where the known values would be met (Ho et al. 2022, Chung et
     al. 2023), with the weights of Song et al. 2023 (pseudo-inverse guidance).
 
     denoise  in operations that torch can differentiate
-    scale    0: only `hold`; 1: right where data are Gaussian with independent values of variance sigma_data^2
+    scale    0: only `ddnm`; 1: right where data are Gaussian with independent values of variance sigma_data^2
     noise    standard deviation of errors in known; above 0 the kept values are no longer kept exactly
 
     Given x_t, the known values are guessed as x0 with variance r^2 = sigma^2 d^2 / (sigma^2 + d^2 alpha^2), where d is
@@ -73,7 +73,7 @@ def reconstruct(
     sigma^2 / alpha times that. One call a step, and one way back through it.
     """
     _check(known, mask)
-    checks.number("scale", scale)
+    validation.number("scale", scale)
     if not 0 <= noise < inf:
         raise ValueError(f"noise: expected a standard deviation of 0 or more, got {noise}")
 
@@ -87,7 +87,7 @@ def reconstruct(
             est, slope = _towards(denoise, x, t, known, mask)
             spread = sigma**2 * schedule.sigma_data**2 / (sigma**2 + schedule.sigma_data**2 * alpha**2)
             step = scale * sigma * slope / (spread + noise**2)
-            here = like(steerable, x) > 0
+            here = expand_like(steerable, x) > 0
             x0 = torch.where(here, est.x0 + sigma / alpha * step, est.x0)
             est = Estimate(x0, torch.where(here, est.eps - step, est.eps))
         return est if noise else _kept(x, est, (alpha, sigma), known, mask)
@@ -121,13 +121,13 @@ def repaint(
     is new and what is known have time to agree. From noise to pictures: yields a State after each try at a step.
 
     known     (B, ...), finite: its shape says how many pictures are drawn
-    ts        (N + 1,) decreasing, see schedule.grid
+    ts        (N + 1,) decreasing, see schedule.timesteps
     resample  tries at each step, 1 or more; N * resample network calls in all. 1 is the replacement method, with DDPM
     """
     _check(known, mask)
-    checks.positive_int("resample", resample)
+    validation.positive_int("resample", resample)
     x = schedule.sigma(torch.as_tensor(ts[0])).to(known) * randn_like(known, generator)
-    for t, s in levels(schedule, x, ts):
+    for t, s in step_pairs(schedule, x, ts):
         for again in range(resample, 0, -1):
             step = ddim(denoise, schedule, x, torch.stack([t, s]), eta=1.0, generator=generator)
             state = next(step)
@@ -147,8 +147,8 @@ def _kept(x: Tensor, est: Estimate, level: tuple[Tensor, Tensor], known: Tensor,
 
 
 def _check(known: Any, mask: Any) -> None:
-    checks.floats("known", known)
-    checks.finite("known", known)
+    validation.floats("known", known)
+    validation.finite("known", known)
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise TypeError(f"mask: expected a bool tensor, True where known is kept, got {got}; mask > 0.5 makes one")
@@ -165,7 +165,7 @@ def _check(known: Any, mask: Any) -> None:
 # ---- changing: start from a picture instead of noise ----
 
 
-def part_of(ts: Tensor, strength: float) -> Tensor:
+def truncate(ts: Tensor, strength: float) -> Tensor:
     """The last share `strength` of the steps of a grid, at least one: where a change of that strength starts.
 
     ts (N + 1,) decreasing; strength in (0, 1]. 1 is the whole way, from noise.
@@ -192,29 +192,31 @@ def sdedit(
 
     Yields a State after each step. Raises ValueError that names a bad argument.
     """
-    checks.floats("picture", picture)
-    checks.finite("picture", picture)
-    ts = part_of(ts, strength)
+    validation.floats("picture", picture)
+    validation.finite("picture", picture)
+    ts = truncate(ts, strength)
     x = schedule.add_noise(picture, randn_like(picture, generator), ts[0])
     return sampler(denoise, schedule, x, ts)
 
 
 @torch.no_grad()
-def invert(denoise: Denoise, schedule: Schedule, picture: Tensor, ts: Tensor, rounds: int = 3) -> Iterator[State]:
+def invert(
+    denoise: Denoise, schedule: Schedule, picture: Tensor, ts: Tensor, fixed_point_iters: int = 3
+) -> Iterator[State]:
     """DDIM inversion: the noise from which ddim on the grid ts draws this picture. Yields a State after each step up.
 
     A step of ddim down from t to s is x_s = alpha_s x0 + sigma_s eps, with both read at the noisier x_t. To undo it,
     x_t is wanted first; it is found by trying: x_t = alpha_t (x_s - sigma_s eps) / alpha_s + sigma_t eps, where eps is
-    read at the x_t of the round before (Pan et al. 2023). More rounds come closer; rounds = 1 is the usual inversion
-    (Song et al. 2021). len(ts) - 1 steps of `rounds` calls each.
+    read at the x_t of the round before (Pan et al. 2023). More rounds come closer; fixed_point_iters = 1 is the usual inversion
+    (Song et al. 2021). len(ts) - 1 steps of `fixed_point_iters` calls each.
 
     picture (B, ...) at level ts[-1], where there must be signal; ts (N + 1,) decreasing.
     """
-    checks.positive_int("rounds", rounds)
+    validation.positive_int("fixed_point_iters", fixed_point_iters)
     x, eps = picture, torch.zeros_like(picture)
-    for t, s in list(levels(schedule, picture, ts))[::-1]:
+    for t, s in list(step_pairs(schedule, picture, ts))[::-1]:
         (alpha, sigma), (alpha_s, sigma_s) = schedule.at(t, x), schedule.at(s, x)
-        for _ in range(rounds):
+        for _ in range(fixed_point_iters):
             x_t = alpha * (x - sigma_s * eps) / alpha_s + sigma * eps
             est = denoise(x_t, t)
             eps = est.eps
@@ -222,25 +224,25 @@ def invert(denoise: Denoise, schedule: Schedule, picture: Tensor, ts: Tensor, ro
         yield State(t, x, est)
 
 
-def interpolate(a: Tensor, b: Tensor, w: float | Tensor) -> Tensor:
+def slerp(a: Tensor, b: Tensor, w: float | Tensor) -> Tensor:
     """Between two noises, along the arc that keeps their length (slerp, Shoemake 1985): a at w = 0, b at w = 1.
 
     The straight line would pass through noise that is too quiet: halfway, 0.7 of the length that the model knows.
     a, b (B, ...); w a number or (B,). Returns (B, ...). Raises ValueError where shapes differ.
     """
-    checks.floats("a", a)
-    checks.same_shape("b", b, "a", a)
+    validation.floats("a", a)
+    validation.same_shape("b", b, "a", a)
     w = torch.as_tensor(w, dtype=a.dtype)
     u, v = a.flatten(1), b.flatten(1)
     cosine = (u * v).sum(1) / (u.norm(dim=1) * v.norm(dim=1))
-    angle = like(cosine.clamp(-1, 1).acos(), a)
-    w = like(w, a)
+    angle = expand_like(cosine.clamp(-1, 1).acos(), a)
+    w = expand_like(w, a)
     arc = (((1 - w) * angle).sin() * a + (w * angle).sin() * b) / angle.sin()
     return torch.where(angle.sin() > 1e-4, arc, a + w * (b - a))  # the same noise twice: no angle to divide by
 
 
 @torch.no_grad()
-def disagreement(
+def diffedit_mask(
     one: Denoise,
     other: Denoise,
     schedule: Schedule,
@@ -250,13 +252,13 @@ def disagreement(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Where two denoisers, asked for two things, see different pictures: (B, 1, H, W), from 0 to 1 in each picture
-    (DiffEdit, Couairon et al. 2023). `disagreement(...) < 0.5` is the mask of what to keep.
+    (DiffEdit, Couairon et al. 2023). `diffedit_mask(...) < 0.5` is the mask of what to keep.
 
     picture (B, C, H, W) is noised to level t n times; the map is the mean of |x0 - x0'| over these and the channels,
     divided by its largest value.
     """
-    checks.floats("picture", picture, ndim=4)
-    checks.positive_int("n", n)
+    validation.floats("picture", picture, ndim=4)
+    validation.positive_int("n", n)
     total = torch.zeros_like(picture)
     for _ in range(n):
         x = schedule.add_noise(picture, randn_like(picture, generator), t)

@@ -9,8 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from learn_diffusion import checks
-from learn_diffusion.process import Denoise, Estimate, from_x0, like
+from learn_diffusion import validation
+from learn_diffusion.process import Denoise, Estimate, expand_like, from_x0
 from learn_diffusion.schedules import BLIND, Schedule
 
 LogProb = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, ...), t () or (B,)) -> log p(y | x_t) of each row, (B,)
@@ -19,21 +19,21 @@ LogProb = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, ...), t () or (B,)) -> 
 class Conditional(Protocol):
     """A model that can be asked with and without a condition, such as a denoiser.Denoiser."""
 
-    def __call__(self, x: Tensor, t: Tensor, y: Tensor | None = None, keep: Tensor | None = None) -> Estimate: ...
+    def __call__(self, x: Tensor, t: Tensor, y: Tensor | None = None, cond_mask: Tensor | None = None) -> Estimate: ...
 
 
 def cfg(model: Conditional, y: Tensor, scale: float) -> Denoise:
     """Classifier-free guidance (Ho and Salimans 2022): from what the model says without y towards what it says with y,
     and past it.
 
-    model  reads y, and keep (B,) bool, which drops y where it is False
+    model  reads y, and cond_mask (B,) bool, which drops y where it is False
     y      (B, ...) conditions, one for each picture
     scale  0: without the condition, 1: with it, above 1: more than it asks for. (The paper's w is scale - 1.)
 
     Both answers come from one call on a batch of 2B; scale 0 and 1 need half of that. A negative scale walks away from
     y. Raises ValueError for a scale that is not a finite number, and for conditions that are not one for each row.
     """
-    checks.number("scale", scale)
+    validation.number("scale", scale)
 
     def guided(x: Tensor, t: Tensor) -> Estimate:
         n = len(x)
@@ -44,15 +44,15 @@ def cfg(model: Conditional, y: Tensor, scale: float) -> Denoise:
         if scale == 0:
             return model(x, t, y, torch.zeros(n, dtype=torch.bool, device=x.device))
         t = torch.as_tensor(t)
-        keep = torch.arange(2 * n, device=x.device) < n
-        both = model(torch.cat([x, x]), torch.cat([t, t]) if t.ndim else t, torch.cat([y, y]), keep)
-        given, free = Estimate(both.x0[:n], both.eps[:n]), Estimate(both.x0[n:], both.eps[n:])
-        return free.lerp(given, scale)
+        cond_mask = torch.arange(2 * n, device=x.device) < n
+        both = model(torch.cat([x, x]), torch.cat([t, t]) if t.ndim else t, torch.cat([y, y]), cond_mask)
+        cond, uncond = Estimate(both.x0[:n], both.eps[:n]), Estimate(both.x0[n:], both.eps[n:])
+        return uncond.lerp(cond, scale)
 
     return guided
 
 
-def interval(guided: Denoise, plain: Denoise, schedule: Schedule, lo: float, hi: float) -> Denoise:
+def guidance_interval(guided: Denoise, plain: Denoise, schedule: Schedule, lo: float, hi: float) -> Denoise:
     """Guide only between two noise levels (Kynkaanniemi et al. 2024): guided where lo <= log-SNR <= hi, else plain.
 
     lo, hi  log-SNR, which means the same on every schedule; lo is the noisier end; -inf and inf leave an end open.
@@ -73,7 +73,7 @@ def interval(guided: Denoise, plain: Denoise, schedule: Schedule, lo: float, hi:
             return guided(x, t)
         if not inside.any():
             return plain(x, t)
-        one, other, pick = guided(x, t), plain(x, t), like(inside, x) > 0
+        one, other, pick = guided(x, t), plain(x, t), expand_like(inside, x) > 0
         return Estimate(torch.where(pick, one.x0, other.x0), torch.where(pick, one.eps, other.eps))
 
     return within
@@ -83,13 +83,13 @@ def autoguidance(better: Denoise, worse: Denoise, scale: float) -> Denoise:
     """Guide with a worse version of the model (Karras et al. 2024): from what the worse one says towards what the
     better one says, and past it, along what the better one has learned and the worse one has not.
 
-    better, worse  two denoisers of one path (schedules.on_path moves one), with one condition or with none
+    better, worse  two denoisers of one path (schedules.convert_schedule moves one), with one condition or with none
     scale          0: the worse model, 1: the better one, above 1: past it
 
     Two calls, of networks that may differ in size; scale 0 and 1 need one. Raises ValueError for a scale that is not
     a finite number.
     """
-    checks.number("scale", scale)
+    validation.number("scale", scale)
 
     def guided(x: Tensor, t: Tensor) -> Estimate:
         if scale == 1:
@@ -101,7 +101,7 @@ def autoguidance(better: Denoise, worse: Denoise, scale: float) -> Denoise:
     return guided
 
 
-def classifier(denoise: Denoise, log_prob: LogProb, schedule: Schedule, scale: float) -> Denoise:
+def classifier_guidance(denoise: Denoise, log_prob: LogProb, schedule: Schedule, scale: float) -> Denoise:
     """Classifier guidance (Dhariwal and Nichol 2021, sec. 4): add scale * grad log p(y | x_t) to the score.
 
     denoise   knows nothing of y
@@ -117,7 +117,7 @@ def classifier(denoise: Denoise, log_prob: LogProb, schedule: Schedule, scale: f
     One call each of denoise and log_prob, and one way back through the latter. Raises ValueError for a scale that is
     not a finite number, and for a log_prob of another shape or without a gradient.
     """
-    checks.number("scale", scale)
+    validation.number("scale", scale)
 
     def guided(x: Tensor, t: Tensor) -> Estimate:
         est = denoise(x, t)
@@ -126,7 +126,7 @@ def classifier(denoise: Denoise, log_prob: LogProb, schedule: Schedule, scale: f
         if scale == 0 or not steerable.any():
             return est
         alpha, sigma = schedule.at(t, x)
-        step, here = scale * sigma * _gradient(log_prob, x, t), like(steerable, x) > 0
+        step, here = scale * sigma * _gradient(log_prob, x, t), expand_like(steerable, x) > 0
         x0, eps = est.x0 + sigma / alpha * step, est.eps - step
         return Estimate(torch.where(here, x0, est.x0), torch.where(here, eps, est.eps))
 

@@ -2,14 +2,14 @@
 error bar, and at equal numbers of samples.
 
 All take features, float (N, D): what a network trained on the data makes of pictures (Classifier.features,
-Judge.features), or the coordinates of points.
+AttributeClassifier.features), or the coordinates of points.
 
 | question | metric | best |
 |---|---|---|
 | are the clouds alike? | frechet, kernel_distance | 0, or the floor |
 | do samples look real? | precision, density | 1, or the floor |
 | is all that is real drawn? | recall, coverage, modes | 1, or the floor |
-| are they copies of the training data? | nearest_ratio | 1; below it: copies |
+| are they copies of the training data? | nn_distance_ratio | 1; below it: copies |
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from learn_diffusion import checks
+from learn_diffusion import validation
 
 
 def frechet(a: Tensor, b: Tensor) -> float:
@@ -127,7 +127,7 @@ def modes(points: Tensor, centres: Tensor, radius: float) -> Modes:
     return Modes(int((counts > 0).sum()), (away <= radius).double().mean().item(), evenness)
 
 
-class Measured(NamedTuple):
+class MeanWithError(NamedTuple):
     """A number with its error bar; shows itself as 1.2 ± 0.1."""
 
     value: float
@@ -137,16 +137,16 @@ class Measured(NamedTuple):
         return f"{self.value:.3g} ± {self.error:.1g}"
 
 
-def with_error(
+def with_standard_error(
     metric: Callable[[Tensor, Tensor], float], a: Tensor, b: Tensor, draws: int = 50, seed: int = 0
-) -> Measured:
+) -> MeanWithError:
     """metric(a, b), and the standard error that comes from having these rows and no others.
 
     Half of the rows of both are drawn without replacement, `draws` times: what the metric scatters by from half to half
     is the standard error for all rows, if it falls like 1 / sqrt(rows). (A bootstrap would repeat rows, and a repeated
     row is its own nearest neighbour.) For the scatter between trainings, train several times.
     """
-    checks.positive_int("draws", draws)
+    validation.positive_int("draws", draws)
     a, b = _clouds("a", a, "b", b, at_least=4)
     g = torch.Generator().manual_seed(seed)
 
@@ -154,14 +154,14 @@ def with_error(
         return x[torch.randperm(len(x), generator=g)[: len(x) // 2]]
 
     scattered = torch.tensor([metric(half(a), half(b)) for _ in range(max(2, draws))], dtype=torch.float64)
-    return Measured(float(metric(a, b)), scattered.std().item())
+    return MeanWithError(float(metric(a, b)), scattered.std().item())
 
 
 def _clouds(name_a: str, a: Tensor, name_b: str, b: Tensor, at_least: int = 1) -> tuple[Tensor, Tensor]:
     """Both in double precision. Raises TypeError or ValueError that names a bad one."""
     for name, x in ((name_a, a), (name_b, b)):
-        checks.floats(name, x, ndim=2)
-        checks.finite(name, x)
+        validation.floats(name, x, ndim=2)
+        validation.finite(name, x)
         if len(x) < at_least:
             raise ValueError(f"{name}: expected at least {at_least} rows of features, got {len(x)}")
     if a.shape[1] != b.shape[1]:
@@ -169,14 +169,14 @@ def _clouds(name_a: str, a: Tensor, name_b: str, b: Tensor, at_least: int = 1) -
     return a.detach().double(), b.detach().double()
 
 
-def nearest_ratio(samples: Tensor, train: Tensor, held_out: Tensor) -> float:
+def nn_distance_ratio(samples: Tensor, train: Tensor, held_out: Tensor) -> float:
     """Do samples copy the training data? Median distance to the nearest training picture over that of held-out data.
 
     All (N, ...) pictures or features. 1: samples lie as near to the training data as unseen real data does; well below
     1: copies.
     """
     for name, x in (("samples", samples), ("train", train), ("held_out", held_out)):
-        checks.floats(name, x)
+        validation.floats(name, x)
         if len(x) == 0:
             raise ValueError(f"{name}: expected at least one row, got none")
 
@@ -186,7 +186,7 @@ def nearest_ratio(samples: Tensor, train: Tensor, held_out: Tensor) -> float:
     return (to_train(samples) / to_train(held_out)).item()
 
 
-class Realism(NamedTuple):
+class AllMetrics(NamedTuple):
     """What realism finds: every metric of this module that pictures can be measured with."""
 
     frechet: float
@@ -198,13 +198,13 @@ class Realism(NamedTuple):
     nearest: float
 
 
-def realism(samples: Tensor, real: Tensor, train: Tensor) -> Realism:
+def all_metrics(samples: Tensor, real: Tensor, train: Tensor) -> AllMetrics:
     """All metrics of samples (N, D) at once, on features: against unseen real data (M, D), and for copies of the
     training data (L, D)."""
-    return Realism(
+    return AllMetrics(
         frechet(samples, real),
         kernel_distance(samples, real),
         *precision_recall(samples, real),
         *density_coverage(samples, real),
-        nearest_ratio(samples, train, real),
+        nn_distance_ratio(samples, train, real),
     )

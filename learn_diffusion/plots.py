@@ -100,7 +100,7 @@ def figure(fig: mpl.figure.Figure, *, alt: str, caption: str = "") -> Shown:
     return Shown(_img(uri, alt, CHART, round(drawn.width / SHARPER)), alt, caption)
 
 
-def frame(fig: mpl.figure.Figure, colours: int = 32) -> np.ndarray:
+def figure_to_array(fig: mpl.figure.Figure, colours: int = 32) -> np.ndarray:
     """A matplotlib figure as one frame for a Scrubber, (H, W, 3) bytes, in few colours; closes the figure.
 
     H and W are the figure's inches times its dpi. Few colours are what lets a dozen drawings fit into one output;
@@ -116,7 +116,7 @@ def _few_colours(picture: Image.Image, colours: int) -> Image.Image:
     return picture.quantize(colours, dither=Image.Dither.NONE)  # dithering would not compress
 
 
-def pictures(
+def image_grid(
     images: Tensor | np.ndarray,
     *,
     alt: str,

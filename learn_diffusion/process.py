@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from learn_diffusion import checks
+from learn_diffusion import validation
 
 if TYPE_CHECKING:  # a schedule arrives as an argument; nothing here builds one
     from learn_diffusion.schedules import Schedule
@@ -28,7 +28,7 @@ class Estimate(NamedTuple):
 Denoise = Callable[[Tensor, Tensor], Estimate]  # (x_t (B, ...), t () or (B,)) -> what x_t is made of
 
 
-def like(v: Tensor, x: Tensor) -> Tensor:
+def expand_like(v: Tensor, x: Tensor) -> Tensor:
     """Shape v, () or (B,), so that it broadcasts against x, (B, ...); the one place where that is done.
 
     Tables and grids are float64; the cast to x's type happens here, once, at the end.
@@ -58,9 +58,9 @@ def renoise(schedule: Schedule, x: Tensor, s: Tensor, t: Tensor, generator: torc
     float, ValueError where a level is outside the schedule, t is cleaner than s, or s is pure noise already.
     """
     s, t = torch.as_tensor(s), torch.as_tensor(t)
-    checks.floats("x", x)
-    checks.level("s", s, len(x), 0.0, schedule.t_max)
-    checks.level("t", t, len(x), 0.0, schedule.t_max)
+    validation.floats("x", x)
+    validation.level("s", s, len(x), 0.0, schedule.t_max)
+    validation.level("t", t, len(x), 0.0, schedule.t_max)
     if not bool((schedule.alpha(s) > 0).all()):
         raise ValueError(f"s: expected a level with data left in it, got {s.tolist()}, which is pure noise")
     logsnr_s, logsnr_t = schedule.logsnr(s), schedule.logsnr(t)
@@ -69,4 +69,4 @@ def renoise(schedule: Schedule, x: Tensor, s: Tensor, t: Tensor, generator: torc
     a = schedule.alpha(t) / schedule.alpha(s)
     # sigma_t^2 - a^2 sigma_s^2, without subtracting two nearly equal numbers
     added = schedule.sigma(t) * (-torch.expm1(logsnr_t - logsnr_s)).sqrt()
-    return like(a, x) * x + like(added, x) * randn_like(x, generator)
+    return expand_like(a, x) * x + expand_like(added, x) * randn_like(x, generator)

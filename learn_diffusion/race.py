@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from learn_diffusion import adversary, drawing
+from learn_diffusion import gan, sampling
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import Critic, Generator, UNet
 from learn_diffusion.schedules import Cosine
@@ -23,7 +23,7 @@ from learn_diffusion.training import train
 CONTENDERS = ("gan", "diffusion")
 CALLS = 20  # network calls of the diffusion model to a picture; the GAN needs one
 LATENT = 96
-UNSHUFFLE = {(1, 8, 8): 1, (3, 16, 16): 2}  # pictures that are raced on: both networks work on 8x8
+PATCH_SIZE = {(1, 8, 8): 1, (3, 16, 16): 2}  # pictures that are raced on: both networks work on 8x8
 SETTINGS: dict[tuple[str, str], dict[str, float]] = {  # the best of the trials
     ("digits", "gan"): {"batch": 16, "lr": 1e-3, "gamma": 1.0},
     ("digits", "diffusion"): {"batch": 64, "lr": 2e-3},
@@ -32,12 +32,12 @@ SETTINGS: dict[tuple[str, str], dict[str, float]] = {  # the best of the trials
 }
 
 
-def built(contender: str, shape: tuple[int, int, int]) -> nn.Module:
+def build_model(contender: str, shape: tuple[int, int, int]) -> nn.Module:
     """A new network that draws pictures of this shape; the two contenders' have as many parameters within 5 %."""
     channels, side, _ = shape
     if contender == "gan":
-        return Generator(channels, side, widths=(32, 64), blocks=3, latent=LATENT, unshuffle=UNSHUFFLE[shape])
-    return Denoiser(UNet(channels, widths=(24, 48), unshuffle=UNSHUFFLE[shape]), Cosine(), "v")
+        return Generator(channels, side, widths=(32, 64), blocks=3, latent=LATENT, patch_size=PATCH_SIZE[shape])
+    return Denoiser(UNet(channels, widths=(24, 48), patch_size=PATCH_SIZE[shape]), Cosine(), "v")
 
 
 def training(
@@ -46,13 +46,13 @@ def training(
     """A training from new weights of this seed; yields, step by step, the average of the weights to draw with."""
     torch.manual_seed(seed)
     shape = tuple(images.shape[1:])
-    model = built(contender, shape)
+    model = build_model(contender, shape)
     if contender == "diffusion":
         for step in train(model, images, steps, batch=batch, lr=lr, seed=seed, device="cpu"):
             yield step.ema
         return
-    critic = Critic(shape[0], shape[1], widths=(32, 64), blocks=2, unshuffle=UNSHUFFLE[shape])
-    play = adversary.train_gan(
+    critic = Critic(shape[0], shape[1], widths=(32, 64), blocks=2, patch_size=PATCH_SIZE[shape])
+    play = gan.train_gan(
         model, critic, images, steps, latent=LATENT, batch=batch, lr=lr, gamma=gamma, seed=seed, device="cpu"
     )
     for each in play:
@@ -62,8 +62,8 @@ def training(
 def drawn(model: nn.Module, shape: tuple[int, int, int], n: int, seed: int = 0) -> Tensor:
     """n pictures by a model of either kind, in [-1, 1]."""
     if isinstance(model, Generator):
-        return adversary.drawn_by(model, LATENT, n, seed).clamp(-1, 1)
-    return drawing.draw(model, (n, *shape), steps=CALLS, seed=seed)
+        return gan.sample_gan(model, LATENT, n, seed).clamp(-1, 1)
+    return sampling.sample(model, (n, *shape), steps=CALLS, seed=seed)
 
 
 def steps_in(seconds: float, contender: str, images: Tensor, **settings: Any) -> int:

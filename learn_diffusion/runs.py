@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from learn_diffusion import checkpoints, checks, devices, recipes, team
+from learn_diffusion import checkpoints, devices, recipes, team, validation
 
 
 def make(name: str, out: Path | None = None, folder: Path | None = None, fresh: bool = False, **options: Any) -> Path:
@@ -25,7 +25,7 @@ def make(name: str, out: Path | None = None, folder: Path | None = None, fresh: 
     file of another training, and while another process makes the same file; OSError where out or folder cannot be
     written, before anything is trained. Of several processes that train together (see team) the first does all that.
     """
-    checks.one_of("recipe", name, recipes.RECIPES)
+    validation.one_of("recipe", name, recipes.RECIPES)
     out = recipes.DATA / f"{name}.safetensors" if out is None else Path(out)
     writable("out", out)
     work = (out.parent if folder is None else Path(folder)) / f"{out.name}.work"
@@ -35,7 +35,7 @@ def make(name: str, out: Path | None = None, folder: Path | None = None, fresh: 
         recipes.RECIPES[name](work=work, **options)
         team.wait()
         return out
-    with checkpoints.alone("work", work):
+    with checkpoints.file_lock("work", work):
         return _make(name, out, work, fresh, options)
 
 
@@ -48,11 +48,11 @@ def _make(name: str, out: Path, work: Path, fresh: bool, options: dict[str, Any]
     else:
         print(f"going on from step {_reached(work)} in {work}")
     team.wait()
-    with stopwatch(record, devices.hardware(devices.pick(options.get("device")))) as so_far:
-        model, about = recipes.RECIPES[name](work=work, **options)
+    with stopwatch(record, devices.hardware(devices.resolve_device(options.get("device")))) as so_far:
+        model, metadata = recipes.RECIPES[name](work=work, **options)
     spent = so_far()
     hardware = ", then ".join(spent["hardware"])
-    checkpoints.save(out, model, recipe=name, seconds=round(spent["seconds"], 1), hardware=hardware, **about)
+    checkpoints.save(out, model, recipe=name, seconds=round(spent["seconds"], 1), hardware=hardware, **metadata)
     for leftover in (work, record):
         leftover.unlink(missing_ok=True)
     team.wait()
@@ -85,7 +85,7 @@ def stopwatch(record: Path, hardware: str, every: float = 5.0) -> Iterator[Calla
 
     def keep() -> None:
         with suppress(OSError):  # a full disk stops the training by itself, with a better message
-            checkpoints.write_whole(record, json.dumps(so_far()).encode())
+            checkpoints.atomic_write(record, json.dumps(so_far()).encode())
 
     def tick() -> None:
         while not over.wait(every):
@@ -107,7 +107,7 @@ def _earlier(record: Path) -> dict[str, Any]:
     try:
         kept = json.loads(record.read_text(encoding="utf-8"))
         seconds, hardware = float(kept["seconds"]), [str(machine) for machine in kept["hardware"]]
-        checks.number("seconds", seconds)
+        validation.number("seconds", seconds)
         return {"seconds": max(0.0, seconds), "hardware": hardware}
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise ValueError(f"work: {record} is no record of time spent; start again with fresh=True (--fresh)") from None

@@ -1,7 +1,7 @@
 """From noise to data, one level at a time: a sampler writes the sentence again at a lower noise level.
 
 Each sampler is a generator. It yields State(t, x, est) after every step, so a caller can watch, stop early or keep
-every frame: `frames = [state.x for state in ddim(model, path, noise, path.grid(20))]`.
+every frame: `frames = [state.x for state in ddim(model, path, noise, path.timesteps(20))]`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from learn_diffusion import checks
-from learn_diffusion.process import Denoise, Estimate, from_x0, like, randn_like
+from learn_diffusion import validation
+from learn_diffusion.process import Denoise, Estimate, expand_like, from_x0, randn_like
 from learn_diffusion.schedules import Schedule
 
 
@@ -27,16 +27,16 @@ class State(NamedTuple):
     est: Estimate  # of the level the step came from
 
 
-def levels(schedule: Schedule, x: Tensor, ts: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def step_pairs(schedule: Schedule, x: Tensor, ts: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """The steps (t, s) of a decreasing grid ts (N + 1,). Raises TypeError or ValueError before the first of them."""
-    checks.floats("x", x)
-    checks.finite("x", x)
-    checks.floats("ts", ts, ndim=1)
+    validation.floats("x", x)
+    validation.finite("x", x)
+    validation.floats("ts", ts, ndim=1)
     if len(ts) < 2:
         raise ValueError(f"ts: expected at least two noise levels, got {len(ts)}")
-    checks.level("ts", ts, len(ts), 0.0, schedule.t_max)
+    validation.level("ts", ts, len(ts), 0.0, schedule.t_max)
     if not bool((ts[1:] < ts[:-1]).all()):
-        raise ValueError("ts: expected noise levels that decrease, from noise to data: see schedule.grid(steps)")
+        raise ValueError("ts: expected noise levels that decrease, from noise to data: see schedule.timesteps(steps)")
     return pairwise(ts.cpu())
 
 
@@ -57,13 +57,13 @@ def ddim(
     """
     if not 0.0 <= eta <= 1.0:
         raise ValueError(f"eta: expected a number from 0 (DDIM) to 1 (DDPM), got {eta}")
-    for t, s in levels(schedule, x, ts):
+    for t, s in step_pairs(schedule, x, ts):
         est = denoise(x, t)
         alpha, sigma = schedule.at(s, x)
         eps = est.eps
         if eta > 0:
             fresh = -(eta**2) * torch.expm1(schedule.logsnr(t) - schedule.logsnr(s))  # variance share of new noise
-            eps = like((1 - fresh).sqrt(), x) * eps + like(fresh.sqrt(), x) * randn_like(x, generator)
+            eps = expand_like((1 - fresh).sqrt(), x) * eps + expand_like(fresh.sqrt(), x) * randn_like(x, generator)
         x = alpha * est.x0 + sigma * eps
         yield State(s, x, est)
 
@@ -74,7 +74,7 @@ def heun(denoise: Denoise, schedule: Schedule, x: Tensor, ts: Tensor) -> Iterato
 
     Second order; two network calls a step, one for the last step to sigma = 0. x (B, ...) at ts[0]; ts (N + 1,).
     """
-    for t, s in levels(schedule, x, ts):
+    for t, s in step_pairs(schedule, x, ts):
         est = denoise(x, t)
         if schedule.sigma(s) > 0:
             slope, step = schedule.velocity(est, t), (s - t).to(x.dtype)
@@ -93,13 +93,13 @@ def dpmpp_2m(denoise: Denoise, schedule: Schedule, x: Tensor, ts: Tensor) -> Ite
     x (B, ...) at ts[0]; ts (N + 1,) decreasing.
     """
     before = None  # (x0, lam) of the previous step
-    for t, s in levels(schedule, x, ts):
+    for t, s in step_pairs(schedule, x, ts):
         est = denoise(x, t)
         x0, lam = est.x0, schedule.logsnr(t) / 2
         if before is not None and schedule.sigma(s) > 0:
             x0_before, lam_before = before
             ahead = (schedule.logsnr(s) / 2 - lam) / (2 * (lam - lam_before))
-            x0 = x0 + like(ahead, x) * (x0 - x0_before)
+            x0 = x0 + expand_like(ahead, x) * (x0 - x0_before)
         before = est.x0, lam
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t, x), schedule.at(s, x)
         ahead_est = from_x0(x, x0, alpha_t, sigma_t)
@@ -107,7 +107,7 @@ def dpmpp_2m(denoise: Denoise, schedule: Schedule, x: Tensor, ts: Tensor) -> Ite
         yield State(s, x, est)
 
 
-def last(states: Iterable[State]) -> Tensor:
+def final_sample(states: Iterable[State]) -> Tensor:
     """Run a sampler to its end and keep the picture: x (B, ...)."""
     end = deque(states, maxlen=1)
     if not end:

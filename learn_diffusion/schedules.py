@@ -16,8 +16,8 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from learn_diffusion import checks
-from learn_diffusion.process import Denoise, Estimate, from_x0, like
+from learn_diffusion import validation
+from learn_diffusion.process import Denoise, Estimate, expand_like, from_x0
 
 # below this log-SNR alpha is under 5e-5 sigma: x_t shows nothing of the data, and nothing can be steered by it
 BLIND = -20.0
@@ -53,7 +53,7 @@ class Schedule(ABC):
     def at(self, t: Tensor | float, x: Tensor) -> tuple[Tensor, Tensor]:
         """(alpha, sigma) at t, shaped to broadcast against x (B, ...)."""
         t = torch.as_tensor(t)
-        return like(self.alpha(t), x), like(self.sigma(t), x)
+        return expand_like(self.alpha(t), x), expand_like(self.sigma(t), x)
 
     @final
     def add_noise(self, x0: Tensor, eps: Tensor, t: Tensor | float) -> Tensor:
@@ -62,10 +62,10 @@ class Schedule(ABC):
         Raises TypeError for a type, and ValueError for a shape or a level, that does not fit.
         """
         t = torch.as_tensor(t)
-        checks.floats("x0", x0)
-        checks.floats("eps", eps)
-        checks.same_shape("eps", eps, "x0", x0)
-        checks.level("t", t, len(x0), 0.0, self.t_max)
+        validation.floats("x0", x0)
+        validation.floats("eps", eps)
+        validation.same_shape("eps", eps, "x0", x0)
+        validation.level("t", t, len(x0), 0.0, self.t_max)
         alpha, sigma = self.at(t, x0)
         return alpha * x0 + sigma * eps
 
@@ -76,7 +76,7 @@ class Schedule(ABC):
         The derivatives come from automatic differentiation, so a schedule need not supply them.
         """
         d_alpha, d_sigma = _derivative(self.alpha, t), _derivative(self.sigma, t)
-        return like(d_alpha, est.x0) * est.x0 + like(d_sigma, est.x0) * est.eps
+        return expand_like(d_alpha, est.x0) * est.x0 + expand_like(d_sigma, est.x0) * est.eps
 
     @final
     def t_of_logsnr(self, logsnr: Tensor) -> Tensor:
@@ -90,21 +90,21 @@ class Schedule(ABC):
         return ((lo + hi) / 2).to(_floating(logsnr).dtype)
 
     @final
-    def time(self, u: Tensor) -> Tensor:
+    def time_at(self, u: Tensor) -> Tensor:
         """The time at fraction u of the way from t_min (u = 0) to t_max (u = 1), even in t^(1/rho)."""
         lo, hi = self.t_min ** (1 / self.rho), self.t_max ** (1 / self.rho)
         return (lo + u * (hi - lo)) ** self.rho
 
     @final
-    def grid(self, steps: int) -> Tensor:
+    def timesteps(self, steps: int) -> Tensor:
         """Noise levels for a sampler: (steps + 1,) float64, decreasing from t_max to 0, where sigma = 0.
 
         A path whose t_min is above 0 (EDM) is followed down to t_min; the last step jumps from there to 0.
         """
-        checks.positive_int("steps", steps)
+        validation.positive_int("steps", steps)
         if self.t_min == 0:
-            return self.time(torch.linspace(1, 0, steps + 1, dtype=torch.float64))
-        ts = self.time(torch.linspace(1, 0, steps, dtype=torch.float64))
+            return self.time_at(torch.linspace(1, 0, steps + 1, dtype=torch.float64))
+        ts = self.time_at(torch.linspace(1, 0, steps, dtype=torch.float64))
         return torch.cat([ts, ts.new_zeros(1)])
 
 
@@ -124,14 +124,14 @@ def _derivative(f: Callable[[Tensor], Tensor], t: Tensor | float) -> Tensor:
 
 def _above_zero(**values: float) -> None:
     for name, value in values.items():
-        checks.number(name, value)
+        validation.number(name, value)
         if not value > 0:
             raise ValueError(f"{name}: expected a number above 0, got {value}")
 
 
 @final
 @dataclass(frozen=True)
-class Betas(Schedule):
+class DDPM(Schedule):
     """DDPM's table of T small steps (Ho et al. 2020, sec. 4): alpha_bar_i = prod_{j <= i} (1 - beta_j).
 
     t = i / T meets the table's row i exactly; between rows log(alpha_bar) is linear, so any t can be asked for.
@@ -142,11 +142,11 @@ class Betas(Schedule):
     beta_T: float = 0.02
 
     def __post_init__(self):
-        checks.positive_int("T", self.T)
+        validation.positive_int("T", self.T)
         if self.T > MOST_STEPS:
             raise ValueError(f"T: expected at most {MOST_STEPS} steps, got {self.T}")
-        checks.number("beta_1", self.beta_1)
-        checks.number("beta_T", self.beta_T)
+        validation.number("beta_1", self.beta_1)
+        validation.number("beta_T", self.beta_T)
         if not 0 < self.beta_1 <= self.beta_T < 1:
             raise ValueError(f"beta_1, beta_T: expected 0 < beta_1 <= beta_T < 1, got {self.beta_1} and {self.beta_T}")
 
@@ -170,15 +170,15 @@ class Betas(Schedule):
 
 
 @lru_cache(maxsize=32)
-def _log_alpha_bar_table(path: Betas, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _log_alpha_bar_table(path: DDPM, dtype: torch.dtype, device: torch.device) -> Tensor:
     table = torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-path.betas()).cumsum(0)])
     return table.to(dtype).to(device)  # (T + 1,): summed in float64, cast once
 
 
 @final
 @dataclass(frozen=True)
-class LinearBeta(Schedule):
-    """Betas with infinitely small steps (Song et al. 2021, eq. 32): beta(t) = beta_min + t (beta_max - beta_min)."""
+class VP(Schedule):
+    """DDPM with infinitely small steps (Song et al. 2021, eq. 32): beta(t) = beta_min + t (beta_max - beta_min)."""
 
     beta_min: float = 0.1
     beta_max: float = 20.0
@@ -251,10 +251,10 @@ class Flow(Schedule):
         return 1.0 * t
 
 
-SCHEDULES: dict[str, type[Schedule]] = {cls.__name__: cls for cls in (Betas, LinearBeta, Cosine, EDM, Flow)}
+SCHEDULES: dict[str, type[Schedule]] = {cls.__name__: cls for cls in (DDPM, VP, Cosine, EDM, Flow)}
 
 
-def on_path(denoise: Denoise, src: Schedule, dst: Schedule) -> Denoise:
+def convert_schedule(denoise: Denoise, src: Schedule, dst: Schedule) -> Denoise:
     """Let a model trained on path src be sampled along path dst.
 
     At equal log-SNR the two paths show the same picture at another scale, so x is rescaled and the estimate of x0

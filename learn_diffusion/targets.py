@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from learn_diffusion import checks
+from learn_diffusion import validation
 from learn_diffusion.process import Estimate
 
 Number = float | Tensor
@@ -45,7 +45,7 @@ TARGETS: dict[str, Row] = {"x0": _x0, "eps": _eps, "v": _v, "u": _u, "edm": _edm
 
 def row_of(target: str) -> Row:
     """The row of a named target. Raises ValueError that lists the names."""
-    checks.one_of("target", target, TARGETS)
+    validation.one_of("target", target, TARGETS)
     return TARGETS[target]
 
 

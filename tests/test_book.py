@@ -223,7 +223,7 @@ def test_the_other_pages_say_what_their_measured_tables_say():
     assert sizes == sorted(sizes)  # "the larger the pictures, the more so"
     assert sizes[0] > 1  # "in each row the batch takes more memory"
     bound = {row["training"]: row["here"] for row in kept("scaling", 1)}["scenes_by_caption, 32x32"].split()
-    took = checkpoints.read(recipes.shipped("scenes_by_caption"))[2]["seconds"] / 60
+    took = checkpoints.read(recipes.pretrained_path("scenes_by_caption"))[2]["seconds"] / 60
     assert bound[1] == "min"
     assert float(bound[0]) < took / 3  # "the bound is less than a third of that"
     assert round(took) == 86

@@ -330,14 +330,14 @@ def test_a_chapter_runs_from_top_to_bottom_in_jupyterlab(lab, page, chapter):
 LIVE = """
 import ipywidgets
 import numpy as np
-from learn_diffusion.widgets import Live
+from learn_diffusion.widgets import Interactive
 
 def draw(level):
     if level > 8:
         raise ValueError("no level above 8")
     return np.full((4, 1, 8, 8), level / 4 - 1)
 
-Live(draw, alt="Four grey squares", level=ipywidgets.IntSlider(value=0, min=0, max=10))
+Interactive(draw, alt="Four grey squares", level=ipywidgets.IntSlider(value=0, min=0, max=10))
 """
 
 
@@ -372,7 +372,7 @@ def test_a_live_control_asks_the_kernel_in_jupyterlab(lab, page, tmp_path):
 PAINT = """
 import ipywidgets
 import torch
-from learn_diffusion.widgets import Live, PaintedMask
+from learn_diffusion.widgets import Interactive, PaintedMask
 
 canvas = PaintedMask(torch.zeros(3, 32, 32), alt="A grey square.")
 canvas
@@ -381,7 +381,7 @@ PAINTED = """
 def draw(mask):
     return torch.where(canvas.read(mask), 1.0, -1.0).expand(3, -1, -1)
 
-Live(draw, alt="What was painted", mask=canvas.control)
+Interactive(draw, alt="What was painted", mask=canvas.control)
 """
 
 

@@ -12,17 +12,17 @@ import torch
 from safetensors import safe_open
 
 import learn_diffusion
-from learn_diffusion.checkpoints import CheckpointError, halved, load, read, save
+from learn_diffusion.checkpoints import CheckpointError, load, read, save, to_fp16
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import MLP, Classifier, UNet
 from learn_diffusion.recipes import DATA
-from learn_diffusion.schedules import EDM, Betas, Cosine, Flow, LinearBeta
+from learn_diffusion.schedules import DDPM, EDM, VP, Cosine, Flow
 
 MODELS = {
-    "UNet": lambda: Denoiser(UNet(channels=3, widths=(8, 16), blocks=2, classes=4, unshuffle=2), Cosine(), "v"),
+    "UNet": lambda: Denoiser(UNet(channels=3, widths=(8, 16), blocks=2, classes=4, patch_size=2), Cosine(), "v"),
     "MLP": lambda: Denoiser(MLP(dim=2, width=16, blocks=2), EDM(0.01, 40.0, 0.7), "edm"),
-    "Betas": lambda: Denoiser(MLP(width=8), Betas(T=100, beta_1=1e-3, beta_T=0.1), "eps"),
-    "LinearBeta": lambda: Denoiser(MLP(width=8), LinearBeta(0.2, 10.0), "x0"),
+    "DDPM": lambda: Denoiser(MLP(width=8), DDPM(T=100, beta_1=1e-3, beta_T=0.1), "eps"),
+    "VP": lambda: Denoiser(MLP(width=8), VP(0.2, 10.0), "x0"),
     "Flow": lambda: Denoiser(MLP(width=8), Flow(), "u"),
     "Classifier": lambda: Classifier(width=16),
 }
@@ -32,25 +32,25 @@ MODELS = {
 def test_comes_back_as_it_went_in(tmp_path, name):
     model = MODELS[name]().eval()
     save(tmp_path / "a.safetensors", model, data="made up", recipe={"steps": 3}, seed=7, metrics={"frechet": 1.5})
-    back, about = load(tmp_path / "a.safetensors", device="cpu")
+    back, metadata = load(tmp_path / "a.safetensors", device="cpu")
     assert not back.training
     for (key, w), (other, v) in zip(model.state_dict().items(), back.state_dict().items(), strict=True):
         assert key == other
         assert torch.equal(w, v)
     if isinstance(model, Denoiser):
         assert (back.schedule, back.target) == (model.schedule, model.target)
-        assert back.net.arguments == model.net.arguments
-    assert about["data"] == "made up"
-    assert about["metrics"] == {"frechet": 1.5}
-    assert about["package"] == learn_diffusion.__version__
-    assert about["torch"] == torch.__version__
-    assert " thread" in about["hardware"]
+        assert back.net.config == model.net.config
+    assert metadata["data"] == "made up"
+    assert metadata["metrics"] == {"frechet": 1.5}
+    assert metadata["package"] == learn_diffusion.__version__
+    assert metadata["torch"] == torch.__version__
+    assert " thread" in metadata["hardware"]
 
 
 def test_a_loaded_unet_is_channels_last_as_a_new_one_is(tmp_path):
     save(tmp_path / "a", MODELS["UNet"]())
     back, _ = load(tmp_path / "a", "cpu")
-    assert back.net.first.weight.is_contiguous(memory_format=torch.channels_last)
+    assert back.net.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_saving_twice_gives_the_same_bytes(tmp_path):
@@ -107,11 +107,11 @@ def test_half_precision_halves_the_file_and_comes_back_as_float32(tmp_path, name
     weights, others = sum(w.numel() for w in model.state_dict().values()), 4
     assert _bytes_of_tensors(tmp_path / "full") == 4 * weights + others
     assert _bytes_of_tensors(tmp_path / "half") == 2 * weights + others
-    (back, about), (_, kept, _) = load(tmp_path / "half", "cpu"), read(tmp_path / "half")
-    assert about["half"] is True
+    (back, metadata), (_, kept, _) = load(tmp_path / "half", "cpu"), read(tmp_path / "half")
+    assert metadata["half"] is True
     assert kept["count"].dtype == torch.float32  # only the model is rounded
     pairs = zip(
-        model.state_dict().values(), back.state_dict().values(), halved(model).state_dict().values(), strict=True
+        model.state_dict().values(), back.state_dict().values(), to_fp16(model).state_dict().values(), strict=True
     )
     for w, v, promised in pairs:
         assert v.dtype == w.dtype
@@ -127,7 +127,7 @@ def _bytes_of_tensors(path):
 def test_a_full_file_does_not_say_half_and_halved_leaves_the_model_alone(tmp_path):
     model = MODELS["MLP"]()
     before = {name: w.clone() for name, w in model.state_dict().items()}
-    halved(model)
+    to_fp16(model)
     assert all(torch.equal(w, before[name]) for name, w in model.state_dict().items())
     save(tmp_path / "a", model)
     assert "half" not in load(tmp_path / "a", "cpu")[1]
@@ -201,8 +201,8 @@ def test_no_pickle_is_ever_loaded(tmp_path):
 
 @pytest.mark.parametrize("path", sorted(DATA.glob("*.safetensors")), ids=lambda path: path.stem)
 def test_what_ships_says_where_it_comes_from(path):
-    model, about = load(path, "cpu")
-    assert about["recipe"] == path.stem
-    assert {"data", "steps", "seed", "metrics", "seconds", "hardware", "package", "torch"} <= about.keys()
-    assert not isinstance(model, Denoiser) or len(about["data_shape"]) == 3  # else nobody knows what size to draw
+    model, metadata = load(path, "cpu")
+    assert metadata["recipe"] == path.stem
+    assert {"data", "steps", "seed", "metrics", "seconds", "hardware", "package", "torch"} <= metadata.keys()
+    assert not isinstance(model, Denoiser) or len(metadata["data_shape"]) == 3  # else nobody knows what size to draw
     assert path.name in (DATA / "README.md").read_text(encoding="utf-8")

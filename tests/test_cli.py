@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import learn_diffusion
-from learn_diffusion import checkpoints, cli, drawing, recipes
+from learn_diffusion import checkpoints, cli, recipes, sampling
 from learn_diffusion.checkpoints import save
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import MLP, Classifier, UNet
@@ -53,7 +53,7 @@ def shelf(tmp_path_factory):
     torch.manual_seed(0)
     for name, net, shape in (
         ("labels", UNet(widths=(8, 8), classes=10), [1, 8, 8]),
-        ("words", UNet(channels=3, widths=(8, 16), unshuffle=2, words=WORDS, text=16), [3, 16, 16]),
+        ("words", UNet(channels=3, widths=(8, 16), patch_size=2, words=WORDS, text=16), [3, 16, 16]),
         ("neither", UNet(widths=(8, 8)), [1, 8, 8]),
         ("points", MLP(width=8), [2]),
     ):
@@ -120,7 +120,7 @@ def test_the_picture_is_what_draw_draws_each_pixel_a_square(shelf, tmp_path):
         run("sample", shelf / "labels", "--out", out, "--n", 2, "--steps", 3, "--label", 4, "--seed", 9).exit_code == 0
     )
     model, _ = checkpoints.load(shelf / "labels", "cpu")
-    sheet = tile(to_uint8(drawing.draw(model, (2, 1, 8, 8), torch.tensor([4, 4]), steps=3, seed=9)))
+    sheet = tile(to_uint8(sampling.sample(model, (2, 1, 8, 8), torch.tensor([4, 4]), steps=3, seed=9)))
     assert np.array_equal(np.asarray(Image.open(out)), sheet.repeat(16, 0).repeat(16, 1))
 
 
@@ -237,7 +237,7 @@ def test_too_little_memory_is_one_line_and_other_errors_are_not_hidden(shelf, tm
     def draw(*arguments):
         raise errors.pop(0)
 
-    monkeypatch.setattr(drawing, "draw", draw)
+    monkeypatch.setattr(sampling, "draw", draw)
     for _ in full:
         assert "out of memory: ask for fewer pictures (--n)" in fails(
             "sample", shelf / "neither", "--out", tmp_path / "a.png"
@@ -249,11 +249,11 @@ def test_too_little_memory_is_one_line_and_other_errors_are_not_hidden(shelf, tm
 def test_list_names_every_recipe_with_the_time_in_its_header(tmp_path, monkeypatch):
     listed = run("list").stdout
     for name, recipe in recipes.RECIPES.items():
-        _, about = checkpoints.load(recipes.shipped(name), "cpu")
+        _, metadata = checkpoints.load(recipes.pretrained_path(name), "cpu")
         assert f"{name}\n    {recipe.__doc__.splitlines()[0]}\n" in listed
-        assert f"took {cli.duration(about['seconds'])} on {about['hardware']}\n" in listed
+        assert f"took {cli.duration(metadata['seconds'])} on {metadata['hardware']}\n" in listed
     monkeypatch.setattr(recipes, "DATA", tmp_path)
-    assert "not there yet: learn-diffusion train digit_reader" in run("list").stdout
+    assert "not there yet: learn-diffusion train digit_classifier" in run("list").stdout
 
 
 def test_duration_says_it_in_a_fitting_unit():
@@ -262,20 +262,20 @@ def test_duration_says_it_in_a_fitting_unit():
 
 def test_train_makes_the_file_and_prints_its_header(tmp_path):
     out = tmp_path / "a.safetensors"
-    result = run("train", "digit_reader", "--out", out, "--steps", 2, "--seed", 5, "--device", "cpu")
+    result = run("train", "digit_classifier", "--out", out, "--steps", 2, "--seed", 5, "--device", "cpu")
     assert result.exit_code == 0, result.stderr
     assert "held_out_accuracy" in result.stdout
     assert "2/2" in result.stderr  # the progress bar
-    _, about = checkpoints.load(out, "cpu")
-    assert (about["recipe"], about["steps"], about["seed"]) == ("digit_reader", 2, 5)
+    _, metadata = checkpoints.load(out, "cpu")
+    assert (metadata["recipe"], metadata["steps"], metadata["seed"]) == ("digit_classifier", 2, 5)
 
 
 def test_train_says_what_is_wrong(tmp_path):
-    assert "recipe: expected one of 'digit_reader', 'digits_by_label'" in fails("train", "cats")
-    assert "name its file with --out" in fails("train", "digit_reader", "--steps", 5, code=2)  # not over what ships
-    assert "name its file with --out" in fails("train", "digit_reader", "--seed", 5, code=2)
-    assert "is not there" in fails("train", "digit_reader", "--out", tmp_path / "no" / "a")
-    assert "device: expected" in fails("train", "digit_reader", "--out", tmp_path / "a", "--device", "tpu3")
+    assert "recipe: expected one of 'digit_classifier', 'digits_by_label'" in fails("train", "cats")
+    assert "name its file with --out" in fails("train", "digit_classifier", "--steps", 5, code=2)  # not over what ships
+    assert "name its file with --out" in fails("train", "digit_classifier", "--seed", 5, code=2)
+    assert "is not there" in fails("train", "digit_classifier", "--out", tmp_path / "no" / "a")
+    assert "device: expected" in fails("train", "digit_classifier", "--out", tmp_path / "a", "--device", "tpu3")
     assert "Missing argument 'RECIPE'" in fails("train", code=2)
     assert not list(tmp_path.iterdir())
 
@@ -284,6 +284,6 @@ def test_ctrl_c_stops_with_one_line(tmp_path, monkeypatch):
     def interrupted(**options):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(recipes.RECIPES, "digit_reader", interrupted)
-    result = run("train", "digit_reader", "--out", tmp_path / "a")
+    monkeypatch.setitem(recipes.RECIPES, "digit_classifier", interrupted)
+    result = run("train", "digit_classifier", "--out", tmp_path / "a")
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "\nlearn-diffusion: stopped\n")  # after ^C

@@ -10,29 +10,29 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from learn_diffusion.denoiser import Denoiser, hinted
+from learn_diffusion.denoiser import Denoiser, with_image_cond
 from learn_diffusion.editing import (
-    disagreement,
-    hold,
-    interpolate,
+    ddnm,
+    diffedit_mask,
     invert,
-    part_of,
-    reconstruct,
+    pigdm,
     repaint,
-    replace,
+    replacement,
     sdedit,
+    slerp,
+    truncate,
 )
 from learn_diffusion.guidance import cfg, clip_x0
 from learn_diffusion.nets import UNet
 from learn_diffusion.process import Estimate, from_x0
-from learn_diffusion.samplers import ddim, dpmpp_2m, heun, last
-from learn_diffusion.schedules import EDM, Betas, Cosine, Flow, LinearBeta
+from learn_diffusion.samplers import ddim, dpmpp_2m, final_sample, heun
+from learn_diffusion.schedules import DDPM, EDM, VP, Cosine, Flow
 from learn_diffusion.training import loss, train
 
-PATHS = [Betas(), LinearBeta(), Cosine(), EDM(), Flow()]
-by_path = pytest.mark.parametrize("path", PATHS, ids=lambda path: type(path).__name__)
+PATHS = [DDPM(), VP(), Cosine(), EDM(), Flow()]
+by_path = pytest.mark.parametrize("path", PATHS, ids=lambda schedule: type(schedule).__name__)
 SAMPLERS = {"ddim": ddim, "ddpm": partial(ddim, eta=1.0), "heun": heun, "dpmpp_2m": dpmpp_2m}
-METHODS = {"hold": hold, "replace": replace, "reconstruct": reconstruct}
+METHODS = {"ddnm": ddnm, "replacement": replacement, "pigdm": pigdm}
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -43,19 +43,19 @@ def noise(*shape: int, seed: int = 0, dtype=torch.float32) -> torch.Tensor:
     return torch.randn(*shape, generator=gen(seed), dtype=dtype)
 
 
-def start(path, *shape: int, seed: int = 0, dtype=torch.float32) -> torch.Tensor:
-    return noise(*shape, seed=seed, dtype=dtype) * path.sigma(torch.tensor(path.t_max)).to(dtype)
+def start(schedule, *shape: int, seed: int = 0, dtype=torch.float32) -> torch.Tensor:
+    return noise(*shape, seed=seed, dtype=dtype) * schedule.sigma(torch.tensor(schedule.t_max)).to(dtype)
 
 
 class Gaussian:
     """The exact denoiser of data with mean m (D,) and covariance C (D, D), on any path."""
 
-    def __init__(self, path, m, C):
-        self.path, self.m, self.C, self.calls = path, m, C, 0
+    def __init__(self, schedule, m, C):
+        self.schedule, self.m, self.C, self.calls = schedule, m, C, 0
 
     def __call__(self, x, t):
         self.calls += 1
-        alpha, sigma = self.path.at(t, x)
+        alpha, sigma = self.schedule.at(t, x)
         gain = alpha * self.C @ torch.linalg.inv(alpha**2 * self.C + sigma**2 * torch.eye(len(self.m)).to(x))
         x0 = self.m + (x - alpha * self.m) @ gain.T
         return from_x0(x, x0, alpha, sigma)
@@ -77,11 +77,11 @@ def left_half() -> torch.Tensor:
     return mask
 
 
-def blurry(path):
+def blurry(schedule):
     """A stand-in for a trained model: differentiable, finite at every level, and not right about anything."""
 
     def denoise(x, t):
-        alpha, sigma = path.at(t, x)
+        alpha, sigma = schedule.at(t, x)
         x0 = torch.tanh(0.3 * x / (alpha + sigma))
         return from_x0(x, x0, alpha, sigma)
 
@@ -94,10 +94,10 @@ def blurry(path):
 @by_path
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_kept_pixels_come_out_as_they_went_in(path, method, sampler):
+def test_kept_pixels_come_out_as_they_went_in(schedule, method, sampler):
     known, mask = picture(), left_half()
-    denoise = METHODS[method](clip_x0(blurry(path), path), path, known, mask)
-    x = last(SAMPLERS[sampler](denoise, path, start(path, 3, 3, 8, 8), path.grid(7)))
+    denoise = METHODS[method](clip_x0(blurry(schedule), schedule), schedule, known, mask)
+    x = final_sample(SAMPLERS[sampler](denoise, schedule, start(schedule, 3, 3, 8, 8), schedule.timesteps(7)))
     kept = mask.expand_as(known)
     assert torch.equal(x[kept], known[kept])
     assert not torch.isclose(x[~kept], known[~kept]).any()
@@ -106,9 +106,9 @@ def test_kept_pixels_come_out_as_they_went_in(path, method, sampler):
 
 @by_path
 @pytest.mark.parametrize("resample", [1, 3])
-def test_repaint_keeps_what_is_known(path, resample):
+def test_repaint_keeps_what_is_known(schedule, resample):
     known, mask = picture(), left_half()
-    states = list(repaint(blurry(path), path, known, mask, path.grid(5), resample, gen()))
+    states = list(repaint(blurry(schedule), schedule, known, mask, schedule.timesteps(5), resample, gen()))
     assert len(states) == 5 * resample
     kept = mask.expand_as(known)
     assert torch.equal(states[-1].x[kept], known[kept])
@@ -117,12 +117,12 @@ def test_repaint_keeps_what_is_known(path, resample):
 
 @by_path
 @pytest.mark.parametrize("method", METHODS)
-def test_estimates_still_explain_x_t(path, method):
+def test_estimates_still_explain_x_t(schedule, method):
     x, known, mask = noise(3, 3, 8, 8), picture(), left_half()
-    denoise = METHODS[method](blurry(path), path, known, mask)
+    denoise = METHODS[method](blurry(schedule), schedule, known, mask)
     for u in (0.1, 0.5, 0.9):
-        t = path.time(torch.tensor(u, dtype=torch.float64))
-        alpha, sigma = path.at(t, x)
+        t = schedule.time_at(torch.tensor(u, dtype=torch.float64))
+        alpha, sigma = schedule.at(t, x)
         est = denoise(x, t)
         kept = mask.expand_as(known)
         assert torch.equal(est.x0[kept], known[kept])
@@ -131,63 +131,68 @@ def test_estimates_still_explain_x_t(path, method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_mask_that_keeps_nothing_changes_nothing_and_one_that_keeps_all_gives_the_picture(method):
-    path, known = Cosine(), picture()
+    schedule, known = Cosine(), picture()
     wrap, x = METHODS[method], start(Cosine(), 3, 3, 8, 8)
-    nothing = wrap(blurry(path), path, known, torch.zeros(1, 1, 8, 8, dtype=torch.bool))
-    assert_close(last(ddim(nothing, path, x, path.grid(5))), last(ddim(blurry(path), path, x, path.grid(5))))
-    everything = wrap(blurry(path), path, known, torch.ones(3, 1, 8, 8, dtype=torch.bool))
-    assert torch.equal(last(ddim(everything, path, x, path.grid(5))), known)
+    nothing = wrap(blurry(schedule), schedule, known, torch.zeros(1, 1, 8, 8, dtype=torch.bool))
+    assert_close(
+        final_sample(ddim(nothing, schedule, x, schedule.timesteps(5))),
+        final_sample(ddim(blurry(schedule), schedule, x, schedule.timesteps(5))),
+    )
+    everything = wrap(blurry(schedule), schedule, known, torch.ones(3, 1, 8, 8, dtype=torch.bool))
+    assert torch.equal(final_sample(ddim(everything, schedule, x, schedule.timesteps(5))), known)
 
 
 def test_they_compose_with_guidance():
-    path, known, mask = Cosine(), picture(2), left_half()
+    schedule, known, mask = Cosine(), picture(2), left_half()
     torch.manual_seed(0)
-    model = Denoiser(UNet(channels=3, widths=(8, 16), classes=3), path, "v").eval()
+    model = Denoiser(UNet(channels=3, widths=(8, 16), classes=3), schedule, "v").eval()
     for method in METHODS.values():
-        denoise = method(clip_x0(cfg(model, torch.tensor([0, 2]), 3.0), path), path, known, mask)
-        x = last(dpmpp_2m(denoise, path, start(path, 2, 3, 8, 8), path.grid(4)))
+        denoise = method(clip_x0(cfg(model, torch.tensor([0, 2]), 3.0), schedule), schedule, known, mask)
+        x = final_sample(dpmpp_2m(denoise, schedule, start(schedule, 2, 3, 8, 8), schedule.timesteps(4)))
         assert torch.equal(x[..., :4], known[..., :4])
 
 
 # ---- what is new: exact posteriors ----
 
 
-def given_first(denoise, path, value: float, method: str, n: int = 20_000, steps: int = 100, **how):
+def given_first(denoise, schedule, value: float, method: str, n: int = 20_000, steps: int = 100, **how):
     """Draws of the second value (n,) of correlated data whose first value is known."""
     known = torch.tensor([[value, 0.0]], dtype=torch.float64).expand(n, 2)
     if method == "repaint":
-        return last(repaint(denoise, path, known, FIRST, path.grid(steps), generator=gen(), **how))[:, 1]
-    wrapped = METHODS[method](denoise, path, known, FIRST, **how)
-    x = start(path, n, 2, dtype=torch.float64)
-    return last(ddim(wrapped, path, x, path.grid(steps), eta=1.0, generator=gen(1)))[:, 1]
+        return final_sample(
+            repaint(denoise, schedule, known, FIRST, schedule.timesteps(steps), generator=gen(), **how)
+        )[:, 1]
+    wrapped = METHODS[method](denoise, schedule, known, FIRST, **how)
+    x = start(schedule, n, 2, dtype=torch.float64)
+    return final_sample(ddim(wrapped, schedule, x, schedule.timesteps(steps), eta=1.0, generator=gen(1)))[:, 1]
 
 
-@pytest.mark.parametrize("path", [Flow(), Cosine()], ids=lambda path: type(path).__name__)
-def test_replacement_is_biased_and_repaint_comes_close(path):
+@pytest.mark.parametrize("path", [Flow(), Cosine()], ids=lambda schedule: type(schedule).__name__)
+def test_replacement_is_biased_and_repaint_comes_close(schedule):
     """p(x2 | x1 = 1) is normal with mean 0.8 and variance 0.36: C21/C11 and C22 - C21^2/C11."""
-    denoise = Gaussian(path, ZERO, CORRELATED)
+    denoise = Gaussian(schedule, ZERO, CORRELATED)
     off = {
-        name: abs(given_first(denoise, path, 1.0, method, **how).mean().item() - 0.8)
+        name: abs(given_first(denoise, schedule, 1.0, method, **how).mean().item() - 0.8)
         for name, method, how in (
-            ("replace", "replace", {}),
-            ("hold", "hold", {}),
+            ("replacement", "replacement", {}),
+            ("ddnm", "ddnm", {}),
             ("repaint", "repaint", {"resample": 20}),
         )
     }
-    assert off["replace"] > 0.02, off
-    assert off["repaint"] < off["replace"] / 2, off
+    assert off["replacement"] > 0.02, off
+    assert off["repaint"] < off["replacement"] / 2, off
     assert off["repaint"] < 0.02, off
 
 
 @by_path
-def test_reconstruction_is_exact_for_independent_values_measured_with_noise(path):
+def test_reconstruction_is_exact_for_independent_values_measured_with_noise(schedule):
     """Data N(0, d^2) measured with noise s: the posterior is N(y d^2 / (d^2 + s^2), d^2 s^2 / (d^2 + s^2))."""
-    d, s, y, n = path.sigma_data, 0.4, 0.9, 20_000
-    denoise = Gaussian(path, ZERO, d**2 * torch.eye(2, dtype=torch.float64))
+    d, s, y, n = schedule.sigma_data, 0.4, 0.9, 20_000
+    denoise = Gaussian(schedule, ZERO, d**2 * torch.eye(2, dtype=torch.float64))
     known = torch.full((n, 2), y, dtype=torch.float64)
-    wrapped = reconstruct(denoise, path, known, FIRST, noise=s)
-    x = start(path, n, 2, dtype=torch.float64)
-    x = last(ddim(wrapped, path, x, path.grid(300), eta=1.0, generator=gen(1)))
+    wrapped = pigdm(denoise, schedule, known, FIRST, noise=s)
+    x = start(schedule, n, 2, dtype=torch.float64)
+    x = final_sample(ddim(wrapped, schedule, x, schedule.timesteps(300), eta=1.0, generator=gen(1)))
     mean, variance = y * d**2 / (d**2 + s**2), d**2 * s**2 / (d**2 + s**2)
     assert x[:, 0].mean().item() == pytest.approx(mean, abs=0.02)
     assert x[:, 0].var().item() == pytest.approx(variance, rel=0.06)
@@ -195,25 +200,25 @@ def test_reconstruction_is_exact_for_independent_values_measured_with_noise(path
 
 
 def test_reconstruction_pulls_along_correlation():
-    path = Cosine()
-    drawn = given_first(Gaussian(path, ZERO, CORRELATED), path, 1.0, "reconstruct")
+    schedule = Cosine()
+    drawn = given_first(Gaussian(schedule, ZERO, CORRELATED), schedule, 1.0, "pigdm")
     assert drawn.mean().item() == pytest.approx(0.8, abs=0.05)
 
 
 def test_reconstruction_at_scale_0_is_hold():
-    path, known, mask = Cosine(), picture(), left_half()
+    schedule, known, mask = Cosine(), picture(), left_half()
     x, t = noise(3, 3, 8, 8), torch.tensor(0.4)
     for a, b in zip(
-        reconstruct(blurry(path), path, known, mask, 0.0)(x, t),
-        hold(blurry(path), path, known, mask)(x, t),
+        pigdm(blurry(schedule), schedule, known, mask, 0.0)(x, t),
+        ddnm(blurry(schedule), schedule, known, mask)(x, t),
         strict=True,
     ):
         assert torch.equal(a, b)
 
 
 def test_reconstruction_leaves_no_graph_behind():
-    path, known, mask = Cosine(), picture(), left_half()
-    est = reconstruct(blurry(path), path, known, mask)(noise(3, 3, 8, 8), torch.tensor([0.2, 0.5, 1.0]))
+    schedule, known, mask = Cosine(), picture(), left_half()
+    est = pigdm(blurry(schedule), schedule, known, mask)(noise(3, 3, 8, 8), torch.tensor([0.2, 0.5, 1.0]))
     assert not est.x0.requires_grad
     assert not est.eps.requires_grad
     assert torch.isfinite(est.x0).all()
@@ -221,21 +226,21 @@ def test_reconstruction_leaves_no_graph_behind():
 
 
 def test_replacement_shows_fresh_noise_and_hold_the_same():
-    path, known, mask = Cosine(), picture(), left_half()
+    schedule, known, mask = Cosine(), picture(), left_half()
     seen = []
 
     def spy(x, t):
         seen.append(x)
-        return blurry(path)(x, t)
+        return blurry(schedule)(x, t)
 
     x, t = noise(3, 3, 8, 8), torch.tensor(0.5)
-    replaced, held = replace(spy, path, known, mask, gen()), hold(spy, path, known, mask)
+    replaced, held = replacement(spy, schedule, known, mask, gen()), ddnm(spy, schedule, known, mask)
     for denoise in (replaced, replaced, held, held):
         denoise(x, t)
     assert not torch.equal(seen[0][..., :4], seen[1][..., :4])
     assert torch.equal(seen[0][..., 4:], x[..., 4:])
     assert torch.equal(seen[2], x)
-    off = (seen[0] - path.alpha(t) * known)[..., :4] / path.sigma(t)
+    off = (seen[0] - schedule.alpha(t) * known)[..., :4] / schedule.sigma(t)
     assert off.std().item() == pytest.approx(1.0, abs=0.1)
 
 
@@ -243,19 +248,22 @@ def test_replacement_shows_fresh_noise_and_hold_the_same():
 
 
 def test_strength_is_the_share_of_the_steps():
-    ts = Cosine().grid(10)
-    assert len(part_of(ts, 1.0)) == 11
-    assert len(part_of(ts, 0.5)) == 6
-    assert len(part_of(ts, 1e-9)) == 2
-    assert part_of(ts, 0.3)[-1] == 0
+    ts = Cosine().timesteps(10)
+    assert len(truncate(ts, 1.0)) == 11
+    assert len(truncate(ts, 0.5)) == 6
+    assert len(truncate(ts, 1e-9)) == 2
+    assert truncate(ts, 0.3)[-1] == 0
 
 
 @by_path
-def test_sdedit_goes_from_faithful_to_free(path):
+def test_sdedit_goes_from_faithful_to_free(schedule):
     picture = torch.tensor([[2.0, -2.0]], dtype=torch.float64).expand(500, 2)
-    denoise = Gaussian(path, ZERO, 0.25 * torch.eye(2, dtype=torch.float64))
+    denoise = Gaussian(schedule, ZERO, 0.25 * torch.eye(2, dtype=torch.float64))
     off = [
-        (last(sdedit(denoise, path, picture, strength, path.grid(40), gen())) - picture).abs().mean().item()
+        (final_sample(sdedit(denoise, schedule, picture, strength, schedule.timesteps(40), gen())) - picture)
+        .abs()
+        .mean()
+        .item()
         for strength in (0.05, 0.3, 0.6, 1.0)
     ]
     assert all(a < b for a, b in pairwise(off)), off
@@ -264,61 +272,63 @@ def test_sdedit_goes_from_faithful_to_free(path):
 
 
 def test_sdedit_takes_any_sampler_and_the_same_noise_for_the_same_seed():
-    path, ts = Cosine(), Cosine().grid(8)
-    one, two = (last(sdedit(blurry(path), path, picture(), 0.5, ts, gen(7), dpmpp_2m)) for _ in range(2))
+    schedule, ts = Cosine(), Cosine().timesteps(8)
+    one, two = (
+        final_sample(sdedit(blurry(schedule), schedule, picture(), 0.5, ts, gen(7), dpmpp_2m)) for _ in range(2)
+    )
     assert torch.equal(one, two)
-    assert not torch.equal(one, last(sdedit(blurry(path), path, picture(), 0.5, ts, gen(8), dpmpp_2m)))
+    assert not torch.equal(one, final_sample(sdedit(blurry(schedule), schedule, picture(), 0.5, ts, gen(8), dpmpp_2m)))
 
 
 @by_path
-def test_inversion_returns_and_more_rounds_come_closer(path):
-    denoise = Gaussian(path, ZERO, 0.3 * CORRELATED)
-    picture, ts = noise(50, 2, seed=3, dtype=torch.float64), path.grid(30)[1:]  # alpha(t_max) may be 0
+def test_inversion_returns_and_more_rounds_come_closer(schedule):
+    denoise = Gaussian(schedule, ZERO, 0.3 * CORRELATED)
+    picture, ts = noise(50, 2, seed=3, dtype=torch.float64), schedule.timesteps(30)[1:]  # alpha(t_max) may be 0
     off = []
-    for rounds in (1, 3, 12):
+    for fixed_point_iters in (1, 3, 12):
         denoise.calls = 0
-        x_t = last(invert(denoise, path, picture, ts, rounds))
-        assert denoise.calls == rounds * (len(ts) - 1)
-        off.append((last(ddim(denoise, path, x_t, ts)) - picture).abs().max().item())
+        x_t = final_sample(invert(denoise, schedule, picture, ts, fixed_point_iters))
+        assert denoise.calls == fixed_point_iters * (len(ts) - 1)
+        off.append((final_sample(ddim(denoise, schedule, x_t, ts)) - picture).abs().max().item())
     assert off[0] > off[1] > off[2], off
     assert off[2] < 1e-3, off
 
 
 def test_inverted_noise_looks_like_noise():
-    path = Cosine()
+    schedule = Cosine()
     C = 0.3 * CORRELATED
     data = noise(4000, 2, seed=4, dtype=torch.float64) @ torch.linalg.cholesky(C).T
-    x = last(invert(Gaussian(path, ZERO, C), path, data, path.grid(200), rounds=4))
+    x = final_sample(invert(Gaussian(schedule, ZERO, C), schedule, data, schedule.timesteps(200), fixed_point_iters=4))
     assert_close(x.T.cov(), torch.eye(2, dtype=torch.float64), atol=0.08, rtol=0)
 
 
 def test_interpolation_keeps_the_length_and_the_ends():
     a, b = noise(4, 3, 8, 8), noise(4, 3, 8, 8, seed=1)
-    assert_close(interpolate(a, b, 0.0), a)
-    assert_close(interpolate(a, b, 1.0), b)
-    half = interpolate(a, b, 0.5)
+    assert_close(slerp(a, b, 0.0), a)
+    assert_close(slerp(a, b, 1.0), b)
+    half = slerp(a, b, 0.5)
     assert_close(half.std(), torch.tensor(1.0), atol=0.05, rtol=0)
     assert ((a + b) / 2).std() < 0.8
-    assert_close(interpolate(a, b, torch.tensor([0.0, 0.5, 0.5, 1.0]))[1], half[1])
-    assert_close(interpolate(a, a, 0.3), a)
+    assert_close(slerp(a, b, torch.tensor([0.0, 0.5, 0.5, 1.0]))[1], half[1])
+    assert_close(slerp(a, a, 0.3), a)
 
 
 def test_disagreement_finds_where_two_wishes_differ():
-    path = Cosine()
+    schedule = Cosine()
 
     def other(x, t):
-        est = blurry(path)(x, t)
+        est = blurry(schedule)(x, t)
         bump = torch.zeros_like(x)
         bump[..., 2:4, 5:7] = 0.5
-        return from_x0(x, est.x0 + bump, *path.at(t, x))
+        return from_x0(x, est.x0 + bump, *schedule.at(t, x))
 
-    found = disagreement(blurry(path), other, path, picture(), 0.5, n=2, generator=gen())
+    found = diffedit_mask(blurry(schedule), other, schedule, picture(), 0.5, n=2, generator=gen())
     assert found.shape == (3, 1, 8, 8)
     assert found.max().item() == pytest.approx(1.0)
     inside = torch.zeros(8, 8, dtype=torch.bool)
     inside[2:4, 5:7] = True
     assert torch.equal(found[0, 0] > 0.5, inside)
-    same = disagreement(blurry(path), blurry(path), path, picture(), 0.5, n=1, generator=gen())
+    same = diffedit_mask(blurry(schedule), blurry(schedule), schedule, picture(), 0.5, n=1, generator=gen())
     assert torch.equal(same, torch.zeros_like(same))
 
 
@@ -328,38 +338,38 @@ def test_disagreement_finds_where_two_wishes_differ():
 def test_a_model_with_hints_looks_at_them_and_learns_from_them():
     torch.manual_seed(0)
     data = picture(64)
-    model = Denoiser(UNet(channels=3, widths=(8, 16), hints=3), Cosine(), "v")
-    *_, end = train(model, data, 60, hint=lambda x0, g: x0, batch=16, lr=5e-3)
+    model = Denoiser(UNet(channels=3, widths=(8, 16), cond_channels=3), Cosine(), "v")
+    *_, end = train(model, data, 60, image_cond=lambda x0, g: x0, batch=16, lr=5e-3)
     t, x = torch.full((64,), 0.9), noise(64, 3, 8, 8)
     x_t = Cosine().add_noise(data, x, t)
     with torch.no_grad():
-        told = (end.ema(x_t, t, hint=data).x0 - data).square().mean()
-        lied_to = (end.ema(x_t, t, hint=-data).x0 - data).square().mean()
+        told = (end.ema(x_t, t, image_cond=data).x0 - data).square().mean()
+        lied_to = (end.ema(x_t, t, image_cond=-data).x0 - data).square().mean()
     assert told < 0.5 * lied_to, (told, lied_to)
 
 
 def test_hints_reach_guided_models():
     torch.manual_seed(0)
-    model = Denoiser(UNet(channels=3, widths=(8, 16), classes=2, hints=1), Cosine(), "v").eval()
-    hint, y = noise(2, 1, 8, 8), torch.tensor([0, 1])
+    model = Denoiser(UNet(channels=3, widths=(8, 16), classes=2, cond_channels=1), Cosine(), "v").eval()
+    image_cond, y = noise(2, 1, 8, 8), torch.tensor([0, 1])
     with torch.no_grad():
         x, t = noise(2, 3, 8, 8), torch.tensor(0.5)
-        guided = cfg(hinted(model, hint), y, 2.0)(x, t)
-        given, free = model(x, t, y, hint=hint), model(x, t, y, torch.tensor([False, False]), hint)
+        guided = cfg(with_image_cond(model, image_cond), y, 2.0)(x, t)
+        given, free = model(x, t, y, image_cond=image_cond), model(x, t, y, torch.tensor([False, False]), image_cond)
     assert_close(guided.x0, free.lerp(given, 2.0).x0)
 
 
 def test_a_hint_that_does_not_fit_is_refused():
-    model = Denoiser(UNet(channels=3, widths=(8, 16), hints=1), Cosine(), "v").eval()
+    model = Denoiser(UNet(channels=3, widths=(8, 16), cond_channels=1), Cosine(), "v").eval()
     x, t = noise(2, 3, 8, 8), torch.tensor(0.5)
     for wrong in (noise(2, 1, 4, 4), noise(3, 1, 8, 8), noise(2, 8, 8)):
-        with pytest.raises(ValueError, match="hint: expected"):
-            model(x, t, hint=wrong)
-    with pytest.raises(ValueError, match="hint"):
+        with pytest.raises(ValueError, match="image_cond: expected"):
+            model(x, t, image_cond=wrong)
+    with pytest.raises(ValueError, match="image_cond"):
         model(x, t)
-    with pytest.raises(ValueError, match="hint: expected one for each"):
-        hinted(model, noise(3, 1, 8, 8))(x, t)
-    with pytest.raises(ValueError, match="hint"):
+    with pytest.raises(ValueError, match="image_cond: expected one for each"):
+        with_image_cond(model, noise(3, 1, 8, 8))(x, t)
+    with pytest.raises(ValueError, match="image_cond"):
         loss(model, picture(2), torch.tensor([0.5, 0.5]))
 
 
@@ -380,38 +390,38 @@ def test_a_hint_that_does_not_fit_is_refused():
 )
 @pytest.mark.parametrize("method", [*METHODS, "repaint"])
 def test_a_bad_mask_or_picture_is_named(known, mask, error, says, method):
-    path = Cosine()
-    start_it = METHODS.get(method, lambda *arguments: next(repaint(*arguments, path.grid(3), 1)))
+    schedule = Cosine()
+    start_it = METHODS.get(method, lambda *arguments: next(repaint(*arguments, schedule.timesteps(3), 1)))
     with pytest.raises(error, match=says):
-        start_it(blurry(path), path, known, mask)
+        start_it(blurry(schedule), schedule, known, mask)
 
 
 @pytest.mark.parametrize("bad", [0, 1.5, -1, True])
 def test_resample_and_rounds_must_be_whole_numbers_from_1(bad):
-    path = Cosine()
+    schedule = Cosine()
     with pytest.raises(ValueError, match="resample: expected"):
-        next(repaint(blurry(path), path, picture(), left_half(), path.grid(3), bad))
-    with pytest.raises(ValueError, match="rounds: expected"):
-        next(invert(blurry(path), path, picture(), path.grid(3), bad))
+        next(repaint(blurry(schedule), schedule, picture(), left_half(), schedule.timesteps(3), bad))
+    with pytest.raises(ValueError, match="fixed_point_iters: expected"):
+        next(invert(blurry(schedule), schedule, picture(), schedule.timesteps(3), bad))
 
 
 @pytest.mark.parametrize("bad", [0, -0.1, 1.01, nan, "0.5", None])
 def test_strength_must_be_a_share(bad):
-    path = Cosine()
+    schedule = Cosine()
     with pytest.raises(ValueError, match="strength: expected"):
-        sdedit(blurry(path), path, picture(), bad, path.grid(3))
+        sdedit(blurry(schedule), schedule, picture(), bad, schedule.timesteps(3))
 
 
 def test_other_bad_arguments_are_named():
-    path = Cosine()
+    schedule = Cosine()
     for bad in (inf, nan, "1"):
         with pytest.raises(ValueError, match="scale: expected"):
-            reconstruct(blurry(path), path, picture(), left_half(), bad)
+            pigdm(blurry(schedule), schedule, picture(), left_half(), bad)
     for bad in (-0.1, inf, nan):
         with pytest.raises(ValueError, match="noise: expected"):
-            reconstruct(blurry(path), path, picture(), left_half(), noise=bad)
+            pigdm(blurry(schedule), schedule, picture(), left_half(), noise=bad)
     with pytest.raises(ValueError, match="b: expected the shape"):
-        interpolate(picture(2), picture(3), 0.5)
-    no_graph = reconstruct(lambda x, t: Estimate(picture(), picture()), path, picture(), left_half())
+        slerp(picture(2), picture(3), 0.5)
+    no_graph = pigdm(lambda x, t: Estimate(picture(), picture()), schedule, picture(), left_half())
     with pytest.raises(ValueError, match="denoise: expected an estimate"):
         no_graph(picture(), torch.tensor(0.5))

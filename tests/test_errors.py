@@ -14,11 +14,11 @@ from learn_diffusion.checkpoints import CheckpointError, load, save
 from learn_diffusion.datasets import digits, folder, gaussians, moons, spiral
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.guidance import clip_x0
-from learn_diffusion.metrics import frechet, nearest_ratio
+from learn_diffusion.metrics import frechet, nn_distance_ratio
 from learn_diffusion.nets import MLP, UNet
 from learn_diffusion.process import from_x0, renoise
-from learn_diffusion.samplers import ddim, dpmpp_2m, heun, last
-from learn_diffusion.schedules import EDM, Betas, Cosine, Flow, LinearBeta
+from learn_diffusion.samplers import ddim, dpmpp_2m, final_sample, heun
+from learn_diffusion.schedules import DDPM, EDM, VP, Cosine, Flow
 from learn_diffusion.training import EMA, loss, train
 
 PATH = Cosine()
@@ -35,7 +35,7 @@ def exact(x, t):
 
 
 def run(sampler, x=NOISE, ts=None, **kwargs):
-    return last(sampler(exact, PATH, x, PATH.grid(4) if ts is None else ts, **kwargs))
+    return final_sample(sampler(exact, PATH, x, PATH.timesteps(4) if ts is None else ts, **kwargs))
 
 
 def first(generator):
@@ -62,16 +62,16 @@ CASES = {
     # noise levels
     "t above the path": (lambda: PATH.add_noise(PICTURES, NOISE, 1.5), ValueError, r"t: expected .*\[0, 1\], got 1.5"),
     "t below the path": (lambda: PATH.add_noise(PICTURES, NOISE, -0.1), ValueError, "t: expected .*got -0.1"),
-    "a step index for t": (lambda: Betas().add_noise(PICTURES, NOISE, 500), ValueError, "t: expected .*got 500"),
+    "a step index for t": (lambda: DDPM().add_noise(PICTURES, NOISE, 500), ValueError, "t: expected .*got 500"),
     "NaN for t": (lambda: PATH.add_noise(PICTURES, NOISE, float("nan")), ValueError, "t: expected .*nan"),
     "t of another batch": (lambda: PATH.add_noise(PICTURES, NOISE, torch.rand(3)), ValueError, r"t: .*\(4,\)"),
     "t for a denoiser": (lambda: tiny()(NOISE, 2.0), ValueError, "t: expected noise levels"),
     "t for the loss": (lambda: loss(tiny(), PICTURES, torch.full((4,), 2.0)), ValueError, "t: expected noise levels"),
     "sigma above EDM's": (lambda: EDM().add_noise(PICTURES, NOISE, 100.0), ValueError, r"\[0, 80\], got 100"),
     "renoise backwards": (lambda: renoise(PATH, NOISE, 0.6, 0.4), ValueError, "t: expected a level noisier than s"),
-    "an increasing grid": (lambda: run(ddim, ts=PATH.grid(4).flip(0)), ValueError, "ts: expected .*decrease"),
-    "an increasing grid, heun": (lambda: run(heun, ts=PATH.grid(4).flip(0)), ValueError, "ts: expected .*decrease"),
-    "an increasing grid, 2m": (lambda: run(dpmpp_2m, ts=PATH.grid(4).flip(0)), ValueError, "ts: expected .*decrease"),
+    "an increasing grid": (lambda: run(ddim, ts=PATH.timesteps(4).flip(0)), ValueError, "ts: expected .*decrease"),
+    "an increasing grid, heun": (lambda: run(heun, ts=PATH.timesteps(4).flip(0)), ValueError, "ts: expected .*decrease"),
+    "an increasing grid, 2m": (lambda: run(dpmpp_2m, ts=PATH.timesteps(4).flip(0)), ValueError, "ts: expected .*decrease"),
     "a repeated level": (lambda: run(ddim, ts=torch.tensor([1.0, 0.5, 0.5])), ValueError, "ts: expected .*decrease"),
     "a grid beyond the path": (lambda: run(ddim, ts=torch.tensor([2.0, 0.5])), ValueError, "ts: expected noise levels"),
     "a grid of one level": (lambda: run(ddim, ts=torch.tensor([1.0])), ValueError, "ts: expected at least two"),
@@ -83,22 +83,22 @@ CASES = {
     "NaN in a grid": (lambda: run(ddim, ts=torch.tensor([1.0, float("nan"), 0.0])), ValueError, "ts: expected .*nan"),
     "a list for a grid": (lambda: run(ddim, ts=[1.0, 0.0]), TypeError, "ts: expected a float tensor, got list"),
     "NaN noise": (lambda: run(ddim, x=NOISE / 0), ValueError, "x: expected finite"),
-    "steps of a grid": (lambda: PATH.grid(0), ValueError, "steps: expected a whole number"),
-    "no steps": (lambda: last(iter([])), ValueError, "states: expected"),
+    "steps of a grid": (lambda: PATH.timesteps(0), ValueError, "steps: expected a whole number"),
+    "no steps": (lambda: final_sample(iter([])), ValueError, "states: expected"),
     "uint8 noise": (lambda: run(ddim, x=NOISE.to(torch.uint8)), TypeError, "x: expected a float"),
     "eta": (lambda: run(ddim, eta=1.5), ValueError, "eta: expected a number from 0"),
     # parts
     "unknown target": (lambda: Denoiser(UNet(), PATH, "noise"), ValueError, "target: expected one of 'x0', 'eps'"),
     "a name for a schedule": (lambda: Denoiser(UNet(), "cosine", "v"), TypeError, "schedule: expected a Schedule"),
     "eps at zero SNR": (lambda: Denoiser(UNet(), Flow(), "eps")(NOISE, 1.0), ValueError, "says nothing .*'v' or 'u'"),
-    "Betas T": (lambda: Betas(T=0), ValueError, "T: expected a whole number"),
-    "Betas T, a giant": (lambda: Betas(T=10**12), ValueError, "T: expected at most 1000000 steps, got 1000000000000$"),
-    "Betas, a text": (lambda: Betas(beta_1="1e-4"), ValueError, "beta_1: expected one finite number, got '1e-4'"),
-    "Betas, NaN": (lambda: Betas(beta_T=float("nan")), ValueError, "beta_T: expected one finite number, got nan"),
-    "Betas order": (lambda: Betas(beta_1=0.5, beta_T=0.1), ValueError, "beta_1, beta_T: expected"),
-    "LinearBeta": (lambda: LinearBeta(beta_min=-1), ValueError, "beta_min: expected a number above 0"),
-    "LinearBeta without end": (lambda: LinearBeta(beta_max=float("inf")), ValueError, "beta_max: expected one finite"),
-    "LinearBeta beyond floats": (lambda: LinearBeta(beta_max=10**400), ValueError, "beta_max: expected one finite"),
+    "DDPM T": (lambda: DDPM(T=0), ValueError, "T: expected a whole number"),
+    "DDPM T, a giant": (lambda: DDPM(T=10**12), ValueError, "T: expected at most 1000000 steps, got 1000000000000$"),
+    "DDPM, a text": (lambda: DDPM(beta_1="1e-4"), ValueError, "beta_1: expected one finite number, got '1e-4'"),
+    "DDPM, NaN": (lambda: DDPM(beta_T=float("nan")), ValueError, "beta_T: expected one finite number, got nan"),
+    "DDPM order": (lambda: DDPM(beta_1=0.5, beta_T=0.1), ValueError, "beta_1, beta_T: expected"),
+    "VP": (lambda: VP(beta_min=-1), ValueError, "beta_min: expected a number above 0"),
+    "VP without end": (lambda: VP(beta_max=float("inf")), ValueError, "beta_max: expected one finite"),
+    "VP beyond floats": (lambda: VP(beta_max=10**400), ValueError, "beta_max: expected one finite"),
     "EDM without end": (lambda: EDM(sigma_max=float("inf")), ValueError, "sigma_max: expected one finite number"),
     "EDM": (lambda: EDM(sigma_min=2, sigma_max=1), ValueError, "sigma_max: expected more than"),
     "clip": (lambda: clip_x0(exact, PATH, 1, -1), ValueError, "lo, hi: expected lo < hi"),
@@ -108,11 +108,11 @@ CASES = {
     "float labels": (lambda: tiny(classes=3)(NOISE, 0.5, torch.zeros(4)), ValueError, "cond: expected 4 whole"),
     "keep of another batch": (
         lambda: tiny(classes=3)(NOISE, 0.5, torch.zeros(4).long(), torch.ones(3).bool()),
-        ValueError, r"keep: expected \(4,\) bool, got torch.bool of shape \(3,\)",
+        ValueError, r"cond_mask: expected \(4,\) bool, got torch.bool of shape \(3,\)",
     ),
     "float keep": (
         lambda: tiny(classes=3)(NOISE, 0.5, torch.zeros(4).long(), torch.ones(4)),
-        ValueError, r"keep: expected \(4,\) bool, got torch.float32",
+        ValueError, r"cond_mask: expected \(4,\) bool, got torch.float32",
     ),
     "float64 pictures": (lambda: tiny()(NOISE.double(), 0.5), TypeError, "x: expected torch.float32"),
     # training
@@ -131,14 +131,14 @@ CASES = {
     "halflife of 0": (lambda: first(train(tiny(), PICTURES, 1, halflife=0)), ValueError, "halflife: expected"),
     "learning rate": (lambda: first(train(tiny(), PICTURES, 1, lr=-1.0)), ValueError, "lr: expected a learning rate"),
     "NaN learning rate": (lambda: first(train(tiny(), PICTURES, 1, lr=float("nan"))), ValueError, "lr: expected"),
-    "label drop": (lambda: first(train(tiny(), PICTURES, 1, label_drop=2.0)), ValueError, "label_drop: expected"),
+    "label drop": (lambda: first(train(tiny(), PICTURES, 1, cond_drop=2.0)), ValueError, "cond_drop: expected"),
     "a list of labels": (
         lambda: first(train(tiny(classes=2), PICTURES, 1, labels=[0, 1, 0, 1])),
         TypeError, "labels: expected a tensor of 4 whole numbers, got list",
     ),
     "a number for a hint": (
-        lambda: first(train(tiny(), PICTURES, 1, hint=3)),
-        TypeError, r"hint: expected a tensor, a function of \(x0, generator\) or None, got int",
+        lambda: first(train(tiny(), PICTURES, 1, image_cond=3)),
+        TypeError, r"image_cond: expected a tensor, a function of \(x0, generator\) or None, got int",
     ),
     "labels for a training without": (
         lambda: first(train(tiny(), PICTURES, 1, labels=torch.zeros(4).long())), ValueError, "cond: .*classes=0",
@@ -148,20 +148,20 @@ CASES = {
     ),
     "steps": (lambda: first(train(tiny(), PICTURES, 0)), ValueError, "steps: expected a whole number"),
     "batch": (lambda: first(train(tiny(), PICTURES, 1, batch=0)), ValueError, "batch: expected a whole number"),
-    "accumulate": (lambda: first(train(tiny(), PICTURES, 1, accumulate=0)), ValueError, "accumulate: expected a whole"),
-    "half a part": (lambda: first(train(tiny(), PICTURES, 1, accumulate=2.5)), ValueError, "accumulate: .*got 2.5"),
+    "grad_accum_steps": (lambda: first(train(tiny(), PICTURES, 1, grad_accum_steps=0)), ValueError, "grad_accum_steps: expected a whole"),
+    "half a part": (lambda: first(train(tiny(), PICTURES, 1, grad_accum_steps=2.5)), ValueError, "grad_accum_steps: .*got 2.5"),
     "more parts than rows": (
-        lambda: first(train(tiny(), PICTURES, 1, batch=4, accumulate=5)),
-        ValueError, "batch: expected at least a row for each of 1 process in 5 parts, got 4; accumulate says how many",
+        lambda: first(train(tiny(), PICTURES, 1, batch=4, grad_accum_steps=5)),
+        ValueError, "batch: expected at least a row for each of 1 process in 5 parts, got 4; grad_accum_steps says how many",
     ),
-    "every": (lambda: first(train(tiny(), PICTURES, 1, every=0)), ValueError, "every: expected a whole number"),
+    "checkpoint_every": (lambda: first(train(tiny(), PICTURES, 1, checkpoint_every=0)), ValueError, "checkpoint_every: expected a whole number"),
     "too few labels": (
         lambda: first(train(tiny(classes=2), PICTURES, 1, labels=torch.zeros(3).long())),
         ValueError, "labels: expected 4",
     ),
     "halflife": (lambda: EMA(tiny(), halflife=0), ValueError, "halflife: expected"),
     "device": (lambda: first(train(tiny(), PICTURES, 1, device="tpu3")), ValueError, "device: expected"),
-    "absent device": (lambda: devices.pick("xpu"), ValueError, "device: expected one this machine has"),
+    "absent device": (lambda: devices.resolve_device("xpu"), ValueError, "device: expected one this machine has"),
     # datasets and metrics
     "split": (lambda: digits("test"), ValueError, "split: expected one of 'all', 'train', 'held_out'"),
     "gaussians": (lambda: gaussians(0), ValueError, "n: expected a whole number"),
@@ -171,11 +171,11 @@ CASES = {
     "one feature row": (lambda: frechet(torch.zeros(1, 3), torch.zeros(5, 3)), ValueError, "a: expected at least 2"),
     "other features": (lambda: frechet(torch.zeros(5, 3), torch.zeros(5, 4)), ValueError, "b: expected 3 features"),
     "NaN features": (lambda: frechet(torch.zeros(5, 3) / 0, torch.zeros(5, 3)), ValueError, "a: expected finite"),
-    "no samples": (lambda: nearest_ratio(NOISE[:0], NOISE, NOISE), ValueError, "samples: expected at least one"),
-    "no alt text": (lambda: plots.pictures(NOISE, alt=" "), ValueError, "alt: expected words"),
-    "NaN picture": (lambda: plots.pictures(NOISE / 0, alt="noise"), ValueError, "images: expected numbers"),
-    "flat picture": (lambda: plots.pictures(torch.zeros(8, 8), alt="noise"), ValueError, "images: expected pictures"),
-    "unknown recipe": (lambda: recipes.shipped("cats"), FileNotFoundError, "cats.safetensors: not there"),
+    "no samples": (lambda: nn_distance_ratio(NOISE[:0], NOISE, NOISE), ValueError, "samples: expected at least one"),
+    "no alt text": (lambda: plots.image_grid(NOISE, alt=" "), ValueError, "alt: expected words"),
+    "NaN picture": (lambda: plots.image_grid(NOISE / 0, alt="noise"), ValueError, "images: expected numbers"),
+    "flat picture": (lambda: plots.image_grid(torch.zeros(8, 8), alt="noise"), ValueError, "images: expected pictures"),
+    "unknown recipe": (lambda: recipes.pretrained_path("cats"), FileNotFoundError, "cats.safetensors: not there"),
 }  # fmt: skip
 
 
@@ -188,15 +188,15 @@ def test_names_the_argument(case):
 
 def test_nan_loss_stops_the_training_and_keeps_the_checkpoint(tmp_path):
     path, model = tmp_path / "run.safetensors", tiny()
-    steps = train(model, PICTURES, 10, checkpoint=path, every=2, batch=4)
+    steps = train(model, PICTURES, 10, checkpoint=path, checkpoint_every=2, batch=4)
     for _ in range(4):
         next(steps)
     with torch.no_grad():
-        model.net.last.bias.fill_(float("nan"))
+        model.net.conv_out.bias.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="loss: expected a finite number, got nan at step 5"):
         list(steps)
-    kept, about = load(path)
-    assert about["training"]["step"] == 4
+    kept, metadata = load(path)
+    assert metadata["training"]["step"] == 4
     assert all(torch.isfinite(w).all() for w in kept.parameters())
 
 
@@ -261,7 +261,7 @@ def test_checkpoint_that_names_an_unknown_class(shelf, monkeypatch):
 def test_checkpoint_that_asks_for_a_giant_network(shelf, monkeypatch):
     """A header is cheap to forge: the sizes it asks for are compared before anything is allocated."""
     model = tiny()
-    model.net.arguments = {**model.net.arguments, "widths": [200_000, 200_000]}
+    model.net.config = {**model.net.config, "widths": [200_000, 200_000]}
     save(shelf, model)
     with pytest.raises(CheckpointError, match="its weights do not fit the model it describes"):
         load(shelf)
@@ -269,7 +269,7 @@ def test_checkpoint_that_asks_for_a_giant_network(shelf, monkeypatch):
 
 def test_checkpoint_that_asks_for_a_giant_table(shelf):
     """Of noise levels, which would be made at the first picture: long after the file was taken for a good one."""
-    model = Denoiser(UNet(widths=(8, 8)), Betas(), "eps")
+    model = Denoiser(UNet(widths=(8, 8)), DDPM(), "eps")
     object.__setattr__(model.schedule, "T", 10**12)
     save(shelf, model)
     with pytest.raises(CheckpointError, match="describes no model .*: T: expected at most 1000000 steps"):
@@ -308,7 +308,7 @@ def test_checkpoint_of_another_training(tmp_path):
     with pytest.raises(ValueError, match="checkpoint: .* is another training .*differs in lr.* resume=False"):
         first(train(tiny(), PICTURES, 2, checkpoint=path, batch=4, lr=1e-4))
     with pytest.raises(ValueError, match="differs in model"):
-        first(train(tiny(unshuffle=2), PICTURES, 2, checkpoint=path, batch=4))
+        first(train(tiny(patch_size=2), PICTURES, 2, checkpoint=path, batch=4))
     assert first(train(tiny(), PICTURES, 3, checkpoint=path, batch=4, resume=False)).step == 1
 
 

@@ -70,7 +70,17 @@ def test_the_judge_of_forgeries_sees_code_that_runs_and_errors_that_are_not_ours
 
 def test_ctrl_c_in_a_training_is_one_line_and_the_same_command_goes_on(tmp_path):
     """As the terminal sends it, in the middle of the installed command."""
-    command = [sys.executable, "-m", "learn_diffusion", "train", "digit_reader", "--steps", "100000", "--device", "cpu"]
+    command = [
+        sys.executable,
+        "-m",
+        "learn_diffusion",
+        "train",
+        "digit_classifier",
+        "--steps",
+        "100000",
+        "--device",
+        "cpu",
+    ]
     command += ["--out", str(tmp_path / "a")]
     hear = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests in the background are deaf to it
     with open(tmp_path / "said", "w") as said:
@@ -96,9 +106,11 @@ def test_ctrl_c_in_a_training_is_one_line_and_the_same_command_goes_on(tmp_path)
 def test_a_file_is_locked_for_other_processes_only_and_never_by_a_dead_one(tmp_path):
     path = tmp_path / "a"
     code = "import sys, os, signal; from learn_diffusion import checkpoints\n"
-    code += "with checkpoints.alone('checkpoint', sys.argv[1]): os.kill(os.getpid(), getattr(signal, 'SIGKILL', 15))"
-    with checkpoints.alone("checkpoint", path):
-        with checkpoints.alone("work", path):  # as runs.make and train do
+    code += (
+        "with checkpoints.file_lock('checkpoint', sys.argv[1]): os.kill(os.getpid(), getattr(signal, 'SIGKILL', 15))"
+    )
+    with checkpoints.file_lock("checkpoint", path):
+        with checkpoints.file_lock("work", path):  # as runs.make and train do
             pass
         other = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
         assert f"ValueError: checkpoint: another process is writing {path}; wait for it" in other.stderr
@@ -106,7 +118,7 @@ def test_a_file_is_locked_for_other_processes_only_and_never_by_a_dead_one(tmp_p
     assert subprocess.run([sys.executable, "-c", code, path]).returncode == -signal.SIGKILL
     (tmp_path / "a.0123abcd.part").touch()
     assert (tmp_path / "a.lock").exists()  # what the dead one left
-    with checkpoints.alone("checkpoint", path):
+    with checkpoints.file_lock("checkpoint", path):
         pass
     assert not list(tmp_path.iterdir())
 
@@ -116,7 +128,7 @@ def test_a_disk_without_locks_is_used_without(tmp_path, monkeypatch):
         raise OSError(checkpoints.errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(checkpoints.FileLock, "acquire", refuse)
-    with checkpoints.alone("checkpoint", tmp_path / "a"):
+    with checkpoints.file_lock("checkpoint", tmp_path / "a"):
         pass
 
 
@@ -179,7 +191,7 @@ def test_out_of_memory_gives_its_memory_back_and_leaves_other_errors_alone(monke
 
 def test_a_header_that_asks_for_a_billion_layers_is_refused_at_once(tmp_path):
     model = Denoiser(UNet(widths=(8, 8)), Cosine(), "v")
-    model.net.arguments["attentions"] = 10**9
+    model.net.config["attentions"] = 10**9
     checkpoints.save(tmp_path / "a", model)
     begun = time.perf_counter()
     with pytest.raises(checkpoints.CheckpointError, match="it has more parts than the file has tensors"):
@@ -190,15 +202,15 @@ def test_a_header_that_asks_for_a_billion_layers_is_refused_at_once(tmp_path):
 
 def test_a_forged_work_file_is_no_training(tmp_path):
     forged.trained(tmp_path / "work")
-    model, state, about = checkpoints.read(tmp_path / "work")
+    model, state, metadata = checkpoints.read(tmp_path / "work")
     broken = {
-        "step": (state, {"training": about["training"] | {"step": 10}}),
+        "step": (state, {"training": metadata["training"] | {"step": 10}}),
         "KeyError": ({k: w for k, w in state.items() if k != "random"}, {}),
         "moments": (state | {"adam/0/exp_avg": torch.zeros(1)}, {}),
         "mt19937": (state | {"random": torch.zeros_like(state["random"])}, {}),
     }
     for said, (other, changed) in broken.items():
-        checkpoints.save(tmp_path / "work", model, other, **about | changed)
+        checkpoints.save(tmp_path / "work", model, other, **metadata | changed)
         with pytest.raises(checkpoints.CheckpointError, match=f"work: holds no whole state of a training: .*{said}"):
             forged.trained(tmp_path / "work")
     checkpoints.save(tmp_path / "work", model, state, training=[])

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from learn_diffusion.drawing import picture_shape
 from PIL import Image
 
 from learn_diffusion import checkpoints
 from learn_diffusion.datasets import folder
-from learn_diffusion.drawing import picture_shape
 
 ROOT = Path(__file__).resolve().parent.parent
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -330,5 +330,5 @@ def test_the_page_on_your_own_pictures_runs(tmp_path, monkeypatch):
     exec(block.replace("steps=2000, batch=16", "steps=2, batch=4, device='cpu'"), space)
     assert (len(space["learn"]), len(space["held_out"])) == (8, 2)
     assert space["samples"].shape == (16, 3, 32, 32)
-    model, about = checkpoints.load("my_pictures.safetensors", "cpu")
-    assert picture_shape(model, about) == (3, 32, 32)  # what learn-diffusion sample asks
+    model, metadata = checkpoints.load("my_pictures.safetensors", "cpu")
+    assert picture_shape(model, metadata) == (3, 32, 32)  # what learn-diffusion sample asks

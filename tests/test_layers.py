@@ -12,24 +12,24 @@ PACKAGE = Path(__file__).resolve().parent.parent / "learn_diffusion"
 
 # what each module may import of the package; a module that is not listed stands on top and may import anything
 ALLOWED = {
-    "checks": set(),
+    "validation": set(),
     "devices": set(),
     "team": set(),
-    "process": {"checks", "schedules"},  # schedules for type hints only, see below
-    "schedules": {"checks", "process"},
-    "targets": {"checks", "process"},
-    "denoiser": {"checks", "process", "schedules", "targets"},
+    "process": {"validation", "schedules"},  # schedules for type hints only, see below
+    "schedules": {"validation", "process"},
+    "targets": {"validation", "process"},
+    "denoiser": {"validation", "process", "schedules", "targets"},
     "checkpoints": {"denoiser", "devices", "nets", "schedules", "targets"},
-    "training": {"checkpoints", "checks", "denoiser", "devices", "process", "schedules", "team"},
-    "adversary": {"checks", "devices", "training"},
-    "samplers": {"checks", "process", "schedules"},
-    "guidance": {"checks", "process", "schedules"},
-    "editing": {"checks", "process", "samplers", "schedules"},
-    "drawing": {"denoiser", "devices", "guidance", "process", "samplers", "schedules"},
-    "race": {"adversary", "denoiser", "drawing", "nets", "schedules", "training"},
-    "metrics": {"checks", "nets"},
+    "training": {"checkpoints", "validation", "denoiser", "devices", "process", "schedules", "team"},
+    "gan": {"validation", "devices", "training"},
+    "samplers": {"validation", "process", "schedules"},
+    "guidance": {"validation", "process", "schedules"},
+    "editing": {"validation", "process", "samplers", "schedules"},
+    "sampling": {"denoiser", "devices", "guidance", "process", "samplers", "schedules"},
+    "race": {"gan", "denoiser", "sampling", "nets", "schedules", "training"},
+    "metrics": {"validation", "nets"},
     "nets": {"nets"},
-    "datasets": {"checks", "datasets"},
+    "datasets": {"validation", "datasets"},
     "widgets": {"widgets"},
     "plots": {"widgets"},
 }

@@ -14,11 +14,11 @@ from learn_diffusion.metrics import (
     frechet,
     kernel_distance,
     modes,
-    nearest_ratio,
+    nn_distance_ratio,
     precision_recall,
-    with_error,
+    with_standard_error,
 )
-from learn_diffusion.recipes import digit_quality, obedience, shipped
+from learn_diffusion.recipes import digit_quality, pretrained_path, prompt_accuracy
 
 
 def features(n, d, seed, scale=1.0, shift=0.0):
@@ -54,16 +54,16 @@ def test_frechet_survives_features_that_never_vary():
 def test_nearest_ratio_is_zero_for_copies_and_one_for_fresh_data():
     g = torch.Generator().manual_seed(0)
     train, held_out, fresh = (torch.randn(500, 1, 4, 4, generator=g) for _ in range(3))
-    assert nearest_ratio(train[:100], train, held_out) < 1e-3
-    assert abs(nearest_ratio(fresh, train, held_out) - 1) < 0.05
+    assert nn_distance_ratio(train[:100], train, held_out) < 1e-3
+    assert abs(nn_distance_ratio(fresh, train, held_out) - 1) < 0.05
 
 
 def test_the_ruler_tells_real_digits_from_noise_and_from_blur():
-    reader, about = load(shipped("digit_reader"), "cpu")
-    assert about["metrics"]["held_out_accuracy"] > 0.985
+    reader, metadata = load(pretrained_path("digit_classifier"), "cpu")
+    assert metadata["metrics"]["held_out_accuracy"] > 0.985
     (train, _), (unseen, labels) = digits("train"), digits("held_out")
     with torch.no_grad():
-        assert (reader(unseen).argmax(1) == labels).float().mean() == about["metrics"]["held_out_accuracy"]
+        assert (reader(unseen).argmax(1) == labels).float().mean() == metadata["metrics"]["held_out_accuracy"]
         floor = frechet(reader.features(train[:500]), reader.features(unseen))
         noise = torch.randn(500, 1, 8, 8, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
         blur = torch.nn.functional.avg_pool2d(train[:500], 3, 1, 1)
@@ -73,14 +73,14 @@ def test_the_ruler_tells_real_digits_from_noise_and_from_blur():
 
 
 def test_the_shipped_model_draws_as_well_as_its_header_says():
-    reader, _ = load(shipped("digit_reader"), "cpu")
-    model, about = load(shipped("digits_by_label"), "cpu")
+    reader, _ = load(pretrained_path("digit_classifier"), "cpu")
+    model, metadata = load(pretrained_path("digits_by_label"), "cpu")
     wanted = torch.arange(500) % 10
     quality = digit_quality(lambda x, t: model(x, t, wanted), model.schedule, reader)
-    for key in ("frechet", "floor", "nearest_ratio"):
-        assert abs(quality[key] - about["metrics"][key]) < 0.05
+    for key in ("frechet", "floor", "nn_distance_ratio"):
+        assert abs(quality[key] - metadata["metrics"][key]) < 0.05
     assert quality["frechet"] < 2 * quality["floor"]
-    assert abs(obedience(model, reader) - about["metrics"]["obedience"]) < 0.01
+    assert abs(prompt_accuracy(model, reader) - metadata["metrics"]["prompt_accuracy"]) < 0.01
 
 
 # ---- against well-kept libraries, on the same features ----
@@ -138,8 +138,8 @@ def test_planted_memorisation_is_caught():
     copies = train[torch.randint(400, (400,), generator=g)] + 0.01 * torch.randn(400, 8, generator=g)
     assert precision_recall(copies, train).precision > 0.95
     assert frechet(copies, held_out) < 2 * frechet(other, held_out)
-    assert nearest_ratio(copies, train, held_out) < 0.1
-    assert nearest_ratio(other, train, held_out) == pytest.approx(1, abs=0.1)
+    assert nn_distance_ratio(copies, train, held_out) < 0.1
+    assert nn_distance_ratio(other, train, held_out) == pytest.approx(1, abs=0.1)
 
 
 def test_planted_mode_collapse_is_caught():
@@ -186,9 +186,9 @@ def test_the_error_is_what_fresh_data_scatter_by(metric):
         return torch.randn(400, 3, generator=g), torch.randn(400, 3, generator=g) + 0.5
 
     scatter = torch.tensor([metric(*draw()) for _ in range(60)]).std().item()
-    errors = [with_error(metric, *draw(), seed=i).error for i in range(5)]
+    errors = [with_standard_error(metric, *draw(), seed=i).error for i in range(5)]
     assert np.mean(errors) == pytest.approx(scatter, rel=0.35)
-    assert str(with_error(metric, *draw())).count("±") == 1
+    assert str(with_standard_error(metric, *draw())).count("±") == 1
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_the_error_is_what_fresh_data_scatter_by(metric):
         (lambda a, b: precision_recall(a[:3], b), "samples: expected at least 4 rows"),
         (lambda a, b: density_coverage(a, b[:5]), "real: expected at least 6 rows"),
         (lambda a, b: modes(a, b, 0.0), "radius: expected a distance above 0"),
-        (lambda a, b: with_error(frechet, a, b, draws=0), "draws: expected"),
+        (lambda a, b: with_standard_error(frechet, a, b, draws=0), "draws: expected"),
         (lambda a, b: frechet(a, b * float("nan")), "b: expected"),
     ],
 )

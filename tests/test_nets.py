@@ -20,7 +20,7 @@ def randomised(net: torch.nn.Module) -> torch.nn.Module:
 NETS = {
     "UNet": (lambda: UNet(widths=(8, 16), classes=3), (2, 1, 8, 8)),
     "UNet, three levels, colour": (lambda: UNet(channels=3, widths=(8, 8, 16), classes=3), (2, 3, 16, 12)),
-    "UNet, unshuffled": (lambda: UNet(channels=3, widths=(8, 16), blocks=2, classes=3, unshuffle=2), (2, 3, 16, 16)),
+    "UNet, unshuffled": (lambda: UNet(channels=3, widths=(8, 16), blocks=2, classes=3, patch_size=2), (2, 3, 16, 16)),
     "UNet, one level": (lambda: UNet(widths=(8,), classes=3), (2, 1, 5, 7)),
     "MLP": (lambda: MLP(dim=5, width=16, classes=3), (2, 5)),
 }  # fmt: skip
@@ -72,7 +72,7 @@ def test_a_new_unet_answers_zero_and_is_told_nothing_of_diffusion():
 
 
 def test_unshuffle_makes_a_large_picture_cost_what_a_small_one_costs():
-    plain, folded = UNet(channels=3), UNet(channels=3, unshuffle=2)
+    plain, folded = UNet(channels=3), UNet(channels=3, patch_size=2)
     shapes = []
     folded.down[0].register_forward_hook(lambda module, args, out: shapes.append(args[0].shape))
     plain.down[0].register_forward_hook(lambda module, args, out: shapes.append(args[0].shape))

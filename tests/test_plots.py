@@ -23,7 +23,7 @@ def line(alt="A line that rises."):
 
 
 def test_pictures_are_described_shown_at_integer_zoom_and_not_smoothed():
-    shown = plots.pictures(torch.zeros(6, 1, 8, 8), alt='Six "grey" <squares>.', caption="Grey & grey.", columns=3)
+    shown = plots.image_grid(torch.zeros(6, 1, 8, 8), alt='Six "grey" <squares>.', caption="Grey & grey.", columns=3)
     text = page(shown)
     assert 'alt="Six &quot;grey&quot; &lt;squares&gt;."' in text
     assert "Grey &amp; grey." in text
@@ -60,7 +60,7 @@ def test_a_frame_is_bytes_of_the_figures_size_and_few_colours():
 
     fig = plt.figure(figsize=(2, 1.5), dpi=100)
     fig.add_subplot().plot([0, 1], color=plots.ESTIMATE)
-    drawn = plots.frame(fig, colours=8)
+    drawn = plots.figure_to_array(fig, colours=8)
     assert drawn.shape == (150, 200, 3)
     assert len({tuple(pixel) for row in drawn for pixel in row}) <= 8
     assert plt.get_fignums() == []
@@ -80,7 +80,7 @@ def test_a_frame_keeps_greys_grey_and_each_idea_its_colour():
     right.scatter(np.linspace(3, 38, 30), np.full(30, 2.0), s=4, color=plots.NOISE)
     for ax in (left, right):
         ax.set_axis_off()
-    drawn = plots.frame(fig)
+    drawn = plots.figure_to_array(fig)
     black = drawn[145, 152].astype(int)
     assert black.max() < 30
     colours = {tuple(pixel) for row in drawn for pixel in row}

@@ -8,9 +8,9 @@ from random import Random
 import pytest
 import torch
 
-from learn_diffusion import checkpoints, drawing, recipes
+from learn_diffusion import checkpoints, recipes, sampling
 from learn_diffusion.datasets import products
-from learn_diffusion.datasets.products import ATTRIBUTES, Shot, backdrops, caption, describe, words
+from learn_diffusion.datasets.products import ATTRIBUTES, Shot, backdrops, canonical_caption, caption, vocabulary
 
 MUG = Shot("mug", "red", "table")
 
@@ -73,9 +73,9 @@ def test_an_empty_backdrop_is_what_stands_behind_the_product():
 
 
 def test_captions_say_what_is_there_in_known_words():
-    assert describe(MUG) == "a red mug on a wooden table"
+    assert canonical_caption(MUG) == "a red mug on a wooden table"
     said = [caption(MUG, Random(i)) for i in range(300)]
-    assert {word for text in said for word in text.split()} <= set(words())
+    assert {word for text in said for word in text.split()} <= set(vocabulary())
     assert 0.6 < sum("red" in text for text in said) / 300 < 0.9
     assert all("mug" in text for text in said)
     assert len(set(said)) > 15
@@ -110,54 +110,54 @@ def test_backdrops_name_a_bad_argument():
 
 
 def load(name):
-    return checkpoints.load(recipes.shipped(name), "cpu")
+    return checkpoints.load(recipes.pretrained_path(name), "cpu")
 
 
 def test_the_judge_reads_products():
-    judge, about = load("product_judge")
+    judge, metadata = load("product_classifier")
     some = products(100, seed=recipes.JUDGE_SEEDS[1] + 1)
     assert recipes.product_right(judge, some.images, some.attributes)[1] >= 0.97
-    small = recipes.blown_up(recipes.shrunk(some.images))
+    small = recipes.upsample_nearest(recipes.downsample(some.images))
     assert recipes.product_right(judge, small, some.attributes)[1] >= 0.97
-    assert about["metrics"]["held_out_accuracy"] >= 0.99
+    assert metadata["metrics"]["held_out_accuracy"] >= 0.99
 
 
 def test_the_painter_draws_what_it_is_asked_for():
-    painter, about = load("products_by_caption")
-    judge, _ = load("product_judge")
+    painter, metadata = load("products_by_caption")
+    judge, _ = load("product_classifier")
     wanted = products(24, seed=recipes.JUDGE_SEEDS[1] + 2).attributes
-    y = painter.net.text.tokenise([describe(Shot.of(row)) for row in wanted.tolist()])
-    images = drawing.draw(painter, (24, 3, 32, 32), y, recipes.SCALE, steps=10)
-    assert recipes.product_right(judge, recipes.blown_up(images), wanted)[1] >= 0.75
-    assert about["metrics"]["obedience"]["all"] >= 0.9
+    y = painter.net.text.tokenise([canonical_caption(Shot.of(row)) for row in wanted.tolist()])
+    images = sampling.sample(painter, (24, 3, 32, 32), y, recipes.SCALE, steps=10)
+    assert recipes.product_right(judge, recipes.upsample_nearest(images), wanted)[1] >= 0.75
+    assert metadata["metrics"]["prompt_accuracy"]["all"] >= 0.9
 
 
 def test_the_upscaler_draws_detail_and_its_mean_beats_interpolation():
-    upscaler, about = load("product_upscaler")
+    upscaler, metadata = load("product_upscaler")
     real = products(12, seed=recipes.JUDGE_SEEDS[1] + 3).images
-    small = recipes.shrunk(recipes.shrunk(real))
+    small = recipes.downsample(recipes.downsample(real))
     drawn = [recipes.upscaled(upscaler, small, seed, steps=10) for seed in range(4)]
     assert drawn[0].shape == real.shape
     assert drawn[0].abs().max() <= 1
     mean_error = (torch.stack(drawn).mean(0) - real).square().mean().item()
-    assert mean_error < (recipes.enlarged(small) - real).square().mean().item()
+    assert mean_error < (recipes.upsample_bicubic(small) - real).square().mean().item()
     assert (drawn[0] - drawn[1]).abs().mean() > 0.005
-    assert about["metrics"]["mse"] < 2 * about["metrics"]["mse_bicubic"]
+    assert metadata["metrics"]["mse"] < 2 * metadata["metrics"]["mse_bicubic"]
 
 
 def test_detail_is_what_interpolation_lacks():
     real = products(8, seed=3).images
-    small = recipes.shrunk(recipes.shrunk(real))
+    small = recipes.downsample(recipes.downsample(real))
     detail = recipes.detail_of(real, small)
     assert detail.abs().max() <= 1
     again = recipes.with_detail(small, detail)
-    whole = (real - recipes.enlarged(small)).abs() <= recipes.DETAIL
+    whole = (real - recipes.upsample_bicubic(small)).abs() <= recipes.DETAIL
     torch.testing.assert_close(again[whole], real[whole], atol=1e-5, rtol=0)
     assert whole.float().mean() > 0.99
-    torch.testing.assert_close(recipes.with_detail(small, 0 * detail), recipes.enlarged(small))
+    torch.testing.assert_close(recipes.with_detail(small, 0 * detail), recipes.upsample_bicubic(small))
 
 
 def test_enlarged_is_bicubic_and_in_range():
     flat = torch.full((1, 3, 16, 16), 0.25)
-    torch.testing.assert_close(recipes.enlarged(flat), torch.full((1, 3, 64, 64), 0.25))
-    assert recipes.enlarged(torch.randn(2, 3, 16, 16)).abs().max() <= 1
+    torch.testing.assert_close(recipes.upsample_bicubic(flat), torch.full((1, 3, 64, 64), 0.25))
+    assert recipes.upsample_bicubic(torch.randn(2, 3, 16, 16)).abs().max() <= 1

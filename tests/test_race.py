@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from learn_diffusion import checkpoints, race, recipes
-from learn_diffusion.metrics import Realism, frechet
+from learn_diffusion.metrics import AllMetrics, frechet
 
 SHAPES = [(1, 8, 8), (3, 16, 16)]
 both = pytest.mark.parametrize("contender", race.CONTENDERS)
@@ -16,7 +16,7 @@ both = pytest.mark.parametrize("contender", race.CONTENDERS)
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_contenders_are_of_one_size(shape):
-    sizes = [sum(p.numel() for p in race.built(contender, shape).parameters()) for contender in race.CONTENDERS]
+    sizes = [sum(p.numel() for p in race.build_model(contender, shape).parameters()) for contender in race.CONTENDERS]
     assert max(sizes) <= 1.05 * min(sizes)
 
 
@@ -50,21 +50,21 @@ def test_more_seconds_are_more_steps():
 
 @pytest.mark.parametrize("name", ["digits", "scenes"])
 def test_the_shipped_race_was_fair(name):
-    about = [checkpoints.load(recipes.shipped(f"race_{name}_{who}"), "cpu")[1] for who in race.CONTENDERS]
-    seconds = [mean(each["training_seconds"]) for each in about]
+    metadata = [checkpoints.load(recipes.pretrained_path(f"race_{name}_{who}"), "cpu")[1] for who in race.CONTENDERS]
+    seconds = [mean(each["training_seconds"]) for each in metadata]
     assert max(seconds) <= 1.15 * min(seconds)
-    for who, each in zip(race.CONTENDERS, about, strict=True):
+    for who, each in zip(race.CONTENDERS, metadata, strict=True):
         assert each["settings"] == race.SETTINGS[name, who]
-        assert set(each["metrics"]) == set(Realism._fields)
+        assert set(each["metrics"]) == set(AllMetrics._fields)
         assert {len(values) for values in each["metrics"].values()} == {3}
 
 
 @both
 def test_the_shipped_digits_are_as_good_as_their_header_says(contender):
-    model, about = checkpoints.load(recipes.shipped(f"race_digits_{contender}"), "cpu")
-    track = recipes.race_track("digits")
+    model, metadata = checkpoints.load(recipes.pretrained_path(f"race_digits_{contender}"), "cpu")
+    track = recipes.eval_data("digits")
     found = frechet(track.look(race.drawn(model, (1, 8, 8), 500, seed=1)), track.look(track.real))
-    assert found == pytest.approx(about["curve"][0]["1.0"], rel=0.05)
+    assert found == pytest.approx(metadata["curve"][0]["1.0"], rel=0.05)
 
 
 def test_each_training_of_a_race_is_measured_with_noise_of_its_own(monkeypatch):
@@ -75,12 +75,12 @@ def test_each_training_of_a_race_is_measured_with_noise_of_its_own(monkeypatch):
         return torch.rand(n, *shape, generator=torch.Generator().manual_seed(seed))
 
     monkeypatch.setattr(race, "drawn", drawn)
-    _, about = recipes.race_digits_gan(steps=4)
+    _, metadata = recipes.digits_gan(steps=4)
     sheets = [seeds[k : k + 6][-3:] for k in range(0, 18, 6)]  # four points of the curve; the last is the first sheet
     assert sheets == [[1, 4, 7], [2, 5, 8], [3, 6, 9]]
-    assert len({run[1.0] for run in about["curve"]}) == 3
+    assert len({run[1.0] for run in metadata["curve"]}) == 3
 
 
 def test_a_race_refuses_a_gpu():
     with pytest.raises(ValueError, match="device: expected 'cpu' or None.*'cuda'"):
-        recipes.race_digits_gan(steps=4, device="cuda")
+        recipes.digits_gan(steps=4, device="cuda")

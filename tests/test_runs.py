@@ -31,14 +31,14 @@ def tiny(steps: int = STEPS, seed: int = 0, device=None, work=None):
 @pytest.fixture(autouse=True)
 def tiny_recipe(monkeypatch):
     monkeypatch.setitem(recipes.RECIPES, "tiny", tiny)
-    monkeypatch.setattr(recipes, "train", partial(training.train, every=2))
+    monkeypatch.setattr(recipes, "train", partial(training.train, checkpoint_every=2))
 
 
 def killed_at(step: int, every: int = 2):
     """training.train, but pulled away from under the recipe after this step."""
 
     def train(*arguments, **options):
-        for each in training.train(*arguments, every=every, **options):
+        for each in training.train(*arguments, checkpoint_every=every, **options):
             yield each
             if each.step == step:
                 raise KeyboardInterrupt
@@ -60,11 +60,11 @@ def same_weights(a, b) -> bool:
 
 def test_the_header_tells_the_story_and_nothing_else_stays(tmp_path):
     out = runs.make("tiny", tmp_path / "a.safetensors", seed=3)
-    _, about = load(out, "cpu")
-    assert about["recipe"] == "tiny"
-    assert (about["steps"], about["seed"], about["data_shape"]) == (STEPS, 3, [1, 8, 8])
-    assert 0 < about["seconds"] < 60
-    assert " thread" in about["hardware"]
+    _, metadata = load(out, "cpu")
+    assert metadata["recipe"] == "tiny"
+    assert (metadata["steps"], metadata["seed"], metadata["data_shape"]) == (STEPS, 3, [1, 8, 8])
+    assert 0 < metadata["seconds"] < 60
+    assert " thread" in metadata["hardware"]
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
 
@@ -100,9 +100,9 @@ def test_seconds_and_machines_add_up(tmp_path, monkeypatch):
     assert 0 < kept["seconds"] < 60
     record.write_text(json.dumps({"seconds": 1000.0, "hardware": ["an older machine"]}))
     runs.make("tiny", out)
-    _, about = load(out, "cpu")
-    assert 1000 < about["seconds"] < 1060
-    assert about["hardware"].startswith("an older machine, then ")
+    _, metadata = load(out, "cpu")
+    assert 1000 < metadata["seconds"] < 1060
+    assert metadata["hardware"].startswith("an older machine, then ")
 
 
 def test_the_work_file_knows_no_clock(tmp_path, monkeypatch):
@@ -122,7 +122,7 @@ def test_a_run_that_left_nothing_does_not_count(tmp_path, monkeypatch):
 
 def test_the_time_is_kept_while_it_runs(tmp_path):
     record = tmp_path / "r.json"
-    with runs.stopwatch(record, "machine", every=0.01) as so_far:
+    with runs.stopwatch(record, "machine", checkpoint_every=0.01) as so_far:
         deadline = time.perf_counter() + 20
         while not record.exists() and time.perf_counter() < deadline:
             time.sleep(0.01)
@@ -172,15 +172,15 @@ def test_nothing_is_trained_for_a_file_that_cannot_be_written(tmp_path, monkeypa
     monkeypatch.setattr(runs.os, "access", lambda path, mode: False)
     with pytest.raises(PermissionError, match="out: the folder of .* cannot be written"):
         runs.make("tiny", tmp_path / "a")
-    with pytest.raises(ValueError, match="recipe: expected one of 'digit_reader', 'digits_by_label', .*got 'cats'"):
+    with pytest.raises(ValueError, match="recipe: expected one of 'digit_classifier', 'digits_by_label', .*got 'cats'"):
         runs.make("cats", tmp_path / "a")
 
 
-@pytest.mark.parametrize("name", ["digit_reader", "digits_by_label"])
+@pytest.mark.parametrize("name", ["digit_classifier", "digits_by_label"])
 def test_the_recipes_themselves_run(tmp_path, monkeypatch, name):
     monkeypatch.setattr(recipes, "sample_digits", partial(recipes.sample_digits, steps=1))  # the slow part
-    model, about = load(runs.make(name, tmp_path / "a", steps=2), "cpu")
-    shipped, theirs = load(recipes.shipped(name), "cpu")
-    assert about["metrics"].keys() == theirs["metrics"].keys()
-    assert about.keys() == theirs.keys()
+    model, metadata = load(runs.make(name, tmp_path / "a", steps=2), "cpu")
+    shipped, theirs = load(recipes.pretrained_path(name), "cpu")
+    assert metadata["metrics"].keys() == theirs["metrics"].keys()
+    assert metadata.keys() == theirs.keys()
     assert model.state_dict().keys() == shipped.state_dict().keys()

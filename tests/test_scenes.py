@@ -19,10 +19,10 @@ from learn_diffusion.datasets.scenes import (
     WORN,
     Scene,
     all_scenes,
+    canonical_caption,
     caption,
-    describe,
-    kind,
-    words,
+    split_of,
+    vocabulary,
 )  # fmt: skip
 from learn_diffusion.nets.text import Tokeniser
 
@@ -84,7 +84,7 @@ def test_nothing_held_out_leaks_into_training(training):
 
 
 def test_the_check_above_can_fail():
-    found = {kind(scene) for scene in leaks(labelled_scenes(600, seed=11, hold_out=False).attributes)}
+    found = {split_of(scene) for scene in leaks(labelled_scenes(600, seed=11, hold_out=False).attributes)}
     assert found == {"unseen triple", "unseen pair"}
 
 
@@ -103,7 +103,7 @@ def test_held_out_is_what_the_mission_asks_and_its_pairs_are_all_seen():
     seen = all_scenes("seen")
     pairs = {pair for scene in seen for pair in combinations(scene, 2)}
     for triple in HELD_TRIPLES:
-        assert kind(Scene(*triple, "blue")) == "unseen triple", triple
+        assert split_of(Scene(*triple, "blue")) == "unseen triple", triple
         assert set(combinations(triple, 2)) <= pairs, f"a pair of {triple} is never seen, so it is no unseen triple"
     for one, other in HELD_PAIRS:
         assert not any({one, other} <= set(scene) for scene in seen)
@@ -140,10 +140,12 @@ def test_captions_vary_and_leave_things_out():
 
 
 def test_every_caption_can_be_read(training):
-    tokenise = Tokeniser(words())
+    tokenise = Tokeniser(vocabulary())
     assert tokenise(training.captions).min() >= 0
-    tokenise([describe(scene) for which in ("seen", "unseen triple", "unseen pair") for scene in all_scenes(which)])
-    assert set(words()) == set(" ".join(labelled_captions()).split()), "a word that no caption holds"
+    tokenise(
+        [canonical_caption(scene) for which in ("seen", "unseen triple", "unseen pair") for scene in all_scenes(which)]
+    )
+    assert set(vocabulary()) == set(" ".join(labelled_captions()).split()), "a word that no caption holds"
 
 
 def labelled_captions() -> list[str]:
@@ -152,8 +154,8 @@ def labelled_captions() -> list[str]:
 
 
 def test_the_plainest_caption_says_everything():
-    assert describe(CAT) == "an orange cat wearing sunglasses on the moon"
-    assert describe(Scene("fish", "nothing", "sea", "blue")) == "a blue fish under the sea"
+    assert canonical_caption(CAT) == "an orange cat wearing sunglasses on the moon"
+    assert canonical_caption(Scene("fish", "nothing", "sea", "blue")) == "a blue fish under the sea"
 
 
 def test_asked_for_scenes_come_in_turn():
@@ -168,7 +170,7 @@ def test_asked_for_scenes_come_in_turn():
         (lambda: scenes(2, seed=-1), "seed: expected a whole number from 0"),
         (lambda: scenes(2, seed=1.5), "seed: expected a whole number from 0"),
         (lambda: labelled_scenes(1, only=[CAT._replace(subject="dragon")]), "subject: expected one of 'cat'"),
-        (lambda: describe(CAT._replace(place="mars")), "place: expected one of 'moon'"),
+        (lambda: canonical_caption(CAT._replace(place="mars")), "place: expected one of 'moon'"),
         (lambda: all_scenes("unseen"), "which: expected one of 'seen'"),
     ],
     ids=["no pictures", "negative seed", "broken seed", "unknown subject", "unknown place", "unknown kind"],

@@ -32,7 +32,7 @@ until, path = int(sys.argv[1]), sys.argv[2]
 torch.manual_seed(team.rank())  # others start from other weights, and must take those of the first
 images, labels = digits("train")
 model = Denoiser(UNet(widths=(8, 8), classes=10), Cosine(), "v")
-for step in train(model, images, 8, labels=labels, batch=15, lr=1e-4, seed=3, device="cpu", checkpoint=path, every=4):
+for step in train(model, images, 8, labels=labels, batch=15, lr=1e-4, seed=3, device="cpu", checkpoint=path, checkpoint_every=4):
     if step.step == until:
         break
 print(f"process {team.rank()} of {team.size()}: loss {step.loss:.6f}")

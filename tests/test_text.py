@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.guidance import cfg
 from learn_diffusion.nets import UNet
-from learn_diffusion.nets.text import DROPPED, TextEncoder, Tokeniser, mix, watching
+from learn_diffusion.nets.text import NULL_TOKEN, TextEncoder, Tokeniser, attention, record_attention
 from learn_diffusion.schedules import Cosine
 
 WORDS = ["a", "cat", "dog", "moon", "on", "sunglasses", "the"]
@@ -19,7 +19,7 @@ tokenise = Tokeniser(WORDS, length=8)
 
 
 def reader() -> UNet:
-    return randomised(UNet(channels=3, widths=(8, 16), unshuffle=2, attentions=2, words=WORDS, text=16)).eval()
+    return randomised(UNet(channels=3, widths=(8, 16), patch_size=2, attentions=2, words=WORDS, text=16)).eval()
 
 
 def test_words_become_their_numbers_and_short_captions_are_filled_up():
@@ -81,7 +81,7 @@ def test_tokens_that_do_not_fit_are_refused(tokens, says):
 
 def test_mix_is_attention():
     q, k, v = (torch.randn(2, 4, n, 8, generator=torch.Generator().manual_seed(n)) for n in (6, 5, 5))
-    mixed, weights = mix(q, k, v)
+    mixed, weights = attention(q, k, v)
     assert_close(mixed, F.scaled_dot_product_attention(q, k, v))
     assert_close(weights.sum(-1), torch.ones(2, 4, 6))
 
@@ -98,7 +98,7 @@ def test_no_caption_and_a_dropped_caption_are_the_same():
     y = net.text.tokenise(["a cat", "a dog"])
     model = Denoiser(net, Cosine(), "v")
     with torch.no_grad():
-        assert_close(net(x, level), net(x, level, torch.full_like(y, DROPPED)))
+        assert_close(net(x, level), net(x, level, torch.full_like(y, NULL_TOKEN)))
         free = model(x, torch.tensor(0.5))
         assert_close(model(x, torch.tensor(0.5), y, torch.tensor([False, False])), free)
         assert_close(cfg(model, y, 0.0)(x, torch.tensor(0.5)), free)
@@ -120,7 +120,7 @@ def test_labels_and_captions_exclude_each_other():
 def test_watching_shows_what_each_pixel_looks_at_and_lets_go():
     net, x = reader(), torch.randn(2, 3, 16, 16)
     y = net.text.tokenise(["a cat", "a dog"])
-    with torch.no_grad(), watching(net) as maps:
+    with torch.no_grad(), record_attention(net) as maps:
         net(x, torch.zeros(2), y)
     assert [m.shape for m in maps] == [(2, 16, 16)] * 2  # 4x4 pixels at the lowest level, 16 words, two attentions
     assert_close(maps[0].sum(-1), torch.ones(2, 16))
@@ -130,5 +130,5 @@ def test_watching_shows_what_each_pixel_looks_at_and_lets_go():
 
 
 def test_watching_needs_a_network_that_reads():
-    with pytest.raises(ValueError, match="net: expected a network that reads captions"), watching(UNet()):
+    with pytest.raises(ValueError, match="net: expected a network that reads captions"), record_attention(UNet()):
         pass

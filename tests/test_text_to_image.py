@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from learn_diffusion import checkpoints, drawing, recipes
+from learn_diffusion import checkpoints, recipes, sampling
 from learn_diffusion.datasets import labelled_scenes
-from learn_diffusion.datasets.scenes import ATTRIBUTES, Scene, kind
-from learn_diffusion.nets import Judge
+from learn_diffusion.datasets.scenes import ATTRIBUTES, Scene, split_of
+from learn_diffusion.nets import AttributeClassifier
 
 CAT = [Scene("cat", "sunglasses", "moon", colour) for colour in ("orange", "gray", "white", "brown", "blue", "pink")]
 OTHER = [scene._replace(subject="dog") for scene in CAT]
@@ -16,12 +16,12 @@ OTHER = [scene._replace(subject="dog") for scene in CAT]
 
 @pytest.fixture(scope="module")
 def judge():
-    return checkpoints.load(recipes.shipped("scene_judge"), "cpu")[0]
+    return checkpoints.load(recipes.pretrained_path("scene_classifier"), "cpu")[0]
 
 
 @pytest.fixture(scope="module")
 def painter():
-    return checkpoints.load(recipes.shipped("scenes_by_caption"), "cpu")
+    return checkpoints.load(recipes.pretrained_path("scenes_by_caption"), "cpu")
 
 
 def truth(scenes):
@@ -33,7 +33,7 @@ def test_the_judge_reads_real_scenes_of_both_sizes(judge):
     each, together = recipes.right(judge, real.images, real.attributes)
     assert together >= 0.99  # 0.999 on 4000, see its header: at 600, three mistakes are chance
     assert min(each.values()) >= 0.99
-    assert recipes.right(judge, recipes.blown_up(recipes.shrunk(real.images)), real.attributes)[1] >= 0.98
+    assert recipes.right(judge, recipes.upsample_nearest(recipes.downsample(real.images)), real.attributes)[1] >= 0.98
 
 
 def test_the_judge_is_not_fooled_by_the_wrong_scene_or_by_noise(judge):
@@ -45,24 +45,24 @@ def test_the_judge_is_not_fooled_by_the_wrong_scene_or_by_noise(judge):
 
 
 def test_the_judge_says_how_good_it_is():
-    metrics = checkpoints.load(recipes.shipped("scene_judge"), "cpu")[1]["metrics"]
+    metrics = checkpoints.load(recipes.pretrained_path("scene_classifier"), "cpu")[1]["metrics"]
     assert metrics["held_out_accuracy"] >= 0.995
     assert metrics["held_out_accuracy_16x16"] >= 0.99
 
 
 def test_the_painter_fits_and_says_where_it_comes_from(painter):
-    _, about = painter
-    assert recipes.shipped("scenes_by_caption").stat().st_size <= 5e6
-    assert about["recipe"] == "scenes_by_caption"
-    assert about["half"] is True
-    assert {"seconds", "hardware", "seed", "steps", "data"} <= about.keys()
+    _, metadata = painter
+    assert recipes.pretrained_path("scenes_by_caption").stat().st_size <= 5e6
+    assert metadata["recipe"] == "scenes_by_caption"
+    assert metadata["half"] is True
+    assert {"seconds", "hardware", "seed", "steps", "data"} <= metadata.keys()
     for which in ("seen", "unseen triple", "unseen pair"):
-        assert {f"{which}, {name}" for name in [*ATTRIBUTES, "all"]} <= about["metrics"].keys()
+        assert {f"{which}, {name}" for name in [*ATTRIBUTES, "all"]} <= metadata["metrics"].keys()
 
 
 def test_the_painter_draws_a_cat_wearing_sunglasses_on_the_moon_which_it_never_saw(painter, judge):
-    assert {kind(scene) for scene in CAT} == {"unseen triple"}
-    images = recipes.ask_for(painter[0], CAT * 2, seed=21)
+    assert {split_of(scene) for scene in CAT} == {"unseen triple"}
+    images = recipes.sample_scenes(painter[0], CAT * 2, seed=21)
     each, _ = recipes.right(judge, images, truth(CAT * 2))
     assert each["subject"] >= 0.75  # all 12 as a rule
     assert each["accessory"] >= 0.75
@@ -71,7 +71,7 @@ def test_the_painter_draws_a_cat_wearing_sunglasses_on_the_moon_which_it_never_s
 
 def test_the_words_are_what_decides(painter, judge):
     """The same noise with another subject asked for: the judge must see the other one."""
-    images = recipes.ask_for(painter[0], OTHER, seed=21)
+    images = recipes.sample_scenes(painter[0], OTHER, seed=21)
     assert recipes.right(judge, images, truth(OTHER))[0]["subject"] >= 0.6
     assert recipes.right(judge, images, truth(CAT))[0]["subject"] <= 0.4
 
@@ -79,8 +79,8 @@ def test_the_words_are_what_decides(painter, judge):
 @pytest.mark.parametrize("scale", [-1.0, 0.0, 1.0, 1000.0])
 def test_any_finite_scale_gives_a_picture(painter, scale):
     model, _ = painter
-    y = drawing.condition(model, 1, "a blue fish under the sea")
-    picture = drawing.draw(model, (1, 3, 32, 32), y, scale, steps=3)
+    y = sampling.condition(model, 1, "a blue fish under the sea")
+    picture = sampling.sample(model, (1, 3, 32, 32), y, scale, steps=3)
     assert picture.isfinite().all()
     assert picture.abs().max() <= 1.001
 
@@ -97,7 +97,7 @@ def test_any_finite_scale_gives_a_picture(painter, scale):
 )
 def test_prompts_that_cannot_be_read(painter, prompt, says):
     with pytest.raises(ValueError, match=says):
-        drawing.condition(painter[0], 1, prompt)
+        sampling.condition(painter[0], 1, prompt)
 
 
 def test_scores_are_shares_of_pictures():
@@ -115,7 +115,7 @@ def test_scores_are_shares_of_pictures():
 
 def test_judge_has_one_row_of_scores_for_each_attribute():
     torch.manual_seed(0)
-    net = Judge([8, 6, 7, 6])
+    net = AttributeClassifier([8, 6, 7, 6])
     x = torch.randn(5, 3, 32, 32)
     assert [scores.shape for scores in net(x)] == [(5, 8), (5, 6), (5, 7), (5, 6)]
     assert net.read(x).shape == (5, 4)

@@ -18,11 +18,11 @@ from torch.testing import assert_close
 from learn_diffusion import devices
 from learn_diffusion.checkpoints import load
 from learn_diffusion.datasets import digits, gaussians
-from learn_diffusion.denoiser import Denoiser, drop
+from learn_diffusion.denoiser import Denoiser, drop_cond
 from learn_diffusion.nets import MLP, UNet
-from learn_diffusion.samplers import dpmpp_2m, last
-from learn_diffusion.schedules import EDM, Betas, Cosine
-from learn_diffusion.training import EMA, draw_times, learning_rate, loss, train
+from learn_diffusion.samplers import dpmpp_2m, final_sample
+from learn_diffusion.schedules import DDPM, EDM, Cosine
+from learn_diffusion.training import EMA, loss, lr_at_step, sample_timesteps, train
 
 IMAGES = digits()[0][:64]
 
@@ -46,19 +46,19 @@ def test_loss_is_the_six_lines():
     net, t = model(), torch.linspace(0.1, 0.9, 64)
     eps = torch.randn(IMAGES.shape, generator=torch.Generator().manual_seed(3))
     alpha, sigma = net.schedule.at(t, IMAGES)
-    expected = (net.answer(alpha * IMAGES + sigma * eps, t) - (alpha * eps - sigma * IMAGES)).square().mean()
+    expected = (net.raw_output(alpha * IMAGES + sigma * eps, t) - (alpha * eps - sigma * IMAGES)).square().mean()
     assert_close(loss(net, IMAGES, t, generator=torch.Generator().manual_seed(3)), expected)
 
 
 def test_eps_loss_on_betas_is_the_simple_loss_of_ddpm():
     torch.manual_seed(0)
-    net = Denoiser(UNet(widths=(8, 16)), Betas(), "eps")
-    torch.nn.init.normal_(net.net.last.weight)
+    net = Denoiser(UNet(widths=(8, 16)), DDPM(), "eps")
+    torch.nn.init.normal_(net.net.conv_out.weight)
     t = torch.randint(1, 1001, (64,)) / 1000
     eps = torch.randn(IMAGES.shape, generator=torch.Generator().manual_seed(3))
-    alpha_bar = torch.cumprod(1 - Betas().betas(), 0)[(t * 1000).round().long() - 1].float()[:, None, None, None]
+    alpha_bar = torch.cumprod(1 - DDPM().betas(), 0)[(t * 1000).round().long() - 1].float()[:, None, None, None]
     xt = alpha_bar.sqrt() * IMAGES + (1 - alpha_bar).sqrt() * eps
-    expected = (eps - net.answer(xt, t)).square().mean()
+    expected = (eps - net.raw_output(xt, t)).square().mean()
     assert_close(loss(net, IMAGES, t, generator=torch.Generator().manual_seed(3)), expected)
 
 
@@ -72,12 +72,12 @@ def test_dropped_labels_are_not_seen():
         assert_close(net(x, t, y, nobody).x0, net(x, t).x0)
         assert_close(net(x, t, y, ~nobody).x0, net(x, t, y).x0)
         assert (net(x, t, y).x0 - net(x, t).x0).abs().max() > 1e-3
-    assert drop(y, torch.arange(64) < 3)[:5].tolist() == [0, 1, 2, -1, -1]
+    assert drop_cond(y, torch.arange(64) < 3)[:5].tolist() == [0, 1, 2, -1, -1]
 
 
 @pytest.mark.parametrize("path", [Cosine(), EDM()], ids=["Cosine", "EDM"])
 def test_training_levels_spread_along_the_grid(path):
-    t = draw_times(path, 1000, torch.Generator().manual_seed(0))
+    t = sample_timesteps(path, 1000, torch.Generator().manual_seed(0))
     assert t.shape == (1000,)
     assert path.t_min <= t.min() <= t.max() <= path.t_max
     u = (t.double() ** (1 / path.rho) - path.t_min ** (1 / path.rho)) / (
@@ -101,18 +101,18 @@ def test_ema_is_the_weighted_average_with_the_halflife():
 
 
 def test_learning_rate_warms_up_and_anneals_to_zero():
-    rates = [learning_rate(step, 200, 1.0) for step in range(1, 201)]
+    rates = [lr_at_step(step, 200, 1.0) for step in range(1, 201)]
     assert rates[0] == 0.1
     assert rates[9] == 1.0
     assert rates[-1] < 1e-12
     assert all(a >= b for a, b in pairwise(rates[9:]))
-    assert learning_rate(1, 1, 1.0) == 1.0
+    assert lr_at_step(1, 1, 1.0) == 1.0
 
 
 def test_the_first_step_moves_the_weights_by_the_warm_up_rate_and_the_last_by_nothing():
     """Adam's first move is the learning rate itself, in the direction against the gradient's sign."""
     net = model()
-    before, rate = weights(net), learning_rate(1, 40, 2e-3)
+    before, rate = weights(net), lr_at_step(1, 40, 2e-3)
     run = train(net, IMAGES, steps=40, batch=8, device="cpu")
     next(run)
     moved = (weights(net) - before).abs()
@@ -126,7 +126,7 @@ def test_labels_are_dropped_for_the_share_that_was_asked_for(share):
     seen = []
     net = model(classes=10)
     net.net.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[2]))
-    finish(train(net, IMAGES, steps=20, labels=digits()[1][:64], label_drop=share, device="cpu"))
+    finish(train(net, IMAGES, steps=20, labels=digits()[1][:64], cond_drop=share, device="cpu"))
     dropped = torch.cat(seen).eq(-1).double().mean().item()
     assert abs(dropped - share) <= 4 * (share * (1 - share) / (20 * 64)) ** 0.5
 
@@ -141,13 +141,15 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not():
 def test_hints_go_with_their_rows_whether_made_or_given():
     """A hint for each row of data is what a function of the same rows makes."""
 
-    def trained(hint):
-        return weights(finish(train(model(hints=1), IMAGES, 3, hint=hint, batch=8, device="cpu")).ema)
+    def trained(image_cond):
+        return weights(
+            finish(train(model(cond_channels=1), IMAGES, 3, image_cond=image_cond, batch=8, device="cpu")).ema
+        )
 
     assert torch.equal(trained(lambda x0, g: -x0), trained(-IMAGES))
     assert not torch.equal(trained(-IMAGES), trained(IMAGES))
-    with pytest.raises(ValueError, match="hint: expected one for each of 64 rows of data, got 5"):
-        next(train(model(hints=1), IMAGES, 3, hint=IMAGES[:5]))
+    with pytest.raises(ValueError, match="image_cond: expected one for each of 64 rows of data, got 5"):
+        next(train(model(cond_channels=1), IMAGES, 3, image_cond=IMAGES[:5]))
 
 
 def test_yields_every_step_and_learns():
@@ -164,7 +166,7 @@ def test_points_in_the_plane_train_too():
     centres = torch.stack([points[gaussians(4000)[1] == mode].mean(0) for mode in range(8)])
     end = finish(train(Denoiser(MLP(), EDM(sigma_data=0.7), "edm"), points, 1500, batch=256))
     noise = torch.randn(500, 2, generator=torch.Generator().manual_seed(1))
-    samples = last(dpmpp_2m(end.ema, EDM(), 80 * noise, EDM().grid(20)))
+    samples = final_sample(dpmpp_2m(end.ema, EDM(), 80 * noise, EDM().timesteps(20)))
 
     def on_a_mode(x):
         return (torch.cdist(x, centres).min(1).values < 0.3).float().mean().item()
@@ -185,11 +187,11 @@ def test_progress_is_shown_only_when_asked_for(capsys):
 
 def test_interrupted_and_resumed_in_one_process_is_bit_identical(tmp_path):
     whole = finish(train(model(), IMAGES, 30))
-    some = train(model(), IMAGES, 30, checkpoint=tmp_path / "run", every=7)
+    some = train(model(), IMAGES, 30, checkpoint=tmp_path / "run", checkpoint_every=7)
     for _ in range(18):  # the last checkpoint is at step 14
         next(some)
     del some
-    resumed = train(model(seed=5), IMAGES, 30, checkpoint=tmp_path / "run", every=7)
+    resumed = train(model(seed=5), IMAGES, 30, checkpoint=tmp_path / "run", checkpoint_every=7)
     start = next(resumed)
     assert start.step == 15
     end = finish(resumed)
@@ -203,18 +205,20 @@ def test_a_finished_training_is_not_repeated(tmp_path):
     again = list(train(model(seed=5), IMAGES, 5, checkpoint=tmp_path / "run"))
     assert [s.step for s in again] == [5]
     assert torch.equal(weights(again[0].ema), weights(end.ema))
-    loaded, about = load(tmp_path / "run")
+    loaded, metadata = load(tmp_path / "run")
     assert torch.equal(weights(loaded), weights(end.ema))
-    assert about["training"]["recipe"]["seed"] == 0
+    assert metadata["training"]["recipe"]["seed"] == 0
 
 
 def test_labels_survive_a_resume(tmp_path):
     labels = digits()[1][:64]
     whole = finish(train(model(classes=10), IMAGES, 12, labels=labels))
-    some = train(model(classes=10), IMAGES, 12, labels=labels, checkpoint=tmp_path / "run", every=5)
+    some = train(model(classes=10), IMAGES, 12, labels=labels, checkpoint=tmp_path / "run", checkpoint_every=5)
     for _ in range(7):
         next(some)
-    resumed = finish(train(model(classes=10), IMAGES, 12, labels=labels, checkpoint=tmp_path / "run", every=5))
+    resumed = finish(
+        train(model(classes=10), IMAGES, 12, labels=labels, checkpoint=tmp_path / "run", checkpoint_every=5)
+    )
     assert torch.equal(weights(resumed.ema), weights(whole.ema))
 
 
@@ -228,7 +232,7 @@ from learn_diffusion.training import train
 torch.set_num_threads(1)
 torch.manual_seed(0)
 net = Denoiser(UNet(widths=(8, 16)), Cosine(), "v")
-for step in train(net, digits()[0], 150, batch=16, checkpoint=sys.argv[1], every=3):
+for step in train(net, digits()[0], 150, batch=16, checkpoint=sys.argv[1], checkpoint_every=3):
     print(step.step, flush=True)
 """
 
@@ -266,7 +270,7 @@ def again_and_again():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 usual = again_and_again()
-devices.keep_memory()
+devices.disable_malloc_trim()
 again_and_again()  # until the pieces have found their places
 print(usual, again_and_again())
 """
@@ -285,4 +289,4 @@ def test_where_there_is_no_mallopt_memory_is_handled_as_ever(monkeypatch):
             raise error
 
         monkeypatch.setattr(ctypes, "CDLL", missing)
-        devices.keep_memory.__wrapped__()
+        devices.disable_malloc_trim.__wrapped__()

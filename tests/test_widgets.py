@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from learn_diffusion.datasets import digits
-from learn_diffusion.widgets import Live, Scrubber
+from learn_diffusion.widgets import Interactive, Scrubber
 from learn_diffusion.widgets.images import GAP_COLOUR, data_uri, encode, png, tile, to_uint8
 from learn_diffusion.widgets.scrubber import BUDGET, script
 
@@ -288,7 +288,7 @@ def test_alt_cannot_be_forgotten():
         Scrubber(BLANK, FOUR)
 
 
-# ---- Live
+# ---- Interactive
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -306,26 +306,26 @@ def grey(level: int) -> torch.Tensor:
 
 
 def test_the_live_view_and_the_still_picture_travel_together(slider):
-    live = Live(grey, alt='Four "grey" squares', level=slider)
+    live = Interactive(grey, alt='Four "grey" squares', level=slider)
     bundle = live._repr_mimebundle_(include=None, exclude=None)
     assert set(bundle) == {VIEW, "text/html", "text/plain"}
-    assert bundle["text/plain"] == repr(live) == 'Live(level: Four "grey" squares)'
+    assert bundle["text/plain"] == repr(live) == 'Interactive(level: Four "grey" squares)'
     assert 'alt="Four &quot;grey&quot; squares (level = 1)"' in bundle["text/html"]
     assert "This control asks Python: run the notebook to use it." in bundle["text/html"]
     np.testing.assert_array_equal(sheet_of(bundle["text/html"])[:8, :8], to_uint8(grey(1)[0]))
 
 
 def test_the_still_picture_is_the_first_one_and_has_no_seconds(slider):
-    live = Live(grey, alt=ALT, level=slider)
+    live = Interactive(grey, alt=ALT, level=slider)
     before = live._repr_mimebundle_()["text/html"]
     slider.value = 3
     assert live._repr_mimebundle_()["text/html"] == before
     slider.value = 1
-    assert Live(grey, alt=ALT, level=slider)._repr_mimebundle_()["text/html"] == before
+    assert Interactive(grey, alt=ALT, level=slider)._repr_mimebundle_()["text/html"] == before
 
 
 def test_moving_a_control_draws_and_says_how_long_it_took(slider):
-    live = Live(grey, alt=ALT, level=slider)
+    live = Interactive(grey, alt=ALT, level=slider)
     controls, picture, line = live.view.children[:-2], *live.view.children[-2:]
     assert controls == (slider,)
     slider.value = 5
@@ -335,7 +335,7 @@ def test_moving_a_control_draws_and_says_how_long_it_took(slider):
 
 
 def test_an_error_is_one_line_and_the_picture_stays(slider):
-    live = Live(grey, alt=ALT, level=slider)
+    live = Interactive(grey, alt=ALT, level=slider)
     picture, line = live.view.children[-2:]
     before = picture.value
     slider.value = 9
@@ -348,7 +348,7 @@ def test_an_error_is_one_line_and_the_picture_stays(slider):
 
 
 def test_an_answer_that_is_no_picture_is_an_error_too(slider):
-    live = Live(lambda level: grey(1) if level == 1 else "a word", alt=ALT, level=slider)
+    live = Interactive(lambda level: grey(1) if level == 1 else "a word", alt=ALT, level=slider)
     slider.value = 2
     assert "TypeError: what draw returned: expected floats" in live.view.children[-1].value
 
@@ -356,12 +356,12 @@ def test_an_answer_that_is_no_picture_is_an_error_too(slider):
 def test_the_first_drawing_may_not_fail(slider):
     slider.value = 9
     with pytest.raises(ValueError, match="no level"):
-        Live(grey, alt=ALT, level=slider)
+        Interactive(grey, alt=ALT, level=slider)
 
 
 def test_moves_that_wait_together_cost_one_drawing(slider):
     drawn = []
-    live = Live(lambda level: drawn.append(level) or grey(level), alt=ALT, level=slider)
+    live = Interactive(lambda level: drawn.append(level) or grey(level), alt=ALT, level=slider)
 
     async def hold_the_arrow_key() -> None:
         for slider.value in (2, 3, 4, 5):
@@ -376,7 +376,7 @@ def test_moves_that_wait_together_cost_one_drawing(slider):
 def test_controls_are_named_and_wait_for_the_mouse_to_let_go():
     ipywidgets = pytest.importorskip("ipywidgets")
     slider, menu = ipywidgets.FloatSlider(value=0.5), ipywidgets.Dropdown(options=["a", "b"], description="Which?")
-    live = Live(lambda guidance_scale, which: grey(1)[0], alt=ALT, guidance_scale=slider, which=menu)
+    live = Interactive(lambda guidance_scale, which: grey(1)[0], alt=ALT, guidance_scale=slider, which=menu)
     assert (slider.description, menu.description) == ("guidance scale", "Which?")
     assert not slider.continuous_update
     assert "(guidance_scale = 0.5, which = a)" in live._repr_mimebundle_()["text/html"]
@@ -384,13 +384,13 @@ def test_controls_are_named_and_wait_for_the_mouse_to_let_go():
 
 def test_live_errors_name_the_argument(slider):
     with pytest.raises(TypeError, match=r"^draw: "):
-        Live(3, alt=ALT, level=slider)
+        Interactive(3, alt=ALT, level=slider)
     with pytest.raises(ValueError, match=r"^alt: "):
-        Live(grey, alt=" ", level=slider)
+        Interactive(grey, alt=" ", level=slider)
     with pytest.raises(ValueError, match=r"^controls: "):
-        Live(grey, alt=ALT)
+        Interactive(grey, alt=ALT)
     with pytest.raises(TypeError, match=r"^level: expected an ipywidgets control, got int"):
-        Live(grey, alt=ALT, level=3)
+        Interactive(grey, alt=ALT, level=3)
 
 
 def test_a_scrubber_needs_neither_ipywidgets_nor_torch():
@@ -398,12 +398,12 @@ def test_a_scrubber_needs_neither_ipywidgets_nor_torch():
 import sys
 sys.modules["ipywidgets"] = sys.modules["torch"] = None  # as if they were not installed
 import numpy as np
-from learn_diffusion.widgets import Live, Scrubber
+from learn_diffusion.widgets import Interactive, Scrubber
 Scrubber(np.zeros((2, 8, 8)), ["a", "b"], alt="Nothing")
 try:
-    Live(lambda x: x, alt="Nothing", x=1)
+    Interactive(lambda x: x, alt="Nothing", x=1)
 except ImportError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == 'Live needs ipywidgets: pip install "learn_diffusion[course]"'
+    assert done.stdout.strip() == 'Interactive needs ipywidgets: pip install "learn_diffusion[course]"'

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from learn_diffusion import checkpoints, recipes
 from learn_diffusion.process import Denoise
-from learn_diffusion.samplers import ddim, dpmpp_2m, heun, last
-from learn_diffusion.schedules import EDM, Betas, Cosine, on_path
+from learn_diffusion.samplers import ddim, dpmpp_2m, final_sample, heun
+from learn_diffusion.schedules import DDPM, EDM, Cosine, convert_schedule
 from side_by_side.peers import peer
 from side_by_side.tables import Table
 
-PATH = Betas()
+PATH = DDPM()
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ ALIKE = (
 )  # fmt: skip
 UNLIKE = (
     Case("heun", "HeunDiscreteScheduler", EQUAL, heun,
-         settings_in_words="ours is even in t on Betas, theirs in sigma / alpha; Heun depends on that choice"),
+         settings_in_words="ours is even in t on DDPM, theirs in sigma / alpha; Heun depends on that choice"),
     Case("ddim", "DDIMScheduler", {"clip_sample": False}, ddim,
          settings_in_words="its default spacing, leading, begins below the top of the table"),
     Case("dpmpp_2m", "DPMSolverMultistepScheduler", {}, dpmpp_2m,
@@ -62,18 +62,18 @@ UNLIKE = (
 
 
 def network() -> Denoise:
-    """The shipped painter of digits in double precision, carried from its own path to Betas."""
-    model, _ = checkpoints.load(recipes.shipped("digits_by_label"), "cpu")
-    return on_path(model.double().eval(), Cosine(), PATH)
+    """The shipped painter of digits in double precision, carried from its own path to DDPM."""
+    model, _ = checkpoints.load(recipes.pretrained_path("digits_by_label"), "cpu")
+    return convert_schedule(model.double().eval(), Cosine(), PATH)
 
 
 def ours(case: Case, denoise: Denoise, x: Tensor, grid: Tensor, generator: torch.Generator) -> Tensor:
-    """Our walk; on the EDM path along the scheduler's own sigmas (grid), else along Betas' own grid."""
+    """Our walk; on the EDM path along the scheduler's own sigmas (grid), else along DDPM' own grid."""
     extra = {"generator": generator} if case.ours.startswith("ddim") else {}
     if case.sigmas:
-        path = EDM(sigma_max=grid[0].item())
-        return last(case.sampler(on_path(denoise, PATH, path), path, x, grid, **extra))
-    return last(case.sampler(denoise, PATH, x, grid, **extra))
+        schedule = EDM(sigma_max=grid[0].item())
+        return final_sample(case.sampler(convert_schedule(denoise, PATH, schedule), schedule, x, grid, **extra))
+    return final_sample(case.sampler(denoise, PATH, x, grid, **extra))
 
 
 def scheduler(case: Case, steps: int, double: bool):
@@ -118,7 +118,7 @@ def difference(case: Case, denoise: Denoise, steps: int, n: int, double: bool) -
         levels = made.sigmas.double().unique().flip(0)
         return (ours(case, denoise, z * levels[0], levels, seed())
                 - theirs(case, made, denoise, z * levels[0], seed())).abs().max().item()  # fmt: skip
-    one = ours(case, denoise, z, PATH.grid(steps), seed())
+    one = ours(case, denoise, z, PATH.timesteps(steps), seed())
     start = z if "Heun" not in case.theirs else z * (1 + made.sigmas[0].double() ** 2).sqrt()
     return (one - theirs(case, made, denoise, start, seed())).abs().max().item()
 

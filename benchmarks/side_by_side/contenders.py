@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from learn_diffusion import drawing
+from learn_diffusion import sampling
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import UNet
 from learn_diffusion.schedules import Cosine
-from learn_diffusion.training import draw_times, loss, train
+from learn_diffusion.training import loss, sample_timesteps, train
 from side_by_side.peers import peer
 
 Shape = tuple[int, int]  # (channels, side) of a picture
@@ -38,12 +38,15 @@ def ours(net: nn.Module, shape: Shape) -> Contender:
     model = net if isinstance(net, Denoiser) else Denoiser(net, Cosine(), "v")
 
     def ask(x0: Tensor) -> Tensor:
-        return loss(model, x0, draw_times(model.schedule, len(x0), torch.Generator(x0.device)))
+        return loss(model, x0, sample_timesteps(model.schedule, len(x0), torch.Generator(x0.device)))
 
     def sample(n: int, calls: int) -> Tensor:
         seed = int(torch.randint(2**31, ()))
-        return drawing.walk(
-            model, model.schedule, drawing.start(model.schedule, (n, shape[0], shape[1], shape[1]), seed), calls
+        return sampling.run_sampler(
+            model,
+            model.schedule,
+            sampling.initial_noise(model.schedule, (n, shape[0], shape[1], shape[1]), seed),
+            calls,
         )
 
     return Contender(model, ask, sample)

@@ -61,7 +61,7 @@ def run(options: Namespace) -> Iterator[Table]:
             f"torch's profiler over {options.steps} steps, time spent in an operation itself; networks of one size as "
             "in throughput; peers in float32 and channels_last, without a running average",
             "ours: training.train as it is"
-            + (", in bf16 at 32x32" if devices.bf16_pays(cpu, 32) else ", in float32 here"),
+            + (", in bf16 at 32x32" if devices.use_bf16(cpu, 32) else ", in float32 here"),
         ],
     )
     for size in ("8x8x1", "32x32x3"):

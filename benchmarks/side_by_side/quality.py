@@ -138,7 +138,7 @@ def one(name: str, lr: float, seed: int, seconds: float, marks: tuple[float, ...
     """A training in a process of its own: (seconds of the core so far, distance) at these shares of its steps."""
     torch.set_num_threads(1)
     recipe, data = RECIPES[name], digits("train")[0]
-    reader, _ = checkpoints.load(recipes.shipped("digit_reader"), "cpu")
+    reader, _ = checkpoints.load(recipes.pretrained_path("digit_classifier"), "cpu")
     steps = steps_in(recipe, data, seconds)
     stops, found, spent, begun = {max(1, round(steps * mark)) for mark in marks}, [], 0.0, time.process_time()
     for step, average in enumerate(training(recipe, data, steps, lr, seed), 1):

@@ -17,13 +17,13 @@ from statistics import mean, stdev
 import torch
 from torch import Tensor
 
-from learn_diffusion import checkpoints, drawing, recipes
+from learn_diffusion import checkpoints, recipes, sampling
 from learn_diffusion.datasets import digits
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.guidance import clip_x0
 from learn_diffusion.metrics import frechet
 from learn_diffusion.process import Denoise
-from learn_diffusion.samplers import ddim, dpmpp_2m, heun, last
+from learn_diffusion.samplers import ddim, dpmpp_2m, final_sample, heun
 from side_by_side.peers import peer
 from side_by_side.tables import Table
 
@@ -32,10 +32,12 @@ Draw = Callable[[Denoise, int, int, int], Tensor]  # (model, network calls, pict
 
 def ours(sampler: Callable, a_step: int, model: Denoiser, calls: int, n: int, seed: int) -> Tensor:
     """Our sampler with that many network calls: a_step of them a step, one in Heun's last."""
-    path, steps = model.schedule, (calls + a_step - 1) // a_step
+    schedule, steps = model.schedule, (calls + a_step - 1) // a_step
     extra = {"generator": torch.Generator().manual_seed(seed + 1)} if "eta" in getattr(sampler, "keywords", {}) else {}
-    noise = drawing.start(path, (n, 1, 8, 8), seed)
-    return last(sampler(clip_x0(asked(model, n), path), path, noise, path.grid(steps), **extra))
+    noise = sampling.initial_noise(schedule, (n, 1, 8, 8), seed)
+    return final_sample(
+        sampler(clip_x0(asked(model, n), schedule), schedule, noise, schedule.timesteps(steps), **extra)
+    )
 
 
 def asked(model: Denoiser, n: int) -> Denoise:
@@ -52,7 +54,7 @@ def theirs(name: str, settings: dict, a_step: int, model: Denoiser, calls: int, 
     made.set_timesteps((calls + a_step - 1) // a_step)
     g = torch.Generator().manual_seed(seed + 1)
     extra = {"generator": g} if name == "DDPMScheduler" else {}
-    x = drawing.start(model.schedule, (n, 1, 8, 8), seed) * made.init_noise_sigma
+    x = sampling.initial_noise(model.schedule, (n, 1, 8, 8), seed) * made.init_noise_sigma
     denoise = clip_x0(asked(model, n), model.schedule)
     alpha_bar = made.alphas_cumprod.double()
     for i in made.timesteps:
@@ -100,8 +102,8 @@ def measured(name: str, model: Denoiser, reader, calls: int, options: Namespace)
 def run(options: Namespace) -> Iterator[Table]:
     """Every sampler at every number of calls, beside DDPM with a thousand of them."""
     peer("diffusers")
-    model, _ = checkpoints.load(recipes.shipped("digits_by_label"), "cpu")
-    reader, _ = checkpoints.load(recipes.shipped("digit_reader"), "cpu")
+    model, _ = checkpoints.load(recipes.pretrained_path("digits_by_label"), "cpu")
+    reader, _ = checkpoints.load(recipes.pretrained_path("digit_classifier"), "cpu")
     model.eval()
     held_out, train = digits("held_out")[0][: options.n], digits("train")[0]
     floor = frechet(reader.features(train[: options.n]), reader.features(held_out))

@@ -62,7 +62,7 @@ def machine() -> str:
     """The processor or GPU in words, and the threads in use."""
     from learn_diffusion import devices
 
-    return devices.hardware(devices.pick())
+    return devices.hardware(devices.resolve_device())
 
 
 def write(path: Path, command: str, tables: Sequence[Table], seconds: float) -> None:

@@ -87,7 +87,7 @@ def compare(names: list[str], device: torch.device, options: Namespace) -> Itera
     for name in names:
         peer(name)
     most = peak(device)
-    bf16 = {size: devices.bf16_pays(device, int(size.split("x")[0])) for size in options.sizes}
+    bf16 = {size: devices.use_bf16(device, int(size.split("x")[0])) for size in options.sizes}
     table = Table(
         f"Training, pictures a second, {machine()}",
         ("size", "batch", "peer", "parameters, ours", "parameters, peer's", "MFLOP a picture, ours",

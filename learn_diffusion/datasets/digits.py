@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learn_diffusion import checks
+from learn_diffusion import validation
 
 HELD_OUT = 500
 
@@ -19,7 +19,7 @@ def digits(split: str = "all") -> tuple[Tensor, Tensor]:
     Returns images (N, 1, 8, 8) float32 in [-1, 1] and labels (N,) int64. A pixel has 17 levels of ink, 0 to 16: paper
     is -1, full ink is 1.
     """
-    checks.one_of("split", split, ("all", "train", "held_out"))
+    validation.one_of("split", split, ("all", "train", "held_out"))
     from sklearn.datasets import load_digits  # one second to import: only those who want digits wait for it
 
     ink, label = load_digits(return_X_y=True)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learn_diffusion import checks
+from learn_diffusion import validation
 from learn_diffusion.datasets import download
 
 SPLITS = ("train", "held_out")
@@ -98,7 +98,7 @@ def cifar10(split: str = "train") -> tuple[Tensor, Tensor]:
     Returns images (N, 3, 32, 32) float32 in [-1, 1] and labels (N,) int64; "train" takes 0.6 GB of memory. Raises as
     mnist does. Read is its binary version: the better-known one for Python is a pickle, which could execute anything.
     """
-    checks.one_of("split", split, SPLITS)
+    validation.one_of("split", split, SPLITS)
     path = _fetch("cifar10", "cifar-10-binary.tar.gz")
     names = ["test_batch.bin"] if split == "held_out" else [f"data_batch_{i}.bin" for i in range(1, 6)]
     try:
@@ -111,7 +111,7 @@ def cifar10(split: str = "train") -> tuple[Tensor, Tensor]:
 
 
 def _idx_pair(name: str, split: str) -> tuple[Tensor, Tensor]:
-    checks.one_of("split", split, SPLITS)
+    validation.one_of("split", split, SPLITS)
     prefix = "train" if split == "train" else "t10k"
     images = _idx(_fetch(name, f"{prefix}-images-idx3-ubyte.gz"), 3)
     path = _fetch(name, f"{prefix}-labels-idx1-ubyte.gz")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learn_diffusion import checks
+from learn_diffusion import validation
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 MOST_BYTES = 50_000_000  # of a file
@@ -35,7 +35,7 @@ def folder(path: str | os.PathLike, size: int) -> Tensor:
     Raises TypeError or ValueError that names a bad argument; FileNotFoundError or NotADirectoryError for a path that
     leads to no folder; ValueError where no file can be used.
     """
-    checks.positive_int("size", size)
+    validation.positive_int("size", size)
     if size > LARGEST:
         raise ValueError(f"size: expected at most {LARGEST} pixels, got {size}")
     if not isinstance(path, str | os.PathLike):

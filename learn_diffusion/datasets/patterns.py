@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learn_diffusion import checks
+from learn_diffusion import validation
 
 PALETTES = {  # the colours of the ground, of leaves, of their lit halves, of blossoms, of hearts and dots
     "meadow": ("#f7f1df", "#3f7d4e", "#6fae6a", "#d9607a", "#f2b84b"),
@@ -62,7 +62,7 @@ def patterns(n: int, seed: int = 0, height: int = 32, width: int = 32) -> Fabric
     Raises ValueError that names a bad argument. Source: drawn here, by the rules below; nothing is measured.
     """
     for name, value in (("n", n), ("height", height), ("width", width)):
-        checks.positive_int(name, value)
+        validation.positive_int(name, value)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ValueError(f"seed: expected a whole number from 0, got {seed!r}")
     rng = np.random.default_rng(seed)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learn_diffusion import checks
+from learn_diffusion import validation
 from learn_diffusion.datasets.product_art import BACKDROPS, COLOURS, PRODUCTS, SIDE, empty, shoot
 
 ATTRIBUTES: dict[str, list[str]] = {
@@ -71,7 +71,7 @@ def products(n: int, seed: int = 0, only: Sequence[Shot] | None = None, progress
 
     Raises ValueError that names a bad argument. Source: drawn here.
     """
-    checks.positive_int("n", n)
+    validation.positive_int("n", n)
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"seed: expected a whole number from 0 to 2^32 - 1, got {seed!r}")
     for shot in only or []:
@@ -92,7 +92,7 @@ def products(n: int, seed: int = 0, only: Sequence[Shot] | None = None, progress
 def backdrops(names: Sequence[str], seed: int = 0) -> Tensor:
     """Empty backdrops, (len(names), 3, 64, 64) in [-1, 1]: those that `products` with this seed would draw."""
     for name in names:
-        checks.one_of("names", name, list(BACKDROPS))
+        validation.one_of("names", name, list(BACKDROPS))
     pixels = np.stack([empty(name, _randoms(seed, i)[2]) for i, name in enumerate(names)])
     return _pictures(pixels)
 
@@ -107,7 +107,7 @@ def _pictures(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous()
 
 
-def describe(shot: Shot) -> str:
+def canonical_caption(shot: Shot) -> str:
     """The plainest caption that says everything: "a red mug on a wooden table"."""
     _check(shot)
     return f"a {shot.colour} {shot.product} {WHERE[shot.backdrop][0]}"
@@ -122,7 +122,7 @@ def caption(shot: Shot, r: Random) -> str:
     return (r.choice(OPENINGS) + f"{noun} {where}").strip()
 
 
-def words() -> list[str]:
+def vocabulary() -> list[str]:
     """Every word a caption can hold, sorted: the vocabulary of a model trained on products."""
     phrases = [
         *PRODUCTS,
@@ -136,4 +136,4 @@ def words() -> list[str]:
 
 def _check(shot: Shot) -> None:
     for (name, choices), value in zip(ATTRIBUTES.items(), shot, strict=True):
-        checks.one_of(name, value, choices)
+        validation.one_of(name, value, choices)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learn_diffusion import checks
+from learn_diffusion import validation
 from learn_diffusion.datasets.scene_art import ACCESSORIES, COLOURS, PLACES, SIDE, SUBJECTS, draw
 
 ATTRIBUTES: dict[str, list[str]] = {
@@ -53,7 +53,7 @@ HELD_PAIRS = [
 ]  # fmt: skip
 
 
-def kind(scene: Scene) -> str:
+def split_of(scene: Scene) -> str:
     """ "seen", or what makes it new to a model trained with hold_out: "unseen pair" or "unseen triple"."""
     if any(a in scene and b in scene for a, b in HELD_PAIRS):
         return "unseen pair"
@@ -82,7 +82,7 @@ WHERE = {
 OPENINGS = ["", "", "", "a picture of ", "a drawing of ", "this is "]
 
 
-def describe(scene: Scene) -> str:
+def canonical_caption(scene: Scene) -> str:
     """The plainest caption that says everything: "an orange cat wearing sunglasses on the moon"."""
     _check(scene)
     worn = WORN[scene.accessory][0] if scene.accessory != "nothing" else ""
@@ -110,7 +110,7 @@ def caption(scene: Scene, r: Random) -> str:
     return r.choice(OPENINGS) + " ".join(part for part in parts if part)
 
 
-def words() -> list[str]:
+def vocabulary() -> list[str]:
     """Every word a caption can hold, sorted: the vocabulary of a model trained on scenes."""
     phrases = [*SUBJECTS, *COLOURS, *OPENINGS, "creature a an there is"]
     for wordings in (NOUNS, ADJECTIVES, WORN, WHERE):
@@ -137,7 +137,7 @@ def labelled_scenes(
 
     Raises ValueError that names a bad argument.
     """
-    checks.positive_int("n", n)
+    validation.positive_int("n", n)
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"seed: expected a whole number from 0 to 2^32 - 1, got {seed!r}")
     for scene in only or []:
@@ -162,18 +162,18 @@ def scenes(n: int, seed: int = 0, hold_out: bool = True) -> tuple[Tensor, list[s
 
 def all_scenes(which: str) -> list[Scene]:
     """Every scene of a kind: "seen", "unseen triple" or "unseen pair"."""
-    checks.one_of("which", which, ("seen", "unseen triple", "unseen pair"))
+    validation.one_of("which", which, ("seen", "unseen triple", "unseen pair"))
     every = (Scene(s, a, p, c) for s in SUBJECTS for a in ACCESSORIES for p in PLACES for c in COLOURS)
-    return [scene for scene in every if kind(scene) == which]
+    return [scene for scene in every if split_of(scene) == which]
 
 
 def _choose(r: Random, hold_out: bool) -> Scene:
     while True:
         scene = Scene(*(r.choice(names) for names in ATTRIBUTES.values()))
-        if not hold_out or kind(scene) == "seen":
+        if not hold_out or split_of(scene) == "seen":
             return scene
 
 
 def _check(scene: Scene) -> None:
     for (name, choices), value in zip(ATTRIBUTES.items(), scene, strict=True):
-        checks.one_of(name, value, choices)
+        validation.one_of(name, value, choices)

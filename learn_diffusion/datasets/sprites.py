@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learn_diffusion import checks
+from learn_diffusion import validation
 
 HEIGHT, WIDTH, PHASES = 24, 16, 8
 # parts of a stencil; sleeves and the far leg lie in shadow, so that limbs can be told apart
@@ -78,7 +78,7 @@ def walkers(n: int, seed: int = 0) -> Walkers:
     Phase k of 8 follows phase k - 1, and phase 0 follows phase 7. The same seed gives the same characters; character i
     depends on n as well. Raises ValueError that names a bad argument. Source: drawn here.
     """
-    checks.positive_int("n", n)
+    validation.positive_int("n", n)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ValueError(f"seed: expected a whole number from 0, got {seed!r}")
     rng = np.random.default_rng(seed)

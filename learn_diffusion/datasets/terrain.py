@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learn_diffusion import checks
+from learn_diffusion import validation
 
 MARGIN = 32  # pixels cut off: noise made by a Fourier transform meets itself at the border
 LONGEST = 30.0  # pixels: waves much longer than this are damped, so that a 32x32 window shows what there is to see
@@ -28,7 +28,7 @@ def terrain(n: int, seed: int = 0, height: int = 32, width: int = 32) -> Tensor:
     Raises ValueError that names a bad argument. Source: drawn here, by the rules below; nothing is measured.
     """
     for name, value in (("n", n), ("height", height), ("width", width)):
-        checks.positive_int(name, value)
+        validation.positive_int(name, value)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ValueError(f"seed: expected a whole number from 0, got {seed!r}")
     rng = np.random.default_rng(seed)

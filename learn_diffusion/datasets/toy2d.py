@@ -7,7 +7,7 @@ from math import pi
 import torch
 from torch import Tensor
 
-from learn_diffusion import checks
+from learn_diffusion import validation
 
 
 def _generator(seed: int) -> torch.Generator:
@@ -16,8 +16,8 @@ def _generator(seed: int) -> torch.Generator:
 
 def gaussians(n: int, seed: int = 0, modes: int = 8, std: float = 0.08) -> tuple[Tensor, Tensor]:
     """n points from `modes` equal Gaussians of width std on the unit circle: points (n, 2), mode of each (n,) int64."""
-    checks.positive_int("n", n)
-    checks.positive_int("modes", modes)
+    validation.positive_int("n", n)
+    validation.positive_int("modes", modes)
     g = _generator(seed)
     mode = torch.randint(modes, (n,), generator=g)
     angle = 2 * pi * mode / modes
@@ -31,7 +31,7 @@ def lattice(n: int, seed: int = 0, side: int = 5, std: float = 0.02) -> tuple[Te
 
     Returns points (n, 2), and the mode of each (n,) int64: mode m has its centre at lattice_centres(side)[m].
     """
-    checks.positive_int("n", n)
+    validation.positive_int("n", n)
     g = _generator(seed)
     centres = lattice_centres(side)
     mode = torch.randint(len(centres), (n,), generator=g)
@@ -40,14 +40,14 @@ def lattice(n: int, seed: int = 0, side: int = 5, std: float = 0.02) -> tuple[Te
 
 def lattice_centres(side: int = 5) -> Tensor:
     """The centres of lattice's modes, (side * side, 2)."""
-    checks.positive_int("side", side)
+    validation.positive_int("side", side)
     line = torch.linspace(-1, 1, side) if side > 1 else torch.zeros(1)
     return torch.cartesian_prod(line, line).reshape(-1, 2)
 
 
 def moons(n: int, seed: int = 0, std: float = 0.05) -> tuple[Tensor, Tensor]:
     """n points from two interleaved half circles of radius 0.7, blurred by std: points (n, 2), moon (n,) int64."""
-    checks.positive_int("n", n)
+    validation.positive_int("n", n)
     g = _generator(seed)
     moon = torch.randint(2, (n,), generator=g)
     angle = pi * torch.rand(n, generator=g)
@@ -58,7 +58,7 @@ def moons(n: int, seed: int = 0, std: float = 0.05) -> tuple[Tensor, Tensor]:
 
 def spiral(n: int, seed: int = 0, std: float = 0.02) -> Tensor:
     """n points along a spiral of two turns that ends on the unit circle, blurred by std: points (n, 2)."""
-    checks.positive_int("n", n)
+    validation.positive_int("n", n)
     g = _generator(seed)
     u = torch.rand(n, generator=g).sqrt()  # evenly along the curve, whose length grows like u^2
     arc = torch.stack([u * (4 * pi * u).cos(), u * (4 * pi * u).sin()], dim=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from learn_diffusion.exercises.core import Exercise, Wrong, agrees, call, numbers
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers
 
 decided = Exercise(
     "00.decided",
@@ -24,15 +24,17 @@ def _(first_step):
     table = torch.arange(10)[:, None] >= expected  # (10, 6)
     out = numbers(call(first_step, table), (6,))
     if agrees(out, expected + 1):
-        raise Wrong("Every step is one too late: count from 0, as Python does.")
+        raise IncorrectAnswer("Every step is one too late: count from 0, as Python does.")
     if agrees(out, 10 - expected):
-        raise Wrong("This counts the steps at which a walk is decided; you want those before.")
+        raise IncorrectAnswer("This counts the steps at which a walk is decided; you want those before.")
     if agrees(out, 9 - expected):
-        raise Wrong("This counts from the end of the walk; count from its start.")
+        raise IncorrectAnswer("This counts from the end of the walk; count from its start.")
     if agrees(out, expected - 1):
-        raise Wrong("Every step is one too early: this is the last step at which the walk was still open.")
+        raise IncorrectAnswer("Every step is one too early: this is the last step at which the walk was still open.")
     if not agrees(out, expected):
-        raise Wrong(f"For walks decided at steps {expected.tolist()} this gives {[round(v) for v in out.tolist()]}.")
+        raise IncorrectAnswer(
+            f"For walks decided at steps {expected.tolist()} this gives {[round(v) for v in out.tolist()]}."
+        )
     return "Each walk has its moment."
 
 

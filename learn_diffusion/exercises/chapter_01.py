@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from learn_diffusion.exercises.core import Exercise, Wrong, agrees, call, numbers
-from learn_diffusion.schedules import Betas
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers
+from learn_diffusion.schedules import DDPM
 
 # one step of the chain
 
@@ -31,27 +31,29 @@ def _(step):
     keep = (keeps * x).sum() / x.square().sum()  # of the picture
     add = (adds * z).sum() / z.square().sum()  # of the noise
     if not agrees(adds, add * z) or not agrees(keeps, keep * x):
-        raise Wrong(
+        raise IncorrectAnswer(
             "The result is not a sum of x times a number and z times a number. Did you draw other noise than z?"
         )
     if agrees(keep, 1.0):
-        raise Wrong("The picture does not shrink. Its share of the variance has to become 1 - beta.")
+        raise IncorrectAnswer("The picture does not shrink. Its share of the variance has to become 1 - beta.")
     if agrees(keep, 1 - beta):
-        raise Wrong(
+        raise IncorrectAnswer(
             "The picture shrinks by 1 - beta. But beta is a variance, so the picture shrinks by the root of that."
         )
     if agrees(add, beta):
-        raise Wrong(f"Too little noise: its standard deviation is beta = {beta}. beta is a variance, so take its root.")
+        raise IncorrectAnswer(
+            f"Too little noise: its standard deviation is beta = {beta}. beta is a variance, so take its root."
+        )
     if agrees(add, -(beta**0.5)):
-        raise Wrong("The noise is subtracted. That has the right spread, but z is to be added.")
+        raise IncorrectAnswer("The noise is subtracted. That has the right spread, but z is to be added.")
     if agrees(keep, beta**0.5) and agrees(add, (1 - beta) ** 0.5):
-        raise Wrong("The two factors are exchanged: almost all of this is noise after a single step.")
+        raise IncorrectAnswer("The two factors are exchanged: almost all of this is noise after a single step.")
     if not agrees(keep, (1 - beta) ** 0.5) or not agrees(add, beta**0.5):
-        raise Wrong(f"You keep {keep:.3f} of the picture and add {add:.3f} of the noise; for beta = {beta} that should be "
+        raise IncorrectAnswer(f"You keep {keep:.3f} of the picture and add {add:.3f} of the noise; for beta = {beta} that should be "
                     f"{(1 - beta) ** 0.5:.3f} and {beta**0.5:.3f}.")  # fmt: skip
     both = numbers(call(step, x, beta, z), x.shape, "the next picture")
     if not agrees(both, keep * x + add * z):
-        raise Wrong("With the picture alone and the noise alone it is right, but not with both.")
+        raise IncorrectAnswer("With the picture alone and the noise alone it is right, but not with both.")
     return "Shrunk by the root of 1 - beta, and noise scaled by the root of beta: the variance stays 1."
 
 
@@ -125,7 +127,7 @@ jump = Exercise(
 
 @jump.oracle
 def _(my_jump):
-    betas = Betas().betas().float()
+    betas = DDPM().betas().float()
     zero, one = torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)
     walked = [(1.0, 0.0)]  # of a chain that walks: how much is left of the picture, and the variance of its noise
     for beta in betas.double().tolist():
@@ -140,17 +142,23 @@ def _(my_jump):
         picture, noise = at(one, i, zero), at(zero, i, one)
         mine = f"Step {i}: you keep {picture[0]:.4f} of the picture and {noise[0]:.4f} of the noise"
         if agrees(noise, variance) and i == 300:
-            raise Wrong(f"The noise is scaled by its variance ({variance:.3f} at step {i}); take the root.")
+            raise IncorrectAnswer(f"The noise is scaled by its variance ({variance:.3f} at step {i}); take the root.")
         if agrees(picture, keep**2) and i == 300:
-            raise Wrong("The picture is multiplied by alpha_bar itself. That is a variance's share: take the root.")
+            raise IncorrectAnswer(
+                "The picture is multiplied by alpha_bar itself. That is a variance's share: take the root."
+            )
         if agrees(picture, walked[i - 1][0], 1e-5) and i == 300:
-            raise Wrong("One step is missing: this is where the chain is after step i - 1. betas[:i] has i numbers.")
+            raise IncorrectAnswer(
+                "One step is missing: this is where the chain is after step i - 1. betas[:i] has i numbers."
+            )
         if i < 1000 and agrees(picture, walked[i + 1][0], 1e-5):
-            raise Wrong("This is one step too far. betas[0] belongs to step 1.")
+            raise IncorrectAnswer("This is one step too far. betas[0] belongs to step 1.")
         if agrees(picture, (1 - betas[i - 1]) ** 0.5, 1e-5) and i == 300:
-            raise Wrong("Only the last step is in it. The picture has been through all the steps before, too.")
+            raise IncorrectAnswer(
+                "Only the last step is in it. The picture has been through all the steps before, too."
+            )
         if not agrees(picture, keep) or not agrees(noise, variance**0.5):
-            raise Wrong(f"{mine}; a chain that walks keeps {keep:.4f} and {variance**0.5:.4f}.")
+            raise IncorrectAnswer(f"{mine}; a chain that walks keeps {keep:.4f} and {variance**0.5:.4f}.")
     return "The same as walking, at every step."
 
 

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import torch
 
-from learn_diffusion.exercises.core import Exercise, Wrong, agrees, call, numbers, pair
-from learn_diffusion.schedules import Betas
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers, pair
+from learn_diffusion.schedules import DDPM
 
 # the leak
 
@@ -26,7 +26,7 @@ leak = Exercise(
 @leak.oracle
 def _(my_leak):
     for T in (50, 150, 1000):
-        betas = Betas(T=T).betas()
+        betas = DDPM(T=T).betas()
         left = 1.0
         for beta in betas.tolist():
             left *= math.sqrt(1 - beta)
@@ -34,18 +34,20 @@ def _(my_leak):
         if agrees(got, left):
             continue
         if agrees(got, left**2):
-            raise Wrong("This is alpha_bar, the share of the variance. The picture itself is multiplied by its root.")
+            raise IncorrectAnswer(
+                "This is alpha_bar, the share of the variance. The picture itself is multiplied by its root."
+            )
         if agrees(got, (1 - left**2) ** 0.5):
-            raise Wrong("This is sigma, how much noise there is. You want what is left of the picture.")
+            raise IncorrectAnswer("This is sigma, how much noise there is. You want what is left of the picture.")
         if agrees(got, math.sqrt(max(0.0, 1 - betas.sum().item()))) or agrees(got, 1 - betas.sum()):
-            raise Wrong("The betas are added up. Each step shrinks what the step before has left: multiply.")
+            raise IncorrectAnswer("The betas are added up. Each step shrinks what the step before has left: multiply.")
         if agrees(got, (1 - betas[-1].item()) ** 0.5):
-            raise Wrong("Only the last step counts here. The picture has been through all of them.")
+            raise IncorrectAnswer("Only the last step counts here. The picture has been through all of them.")
         if agrees(got, left / math.sqrt(1 - betas[-1].item())):
-            raise Wrong("One step is missing: the last.")
+            raise IncorrectAnswer("One step is missing: the last.")
         if agrees(got, math.prod(betas.sqrt().tolist())) or agrees(got, betas.prod()):
-            raise Wrong("This multiplies the noise's share. What is kept in a step is 1 - beta.")
-        raise Wrong(f"With {T} steps of Ho's betas {left:.4f} of the picture is left, not {got:.4f}.")
+            raise IncorrectAnswer("This multiplies the noise's share. What is kept in a step is 1 - beta.")
+        raise IncorrectAnswer(f"With {T} steps of Ho's betas {left:.4f} of the picture is left, not {got:.4f}.")
     return "The same as walking: 0.776 for 50 steps, 0.468 for 150, 0.006 for 1000."
 
 
@@ -116,34 +118,36 @@ zero_end = Exercise(
 @zero_end.oracle
 def _(my_zero_end):
     for T in (50, 150):
-        betas = Betas(T=T).betas()
+        betas = DDPM(T=T).betas()
         old = (1 - betas).cumprod(0).sqrt()
         got = numbers(call(my_zero_end, betas.clone()), (T,), "the new betas")
         wanted = old[0] * (old - old[-1]) / (old[0] - old[-1])
         if agrees(got, wanted):
-            raise Wrong("These are the new alphas. The question is for betas: one more step.")
+            raise IncorrectAnswer("These are the new alphas. The question is for betas: one more step.")
         if (got < -1e-9).any() or (got > 1 + 1e-9).any():
-            raise Wrong(
+            raise IncorrectAnswer(
                 f"A beta is a variance between 0 and 1; the largest here is {got.max():.2f}, the smallest {got.min():.2f}."
             )
         alpha = (1 - got).clamp(min=0).cumprod(0).sqrt()
         if agrees(alpha, wanted, 1e-5):
             continue
         if agrees(alpha, old):
-            raise Wrong("The chain is the old one: it still leaks.")
+            raise IncorrectAnswer("The chain is the old one: it still leaks.")
         if alpha[-1] > 1e-4:
-            raise Wrong(f"The new chain still ends with alpha = {alpha[-1]:.3f} of the picture.")
+            raise IncorrectAnswer(f"The new chain still ends with alpha = {alpha[-1]:.3f} of the picture.")
         if not agrees(alpha[0], old[0]):
-            raise Wrong(f"The first step has changed: alpha_1 was {old[0]:.5f} and is {alpha[0]:.5f}.")
+            raise IncorrectAnswer(f"The first step has changed: alpha_1 was {old[0]:.5f} and is {alpha[0]:.5f}.")
         if agrees(alpha[:-1], old[:-1]):
-            raise Wrong(
+            raise IncorrectAnswer(
                 "Only the last step was changed: from a leak to a cliff. The formula spreads the change over all steps."
             )
         bar = old**2
         if agrees(alpha**2, bar[0] * (bar - bar[-1]) / (bar[0] - bar[-1])):
-            raise Wrong("The formula was applied to alpha_bar. It is meant for alpha, its root.")
+            raise IncorrectAnswer("The formula was applied to alpha_bar. It is meant for alpha, its root.")
         i = T // 2
-        raise Wrong(f"Ends are right, but alpha at step {i} is {alpha[i - 1]:.4f}; expected {wanted[i - 1]:.4f}.")
+        raise IncorrectAnswer(
+            f"Ends are right, but alpha at step {i} is {alpha[i - 1]:.4f}; expected {wanted[i - 1]:.4f}."
+        )
     return "The first step is as it was, and the last leaves nothing."
 
 
@@ -236,26 +240,28 @@ def _(my_schedule):
     alpha, sigma = pair(call(my_schedule, t.clone()), "alpha and sigma")
     alpha, sigma = numbers(alpha, t.shape, "alpha"), numbers(sigma, t.shape, "sigma")
     if (alpha < -1e-9).any() or (sigma < -1e-9).any():
-        raise Wrong("alpha and sigma are amounts: neither should be negative.")
+        raise IncorrectAnswer("alpha and sigma are amounts: neither should be negative.")
     if agrees(alpha[0], 0.0, 1e-3) and agrees(sigma[-1], 0.0, 1e-3):
-        raise Wrong("It runs backwards: t = 0 is data here, and t = 1 is noise.")
+        raise IncorrectAnswer("It runs backwards: t = 0 is data here, and t = 1 is noise.")
     square = alpha**2 + sigma**2
     if agrees(alpha + sigma, torch.ones_like(t)) and not agrees(square, torch.ones_like(t)):
-        raise Wrong("alpha + sigma is 1. Variances should add up to 1: alpha^2 + sigma^2.")
+        raise IncorrectAnswer("alpha + sigma is 1. Variances should add up to 1: alpha^2 + sigma^2.")
     if not agrees(square, torch.ones_like(t), 1e-4):
         i = int((square - 1).abs().argmax())
-        raise Wrong(f"At t = {t[i]:.2f} alpha^2 + sigma^2 is {square[i]:.2f}, and should be 1.")
+        raise IncorrectAnswer(f"At t = {t[i]:.2f} alpha^2 + sigma^2 is {square[i]:.2f}, and should be 1.")
     if not agrees(alpha[0], 1.0, 1e-3):
-        raise Wrong(f"It begins with alpha = {alpha[0]:.3f}: noise before anything has happened.")
+        raise IncorrectAnswer(f"It begins with alpha = {alpha[0]:.3f}: noise before anything has happened.")
     if not agrees(alpha[-1], 0.0, 1e-3):
-        raise Wrong(f"It leaks: at t = 1, alpha is still {alpha[-1]:.3f}.")
+        raise IncorrectAnswer(f"It leaks: at t = 1, alpha is still {alpha[-1]:.3f}.")
     if (alpha.diff() > 1e-9).any():
         i = int(alpha.diff().argmax())
-        raise Wrong(f"Near t = {t[i]:.2f} the picture comes back: alpha grows. It should only fall.")
+        raise IncorrectAnswer(f"Near t = {t[i]:.2f} the picture comes back: alpha grows. It should only fall.")
     if ((alpha.diff() >= 0) & (sigma.diff() <= 0)).sum() > 5:  # a few may drown in rounding
-        raise Wrong("For a long while nothing happens: alpha stands still. Every moment should add some noise.")
+        raise IncorrectAnswer(
+            "For a long while nothing happens: alpha stands still. Every moment should add some noise."
+        )
     if agrees(alpha, torch.cos(torch.pi * t / 2), 1e-3):
-        raise Wrong("This is the cosine of this chapter. Find another.")
+        raise IncorrectAnswer("This is the cosine of this chapter. Find another.")
     return (
         f"A schedule of your own: equal parts of data and noise at t = {t[int((alpha**2 - 0.5).abs().argmin())]:.2f}."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from learn_diffusion.exercises.core import Exercise, Wrong, agrees, call, numbers
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers
 
 # the score of a Gaussian
 
@@ -32,24 +32,26 @@ def _(my_score):
         if agrees(got, truth):
             continue
         if agrees(got, -truth):
-            raise Wrong(
+            raise IncorrectAnswer(
                 "The sign is wrong: the score points towards the data, so it is negative where x is above the mean."
             )
         if agrees(got, -(x - m) / variance):
-            raise Wrong("The noised data has its mean at alpha m, not at m.")
+            raise IncorrectAnswer("The noised data has its mean at alpha m, not at m.")
         if agrees(got, -(x - alpha * m) / (s**2 + sigma**2)):
-            raise Wrong("The spread of the data shrinks, too: its variance becomes alpha^2 s^2, not s^2.")
+            raise IncorrectAnswer("The spread of the data shrinks, too: its variance becomes alpha^2 s^2, not s^2.")
         if agrees(got, -(x - alpha * m) / (alpha * s**2 + sigma**2)):
-            raise Wrong("alpha multiplies the data, so it multiplies the variance squared: alpha^2 s^2.")
+            raise IncorrectAnswer("alpha multiplies the data, so it multiplies the variance squared: alpha^2 s^2.")
         if agrees(got, -(x - alpha * m) / sigma**2):
-            raise Wrong("That is the score if the data were a single point. Its own spread s counts, too.")
+            raise IncorrectAnswer("That is the score if the data were a single point. Its own spread s counts, too.")
         if agrees(got, -(x - alpha * m) / variance**0.5):
-            raise Wrong("Divide by the variance, not by the standard deviation.")
+            raise IncorrectAnswer("Divide by the variance, not by the standard deviation.")
         if agrees(got, -(x - alpha * m) / (alpha * s + sigma) ** 2):
-            raise Wrong("Standard deviations do not add. Variances do.")
+            raise IncorrectAnswer("Standard deviations do not add. Variances do.")
         if agrees(got, p.log_prob(x)) or agrees(got, p.log_prob(x).exp()):
-            raise Wrong("This is the density (or its logarithm). The score is the derivative of the logarithm.")
-        raise Wrong(
+            raise IncorrectAnswer(
+                "This is the density (or its logarithm). The score is the derivative of the logarithm."
+            )
+        raise IncorrectAnswer(
             f"At x = {x[0]:.0f}, with m = {m}, s = {s}, alpha = {alpha}, sigma = {sigma}: {got[0]:.3f}, expected {truth[0]:.3f}."
         )
     return "It agrees with the derivative of the true density."
@@ -144,40 +146,42 @@ def _(my_ideal):
         return numbers(call(my_ideal, xt.clone(), data, alpha, sigma), xt.shape, "the guess")
 
     if not agrees(at(d), d.expand(5, 3)):
-        raise Wrong(
+        raise IncorrectAnswer(
             "With a single point in the world, the answer is that point, whatever is seen. Do the weights add up to 1, along the data?"
         )
     dot = xt @ d[0]
     truth = (alpha * dot / sigma**2).tanh()[:, None] * d
     got = at(torch.cat([d, -d]))
     if agrees(got, -truth):
-        raise Wrong("The far points weigh more than the near ones: a sign is missing in the exponent.")
+        raise IncorrectAnswer("The far points weigh more than the near ones: a sign is missing in the exponent.")
     if agrees(got, (dot / sigma**2).tanh()[:, None] * d):
-        raise Wrong("x_t is compared with the data itself. It lies around alpha times the data.")
+        raise IncorrectAnswer("x_t is compared with the data itself. It lies around alpha times the data.")
     if agrees(got, (2 * alpha * dot / sigma**2).tanh()[:, None] * d):
-        raise Wrong("The exponent lacks the factor 1/2: a Gaussian falls off with the squared distance over 2 sigma^2.")
+        raise IncorrectAnswer(
+            "The exponent lacks the factor 1/2: a Gaussian falls off with the squared distance over 2 sigma^2."
+        )
     if agrees(got, (alpha * dot).tanh()[:, None] * d) or agrees(got, (2 * alpha * dot).tanh()[:, None] * d):
-        raise Wrong("The distances are not measured in units of sigma: divide by 2 sigma^2.")
+        raise IncorrectAnswer("The distances are not measured in units of sigma: divide by 2 sigma^2.")
     if agrees(got, (alpha * dot / sigma).tanh()[:, None] * d):
-        raise Wrong("The squared distance is divided by 2 sigma. sigma has to be squared as well.")
+        raise IncorrectAnswer("The squared distance is divided by 2 sigma. sigma has to be squared as well.")
     if agrees(got, alpha * truth):
-        raise Wrong("This is alpha times the guess. Average the data itself, not the shrunken data.")
+        raise IncorrectAnswer("This is alpha times the guess. Average the data itself, not the shrunken data.")
     if agrees(got, dot.sign()[:, None] * d):
-        raise Wrong("This is the likeliest point. The best guess in squared error is the average.")
+        raise IncorrectAnswer("This is the likeliest point. The best guess in squared error is the average.")
     if agrees(got, torch.zeros_like(got)):
-        raise Wrong("All points weigh the same, whatever is seen.")
+        raise IncorrectAnswer("All points weigh the same, whatever is seen.")
     if not agrees(got, truth):
-        raise Wrong(
+        raise IncorrectAnswer(
             f"For two points +d and -d the answer is tanh(alpha x.d / sigma^2) d; the first of yours is {got[0, 0]:.3f}, expected {truth[0, 0]:.3f}."
         )
     zero_or_d = (alpha * (dot - alpha * (d @ d.T).squeeze() / 2) / sigma**2).sigmoid()[:, None] * d
     if not agrees(at(torch.cat([torch.zeros_like(d), d])), zero_or_d):
-        raise Wrong(
+        raise IncorrectAnswer(
             "For two points of the same length it is right, but not for 0 and d. The squared distance has a term with the length of the data: a long vector is not near only because it points the right way."
         )
     far = 40.0 * torch.eye(3, dtype=torch.float64)
     if not agrees(at(far, 1.0, 0.1), far[xt.argmax(1)]):
-        raise Wrong(
+        raise IncorrectAnswer(
             "With points far apart and little noise the nearest one should be the answer. Do your exponentials become 0? Softmax subtracts the largest first."
         )
     return "It agrees in four worlds whose answer is known."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from learn_diffusion.exercises.core import Exercise, Wrong, agrees, call, numbers, pair
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers, pair
 from learn_diffusion.schedules import EDM, Cosine, Flow
 from learn_diffusion.targets import TARGETS
 
@@ -13,11 +13,11 @@ from learn_diffusion.targets import TARGETS
 PLACES = ((Flow(), 0.3), (Cosine(), 0.6), (EDM(), 2.0))
 
 
-def _question(path, t):
+def _question(schedule, t):
     """(x0, eps, alpha, sigma, x_t) of a known mixture."""
     x0, eps = torch.randn(2, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     level = torch.tensor(t, dtype=torch.float64)
-    alpha, sigma = path.alpha(level).item(), path.sigma(level).item()
+    alpha, sigma = schedule.alpha(level).item(), schedule.sigma(level).item()
     return x0, eps, alpha, sigma, alpha * x0 + sigma * eps
 
 
@@ -36,30 +36,30 @@ convert = Exercise(
 
 @convert.oracle
 def _(my_convert):
-    for path, t in PLACES:
-        x0, eps, alpha, sigma, xt = _question(path, t)
+    for schedule, t in PLACES:
+        x0, eps, alpha, sigma, xt = _question(schedule, t)
         got_x0, got_u = pair(call(my_convert, xt, eps, alpha, sigma), "x0 and u")
         got_x0, got_u = numbers(got_x0, (4,), "x0"), numbers(got_u, (4,), "u")
         where = f"With alpha = {alpha:.2f} and sigma = {sigma:.2f}"
         if agrees(got_x0, x0) and agrees(got_u, eps - x0):
             continue
         if agrees(got_x0, eps - x0) and agrees(got_u, x0):
-            raise Wrong("Both are right, but in the other order: first x0, then u.")
+            raise IncorrectAnswer("Both are right, but in the other order: first x0, then u.")
         if agrees(got_x0, xt - sigma * eps):
-            raise Wrong(f"{where}, this is alpha x0: one more division.")
+            raise IncorrectAnswer(f"{where}, this is alpha x0: one more division.")
         if agrees(got_x0, (xt + sigma * eps) / alpha):
-            raise Wrong("The noise is added once more. It has to be taken away.")
+            raise IncorrectAnswer("The noise is added once more. It has to be taken away.")
         if agrees(got_x0, (xt - eps) / alpha):
-            raise Wrong(f"{where}, all of the noise is taken away; but x_t holds only sigma of it.")
+            raise IncorrectAnswer(f"{where}, all of the noise is taken away; but x_t holds only sigma of it.")
         if agrees(got_x0, alpha * xt - sigma * eps):
-            raise Wrong("That is the formula for x0 from v, not from eps.")
+            raise IncorrectAnswer("That is the formula for x0 from v, not from eps.")
         if not agrees(got_x0, x0):
-            raise Wrong(f"{where}, x0 is off by {(got_x0 - x0).abs().max():.2f}.")
+            raise IncorrectAnswer(f"{where}, x0 is off by {(got_x0 - x0).abs().max():.2f}.")
         if agrees(got_u, x0 - eps):
-            raise Wrong("x0 is right. u has the wrong sign: it points from the data to the noise, as t does.")
+            raise IncorrectAnswer("x0 is right. u has the wrong sign: it points from the data to the noise, as t does.")
         if agrees(got_u, alpha * eps - sigma * x0):
-            raise Wrong("x0 is right. What you call u is v; u is eps - x0, without coefficients.")
-        raise Wrong(f"{where}, x0 is right, but u is off by {(got_u - eps + x0).abs().max():.2f}.")
+            raise IncorrectAnswer("x0 is right. What you call u is v; u is eps - x0, without coefficients.")
+        raise IncorrectAnswer(f"{where}, x0 is right, but u is off by {(got_u - eps + x0).abs().max():.2f}.")
     return "From the noise to the picture and to the velocity, on three paths."
 
 
@@ -143,8 +143,8 @@ from_v = Exercise(
 
 @from_v.oracle
 def _(my_from_v):
-    for path, t in PLACES:
-        x0, eps, alpha, sigma, xt = _question(path, t)
+    for schedule, t in PLACES:
+        x0, eps, alpha, sigma, xt = _question(schedule, t)
         v = alpha * eps - sigma * x0
         got_x0, got_eps = pair(call(my_from_v, xt, v, alpha, sigma), "x0 and eps")
         got_x0, got_eps = numbers(got_x0, (4,), "x0"), numbers(got_eps, (4,), "eps")
@@ -153,22 +153,24 @@ def _(my_from_v):
         if agrees(got_x0, x0) and agrees(got_eps, eps):
             continue
         if agrees(got_x0, eps) and agrees(got_eps, x0):
-            raise Wrong("Both are right, but in the other order: first x0, then eps.")
+            raise IncorrectAnswer("Both are right, but in the other order: first x0, then eps.")
         if agrees(got_x0, det * x0):
-            raise Wrong(
+            raise IncorrectAnswer(
                 f"{where}, the answer is {det:.2f} times too large: on this path alpha^2 + sigma^2 is not 1. Divide by det."
             )
         if agrees(got_x0, (alpha * xt + sigma * v) / det):
-            raise Wrong("x0 has the wrong sign before sigma v.")
+            raise IncorrectAnswer("x0 has the wrong sign before sigma v.")
         if agrees(got_x0, x0 * det / (alpha**2 - sigma**2)):
-            raise Wrong("The determinant has a wrong sign: a is -sigma, so alpha b - sigma a is a sum.")
+            raise IncorrectAnswer("The determinant has a wrong sign: a is -sigma, so alpha b - sigma a is a sum.")
         if agrees(got_x0, x0 * det**0.5):
-            raise Wrong("You divide by the root of det. Divide by det itself.")
+            raise IncorrectAnswer("You divide by the root of det. Divide by det itself.")
         if not agrees(got_x0, x0):
-            raise Wrong(f"{where}, x0 is off by {(got_x0 - x0).abs().max():.2f}.")
+            raise IncorrectAnswer(f"{where}, x0 is off by {(got_x0 - x0).abs().max():.2f}.")
         if agrees(got_eps, (alpha * v - sigma * xt) / det):
-            raise Wrong("x0 is right. eps has the wrong sign before sigma x_t: a is -sigma, and it is subtracted.")
-        raise Wrong(f"{where}, x0 is right, but eps is off by {(got_eps - eps).abs().max():.2f}.")
+            raise IncorrectAnswer(
+                "x0 is right. eps has the wrong sign before sigma x_t: a is -sigma, and it is subtracted."
+            )
+        raise IncorrectAnswer(f"{where}, x0 is right, but eps is off by {(got_eps - eps).abs().max():.2f}.")
     return "Both unknowns come back, on three paths."
 
 
@@ -240,9 +242,9 @@ magnified = Exercise(
 
 @magnified.oracle
 def _(my_magnified):
-    for path, t in ((Flow(), 0.3), (Cosine(), 0.6), (Cosine(), 0.98), (Flow(), 0.02), (EDM(), 2.0), (Flow(), 1.0)):
+    for schedule, t in ((Flow(), 0.3), (Cosine(), 0.6), (Cosine(), 0.98), (Flow(), 0.02), (EDM(), 2.0), (Flow(), 1.0)):
         level = torch.tensor(t, dtype=torch.float64)
-        alpha, sigma = path.alpha(level).item(), path.sigma(level).item()
+        alpha, sigma = schedule.alpha(level).item(), schedule.sigma(level).item()
         for name, row in TARGETS.items():
             a, b = row(alpha, sigma)
             det = alpha * b - sigma * a
@@ -250,29 +252,31 @@ def _(my_magnified):
             at = f"For {name} with alpha = {alpha:.2f} and sigma = {sigma:.2f}"
             if det == 0:
                 if not isinstance(out, (float, torch.Tensor, np.ndarray)) or float(out) != float("inf"):
-                    raise Wrong(f'{at} det is 0: nothing can be solved, and the answer is float("inf").')
+                    raise IncorrectAnswer(f'{at} det is 0: nothing can be solved, and the answer is float("inf").')
                 continue
             got = numbers(out, (), "the error").item()
             off = abs(sigma / det)
             if agrees(got, off):
                 continue
             if got < 0:
-                raise Wrong(f"{at} the answer is negative. The size of an error is not: take the absolute value.")
+                raise IncorrectAnswer(
+                    f"{at} the answer is negative. The size of an error is not: take the absolute value."
+                )
             if agrees(got, abs(1 / det)):
-                raise Wrong("That is 1/det. In the formula of x0_hat, F is multiplied by sigma as well.")
+                raise IncorrectAnswer("That is 1/det. In the formula of x0_hat, F is multiplied by sigma as well.")
             if agrees(got, abs(alpha / det)):
-                raise Wrong(
+                raise IncorrectAnswer(
                     "That is how far the noise is off. The question is about the picture: its F has the factor sigma."
                 )
             if agrees(got, abs(det / sigma)):
-                raise Wrong("Upside down: where det is small, the error becomes large.")
+                raise IncorrectAnswer("Upside down: where det is small, the error becomes large.")
             if agrees(got, off**2):
-                raise Wrong("That is the squared error. The error itself is its root.")
+                raise IncorrectAnswer("That is the squared error. The error itself is its root.")
             if agrees(got, abs(det)):
-                raise Wrong("That is det. The error is divided by it.")
+                raise IncorrectAnswer("That is det. The error is divided by it.")
             if agrees(got, abs(sigma / (alpha * b + sigma * a))):
-                raise Wrong("det has a minus: alpha b - sigma a.")
-            raise Wrong(f"{at} an error of 1 in F becomes {off:.3f} in x0_hat, not {got:.3f}.")
+                raise IncorrectAnswer("det has a minus: alpha b - sigma a.")
+            raise IncorrectAnswer(f"{at} an error of 1 in F becomes {off:.3f} in x0_hat, not {got:.3f}.")
     return f"Right for all five. At t = 0.98 on the cosine path, eps magnifies it {_error_of_eps(0.98):.0f} times, v not at all."
 
 

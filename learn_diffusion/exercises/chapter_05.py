@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from learn_diffusion.exercises.core import Exercise, Wrong, agrees, call, numbers
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers
 from learn_diffusion.schedules import Cosine
 
 # the least possible loss
@@ -49,8 +49,8 @@ def _(my_least_loss):
         }
         for value, words in wrong.items():
             if agrees(got, value):
-                raise Wrong(words)
-        raise Wrong(
+                raise IncorrectAnswer(words)
+        raise IncorrectAnswer(
             f"With s = {s}, alpha = {alpha}, sigma = {sigma}: {got:.3f}; the best guess among a million pairs leaves {measured:.3f}."
         )
     return "It agrees with the best guess among a million pairs."
@@ -127,7 +127,7 @@ training_loss = Exercise(
 
 @training_loss.oracle
 def _(my_loss):
-    path, t = Cosine(), torch.linspace(0.1, 0.9, 2000)
+    schedule, t = Cosine(), torch.linspace(0.1, 0.9, 2000)
     point = torch.tensor([[1.5, -0.5, 2.0]])
     x0 = point.expand(2000, 3)
 
@@ -135,136 +135,140 @@ def _(my_loss):
 
     def knows(xt, t):
         told.append(torch.as_tensor(t).flatten())
-        alpha, sigma = path.at(t, xt)
+        alpha, sigma = schedule.at(t, xt)
         return (xt - alpha * point) / sigma
 
     def silent(xt, t):
         return torch.zeros_like(xt)
 
     def of(net, t=t):
-        return numbers(call(my_loss, net, x0, t, path), (), "the loss").item()
+        return numbers(call(my_loss, net, x0, t, schedule), (), "the loss").item()
 
     exact, silence = of(knows), of(silent)
     square = x0.square().mean().item()
     if told and len(told[0]) == len(t) and not agrees(told[0], t):
-        raise Wrong("The network is told other levels than those that came with the call.")
+        raise IncorrectAnswer("The network is told other levels than those that came with the call.")
     if abs(exact) < 1e-5:
         if abs(silence - 1) < 0.06:
             twos = of(lambda xt, t: torch.full_like(xt, 2.0))
             if abs(twos - 5) > 0.3:
-                raise Wrong(
+                raise IncorrectAnswer(
                     f"Exact answers cost nothing and silence costs 1, but always answering 2 costs {twos:.2f}, and should cost 5: the mean of the *squares* of 2 - eps. Is there a root?"
                 )
             return "Exact answers cost nothing, and silence costs 1, the variance of the noise."
         if silence < 1e-5:
-            raise Wrong("Every answer gets a loss of 0. The network can learn nothing from that.")
+            raise IncorrectAnswer("Every answer gets a loss of 0. The network can learn nothing from that.")
         if abs(silence - 3) < 0.2:
-            raise Wrong(
+            raise IncorrectAnswer(
                 "Exact answers cost nothing, but silence costs 3, the number of coordinates: take the mean over them, too."
             )
-        raise Wrong(
+        raise IncorrectAnswer(
             f"Exact answers cost nothing, but silence costs {silence:.2f}, and should cost 1, the variance of the noise."
         )
     if abs(silence - square) < 0.06 * square:
-        raise Wrong("The guess is compared with the data. It is a guess of the noise.")
+        raise IncorrectAnswer("The guess is compared with the data. It is a guess of the noise.")
     if abs(exact - 2) < 0.2 and abs(silence - 1) < 0.06:
-        raise Wrong(f"The exact answer costs {exact:.2f} and should cost 0. Is noise drawn twice?")
+        raise IncorrectAnswer(f"The exact answer costs {exact:.2f} and should cost 0. Is noise drawn twice?")
     if abs(of(knows, torch.full_like(t, 0.5))) < 1e-5:
-        raise Wrong(
+        raise IncorrectAnswer(
             "Where all levels are equal it is right, and where they differ it is not: each point has to be mixed at its own level."
         )
     if abs(silence - 1) < 0.06:
-        raise Wrong(f"The exact answer costs {exact:.2f} and should cost 0: x_t is not mixed as alpha x0 + sigma eps.")
-    raise Wrong(f"The exact answer costs {exact:.2f} and should cost 0; silence costs {silence:.2f} and should cost 1.")
+        raise IncorrectAnswer(
+            f"The exact answer costs {exact:.2f} and should cost 0: x_t is not mixed as alpha x0 + sigma eps."
+        )
+    raise IncorrectAnswer(
+        f"The exact answer costs {exact:.2f} and should cost 0; silence costs {silence:.2f} and should cost 1."
+    )
 
 
 @training_loss.answer
-def my_loss(net, x0, t, path):
-    alpha, sigma = path.at(t, x0)
+def my_loss(net, x0, t, schedule):
+    alpha, sigma = schedule.at(t, x0)
     eps = torch.randn_like(x0)
     return (net(alpha * x0 + sigma * eps, t) - eps).square().mean()
 
 
 @training_loss.mutant("drawn twice")
-def noise_drawn_twice(net, x0, t, path):
-    alpha, sigma = path.at(t, x0)
+def noise_drawn_twice(net, x0, t, schedule):
+    alpha, sigma = schedule.at(t, x0)
     xt = alpha * x0 + sigma * torch.randn_like(x0)
     return (net(xt, t) - torch.randn_like(x0)).square().mean()
 
 
 @training_loss.mutant("compared with the data")
-def compared_with_x0(net, x0, t, path):
-    alpha, sigma = path.at(t, x0)
+def compared_with_x0(net, x0, t, schedule):
+    alpha, sigma = schedule.at(t, x0)
     return (net(alpha * x0 + sigma * torch.randn_like(x0), t) - x0).square().mean()
 
 
 @training_loss.mutant("its own level")
-def one_level_for_all(net, x0, t, path):
-    alpha, sigma = path.at(t[0], x0)
+def one_level_for_all(net, x0, t, schedule):
+    alpha, sigma = schedule.at(t[0], x0)
     eps = torch.randn_like(x0)
     return (net(alpha * x0 + sigma * eps, t) - eps).square().mean()
 
 
 @training_loss.mutant("is not mixed as")
-def variance_for_sigma(net, x0, t, path):
-    alpha, sigma = path.at(t, x0)
+def variance_for_sigma(net, x0, t, schedule):
+    alpha, sigma = schedule.at(t, x0)
     eps = torch.randn_like(x0)
     return (net(alpha * x0 + sigma**2 * eps, t) - eps).square().mean()
 
 
 @training_loss.mutant("the mean over them")
-def summed_over_coordinates(net, x0, t, path):
-    alpha, sigma = path.at(t, x0)
+def summed_over_coordinates(net, x0, t, schedule):
+    alpha, sigma = schedule.at(t, x0)
     eps = torch.randn_like(x0)
     return (net(alpha * x0 + sigma * eps, t) - eps).square().sum(dim=1).mean()
 
 
 @training_loss.mutant("Every answer gets")
-def compared_with_itself(net, x0, t, path):
-    alpha, sigma = path.at(t, x0)
+def compared_with_itself(net, x0, t, schedule):
+    alpha, sigma = schedule.at(t, x0)
     guess = net(alpha * x0 + sigma * torch.randn_like(x0), t)
     return (guess - guess.detach()).square().mean()
 
 
 @training_loss.mutant("and should cost 1, the variance")
-def uniform_noise(net, x0, t, path):
-    alpha, sigma = path.at(t, x0)
+def uniform_noise(net, x0, t, schedule):
+    alpha, sigma = schedule.at(t, x0)
     eps = torch.rand_like(x0)
     return (net(alpha * x0 + sigma * eps, t) - eps).square().mean()
 
 
 @training_loss.mutant("Is there a root?")
-def root_of_the_mean(net, x0, t, path):
-    alpha, sigma = path.at(t, x0)
+def root_of_the_mean(net, x0, t, schedule):
+    alpha, sigma = schedule.at(t, x0)
     eps = torch.randn_like(x0)
     return (net(alpha * x0 + sigma * eps, t) - eps).square().mean().sqrt()
 
 
 @training_loss.mutant("other levels than those")
-def levels_of_its_own(net, x0, t, path):
+def levels_of_its_own(net, x0, t, schedule):
     t = torch.rand(len(x0)).clamp(0.01, 0.99)
-    alpha, sigma = path.at(t, x0)
+    alpha, sigma = schedule.at(t, x0)
     eps = torch.randn_like(x0)
     return (net(alpha * x0 + sigma * eps, t) - eps).square().mean()
 
 
 @training_loss.mutant("is told other levels")
-def told_the_other_end(net, x0, t, path):
-    alpha, sigma = path.at(t, x0)
+def told_the_other_end(net, x0, t, schedule):
+    alpha, sigma = schedule.at(t, x0)
     eps = torch.randn_like(x0)
     return (net(alpha * x0 + sigma * eps, 1 - t) - eps).square().mean()
 
 
 @training_loss.variant
-def by_mse_loss(net, x0, t, path):
+def by_mse_loss(net, x0, t, schedule):
     eps = torch.randn(x0.shape)
-    return torch.nn.functional.mse_loss(net(path.add_noise(x0, eps, t), t), eps)
+    return torch.nn.functional.mse_loss(net(schedule.add_noise(x0, eps, t), t), eps)
 
 
 @training_loss.variant
-def point_by_point(net, x0, t, path):
+def point_by_point(net, x0, t, schedule):
     eps = torch.randn(x0.shape)
-    alpha, sigma = path.alpha(t)[:, None], path.sigma(t)[:, None]
+    alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
     return float(((net(alpha * x0 + sigma * eps, t) - eps) ** 2).mean(dim=1).mean())
 
 
@@ -323,26 +327,30 @@ def _(my_training):
     best = my_least_loss(SPREAD, alpha, sigma)
     reached, returned, moved, drawn = _trained(my_training)
     if not drawn:
-        raise Wrong("The loss is never asked for.")
+        raise IncorrectAnswer("The loss is never asked for.")
     if not moved:
-        raise Wrong("The weights never move: optimiser.step() is missing.")
+        raise IncorrectAnswer("The weights never move: optimiser.step() is missing.")
     if len(drawn) < len(moved):
-        raise Wrong(f"{len(moved)} steps, but only {len(drawn)} fresh losses. Each step needs a batch of its own.")
+        raise IncorrectAnswer(
+            f"{len(moved)} steps, but only {len(drawn)} fresh losses. Each step needs a batch of its own."
+        )
     if len(moved) != STEPS:
-        raise Wrong(f"{STEPS} steps were asked for, and {len(moved)} were taken.")
+        raise IncorrectAnswer(f"{STEPS} steps were asked for, and {len(moved)} were taken.")
     if max(moved) == min(moved) == -0.5:
-        raise Wrong(
+        raise IncorrectAnswer(
             "The optimiser steps, but without gradients: backward() is missing, or they are forgotten before the step."
         )
     if not abs(reached - best) < 0.01 * best:
-        raise Wrong(
+        raise IncorrectAnswer(
             f"The loss of the trained network is {reached:.3f}, and the best possible is {best:.3f}. Are old gradients forgotten before each step (zero_grad)? Does the step go downhill?"
         )
     losses = numbers(returned, None, "the list of losses")
     if losses.shape != (STEPS,):
-        raise Wrong(f"The network is trained. Return {STEPS} losses, one for each step; these are {losses.numel()}.")
+        raise IncorrectAnswer(
+            f"The network is trained. Return {STEPS} losses, one for each step; these are {losses.numel()}."
+        )
     if abs(losses[-100:].mean().item() - best) > 0.1 * best:
-        raise Wrong("The network is trained, but the numbers returned are not the losses of its steps.")
+        raise IncorrectAnswer("The network is trained, but the numbers returned are not the losses of its steps.")
     return f"The loss comes down to {reached:.3f}; the best possible is {best:.3f}, and not 0."
 
 

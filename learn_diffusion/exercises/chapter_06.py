@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from learn_diffusion.exercises.core import Exercise, Wrong, agrees, call, numbers
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers
 
 # FiLM
 
@@ -30,11 +30,11 @@ def _gradients_flow(out, expected, emb, linear):
         got = torch.autograd.grad(out.square().sum(), list(parts.values()), allow_unused=True)
     for name, mine, theirs in zip(parts, got, right, strict=True):
         if mine is None:
-            raise Wrong(
+            raise IncorrectAnswer(
                 f"The numbers are right, but no gradient flows back to {name}: it could not be learned. Leave out detach and no_grad."
             )
         if not agrees(mine, theirs, 1e-3):
-            raise Wrong(
+            raise IncorrectAnswer(
                 f"The numbers are right, but a part of the gradient is lost on its way to {name}. Leave out detach."
             )
 
@@ -58,25 +58,27 @@ def _(answer):
     out = call(answer, h, emb, linear)
     got = numbers(out, h.shape, "the result")
     if agrees(got, h):
-        raise Wrong("The embedding has no effect: the block is deaf to the noise level.")
+        raise IncorrectAnswer("The embedding has no effect: the block is deaf to the noise level.")
     if agrees(got, h * wide(scale) + wide(shift)):
-        raise Wrong("The 1 is missing: with scales of 0 the features would vanish. h * (1 + scale).")
+        raise IncorrectAnswer("The 1 is missing: with scales of 0 the features would vanish. h * (1 + scale).")
     if agrees(got, h * (1 + wide(shift)) + wide(scale)):
-        raise Wrong("Scale and shift are exchanged: the first C numbers are the scales.")
+        raise IncorrectAnswer("Scale and shift are exchanged: the first C numbers are the scales.")
     if agrees(got, h * (1 + wide(scale))):
-        raise Wrong("The shift is missing.")
+        raise IncorrectAnswer("The shift is missing.")
     if agrees(got, h + wide(shift)):
-        raise Wrong("The scale is missing.")
+        raise IncorrectAnswer("The scale is missing.")
     if agrees(got, h * (1 + scale) + shift) or agrees(got, h * (1 + scale[:, None, None, :]) + shift[:, None, None, :]):
-        raise Wrong(
+        raise IncorrectAnswer(
             "The numbers are laid along the width of the picture. They belong to the channels: [:, :, None, None]."
         )
     if agrees(got, h * (1 + wide(scale).mean(0)) + wide(shift).mean(0)) or agrees(
         got, h * (1 + wide(scale[:1])) + wide(shift[:1])
     ):
-        raise Wrong("All pictures of the batch get the same numbers. Each has a noise level of its own.")
+        raise IncorrectAnswer("All pictures of the batch get the same numbers. Each has a noise level of its own.")
     if not agrees(got, h * (1 + wide(scale)) + wide(shift)):
-        raise Wrong(f"The result is off by up to {(got - h * (1 + wide(scale)) - wide(shift)).abs().max():.2f}.")
+        raise IncorrectAnswer(
+            f"The result is off by up to {(got - h * (1 + wide(scale)) - wide(shift)).abs().max():.2f}."
+        )
     if isinstance(out, torch.Tensor):
         _gradients_flow(out, my_film(h, emb, linear), emb, linear)
     return "Each channel of each picture is stretched and shifted as its noise level says, and gradients flow."
@@ -172,27 +174,27 @@ def _(my_join):
     large = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
     got = numbers(call(my_join, coarse, fine), None, "the result")
     if got.shape == fine.shape:
-        raise Wrong("The levels are added. Join them as channels: then the next block can tell them apart.")
+        raise IncorrectAnswer("The levels are added. Join them as channels: then the next block can tell them apart.")
     if got.shape == (4, 3, 8, 8):
-        raise Wrong("They are joined along the batch: dimension 0 is the pictures, dimension 1 the channels.")
+        raise IncorrectAnswer("They are joined along the batch: dimension 0 is the pictures, dimension 1 the channels.")
     if tuple(got.shape) != (2, 6, 8, 8):
-        raise Wrong(f"The result has the shape {tuple(got.shape)}; expected (2, 6, 8, 8).")
+        raise IncorrectAnswer(f"The result has the shape {tuple(got.shape)}; expected (2, 6, 8, 8).")
     if agrees(got, torch.cat([fine, large], 1)):
-        raise Wrong("Both are there, but in the other order: first the coarse channels, then the fine ones.")
+        raise IncorrectAnswer("Both are there, but in the other order: first the coarse channels, then the fine ones.")
     if not agrees(got[:, 3:], fine):
-        raise Wrong(
+        raise IncorrectAnswer(
             "The fine features have changed. They are to be handed on exactly as they are: that is what they are for."
         )
     if agrees(got[:, :3], coarse.repeat(1, 1, 2, 2)):
-        raise Wrong(
+        raise IncorrectAnswer(
             "The coarse picture stands there four times, side by side. Each *pixel* should become a 2x2 square."
         )
     if agrees(got[:, :3], F.interpolate(coarse, scale_factor=2, mode="bilinear").double(), 1e-3):
-        raise Wrong(
+        raise IncorrectAnswer(
             "The coarse features are blurred by interpolation. Here each pixel becomes four equal ones (mode nearest)."
         )
     if not agrees(got[:, :3], large):
-        raise Wrong("The coarse channels are not the enlarged coarse features.")
+        raise IncorrectAnswer("The coarse channels are not the enlarged coarse features.")
     return "Coarse and fine stand side by side."
 
 

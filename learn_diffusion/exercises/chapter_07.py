@@ -7,7 +7,7 @@ import torch
 from learn_diffusion import checkpoints, recipes, training
 from learn_diffusion.datasets import digits
 from learn_diffusion.denoiser import Denoiser
-from learn_diffusion.exercises.core import Exercise, Wrong, agrees, call, numbers
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers
 from learn_diffusion.nets import UNet
 from learn_diffusion.schedules import Cosine
 
@@ -63,26 +63,28 @@ def _(loss):
     exact, silent = of(_oracle(x0[:1])), of(silence)
     if abs(exact) > 1e-5:
         if 0.8 < exact < 1.2 and abs(silent - (1 + square) / 2) < 0.05:
-            raise Wrong(f"The exact answer gets a loss of {exact:.2f} and should get 0. Look for noise drawn twice.")
+            raise IncorrectAnswer(
+                f"The exact answer gets a loss of {exact:.2f} and should get 0. Look for noise drawn twice."
+            )
         if abs(silent - square) < 0.03:
-            raise Wrong("The network is compared with the picture x0. It was asked for v.")
+            raise IncorrectAnswer("The network is compared with the picture x0. It was asked for v.")
         if abs(silent - 1) < 0.03:
-            raise Wrong("The network is compared with the noise eps. It was asked for v.")
-        raise Wrong(f"The exact answer gets a loss of {exact:.2f}, and should get 0: is the sign of v right?")
+            raise IncorrectAnswer("The network is compared with the noise eps. It was asked for v.")
+        raise IncorrectAnswer(f"The exact answer gets a loss of {exact:.2f}, and should get 0: is the sign of v right?")
     if silent < 1e-5:
-        raise Wrong("Every answer gets a loss of 0. The network can learn nothing from that.")
+        raise IncorrectAnswer("Every answer gets a loss of 0. The network can learn nothing from that.")
     if not agrees(silent, (1 + square) / 2, 0.06):  # alpha^2 and sigma^2 average to one half over these levels
-        raise Wrong(
+        raise IncorrectAnswer(
             f"The exact answer gets 0, but silence gets {silent:.2f}; expected {(1 + square) / 2:.2f}, the mean square of v."
         )
     noises = []
     off_by_2 = of(_oracle(x0[:1], off=2.0, noises=noises))
     if not agrees(off_by_2, 4.0, 1e-2):
-        raise Wrong(
+        raise IncorrectAnswer(
             f"An answer that is off by 2 everywhere costs {off_by_2:.2f}, and should cost 4: the mean of the *squared* error."
         )
     if noises[0].ndim == 4 and len(noises[0]) > 1 and noises[0].std(dim=0).mean() < 0.5:
-        raise Wrong("All pictures of the batch get the same noise. Each needs its own.")
+        raise IncorrectAnswer("All pictures of the batch get the same noise. Each needs its own.")
     return "Exact answers cost nothing, and silence costs what it should."
 
 
@@ -91,41 +93,41 @@ def loss_with_one_noise(model, x0, t):
     alpha, sigma = PATH.at(t, x0)
     eps = torch.randn_like(x0)
     v = alpha * eps - sigma * x0
-    return (model.answer(alpha * x0 + sigma * eps, t) - v).square().mean()
+    return (model.raw_output(alpha * x0 + sigma * eps, t) - v).square().mean()
 
 
 @mended_loss.mutant("drawn twice")
 def as_given(model, x0, t):
     alpha, sigma = PATH.at(t, x0)
     v = alpha * torch.randn_like(x0) - sigma * x0
-    return (model.answer(alpha * x0 + sigma * torch.randn_like(x0), t) - v).square().mean()
+    return (model.raw_output(alpha * x0 + sigma * torch.randn_like(x0), t) - v).square().mean()
 
 
 @mended_loss.mutant("the picture x0")
 def compares_with_x0(model, x0, t):
     alpha, sigma = PATH.at(t, x0)
-    return (model.answer(alpha * x0 + sigma * torch.randn_like(x0), t) - x0).square().mean()
+    return (model.raw_output(alpha * x0 + sigma * torch.randn_like(x0), t) - x0).square().mean()
 
 
 @mended_loss.mutant("the noise eps")
 def compares_with_eps(model, x0, t):
     alpha, sigma = PATH.at(t, x0)
     eps = torch.randn_like(x0)
-    return (model.answer(alpha * x0 + sigma * eps, t) - eps).square().mean()
+    return (model.raw_output(alpha * x0 + sigma * eps, t) - eps).square().mean()
 
 
 @mended_loss.mutant("the sign of v")
 def wrong_sign(model, x0, t):
     alpha, sigma = PATH.at(t, x0)
     eps = torch.randn_like(x0)
-    return (model.answer(alpha * x0 + sigma * eps, t) - (sigma * x0 - alpha * eps)).square().mean()
+    return (model.raw_output(alpha * x0 + sigma * eps, t) - (sigma * x0 - alpha * eps)).square().mean()
 
 
 @mended_loss.mutant("the same noise")
 def one_noise_for_all(model, x0, t):
     alpha, sigma = PATH.at(t, x0)
     eps = torch.randn(1, 1, 8, 8)
-    return (model.answer(alpha * x0 + sigma * eps, t) - (alpha * eps - sigma * x0)).square().mean()
+    return (model.raw_output(alpha * x0 + sigma * eps, t) - (alpha * eps - sigma * x0)).square().mean()
 
 
 @mended_loss.mutant("off by 2 everywhere")
@@ -133,13 +135,13 @@ def absolute_for_squared(model, x0, t):
     alpha, sigma = PATH.at(t, x0)
     eps = torch.randn_like(x0)
     v = alpha * eps - sigma * x0
-    return (model.answer(alpha * x0 + sigma * eps, t) - v).abs().mean() * 1.2
+    return (model.raw_output(alpha * x0 + sigma * eps, t) - v).abs().mean() * 1.2
 
 
 @mended_loss.mutant("Every answer")
 def compares_with_itself(model, x0, t):
     alpha, sigma = PATH.at(t, x0)
-    guess = model.answer(alpha * x0 + sigma * torch.randn_like(x0), t)
+    guess = model.raw_output(alpha * x0 + sigma * torch.randn_like(x0), t)
     return (guess - guess.detach()).square().mean()
 
 
@@ -163,7 +165,7 @@ def the_packages_own(model, x0, t):
 def by_mse_loss(model, x0, t):
     eps = torch.randn(x0.shape)
     alpha, sigma = torch.cos(torch.pi * t / 2)[:, None, None, None], torch.sin(torch.pi * t / 2)[:, None, None, None]
-    return torch.nn.functional.mse_loss(model.answer(alpha * x0 + sigma * eps, t), alpha * eps - sigma * x0).item()
+    return torch.nn.functional.mse_loss(model.raw_output(alpha * x0 + sigma * eps, t), alpha * eps - sigma * x0).item()
 
 
 # beat a loss
@@ -187,18 +189,18 @@ good_model = Exercise(
 @good_model.oracle
 def _(step):
     if not isinstance(step, training.Step):
-        raise Wrong(f"The last Step of a training was expected, and this is a {type(step).__name__}.")
+        raise IncorrectAnswer(f"The last Step of a training was expected, and this is a {type(step).__name__}.")
     if step.step > STEPS:
-        raise Wrong(f"That took {step.step} steps. With more time everybody wins: at most {STEPS}.")
+        raise IncorrectAnswer(f"That took {step.step} steps. With more time everybody wins: at most {STEPS}.")
     reached = unseen_loss(step.ema)
     if reached != reached:
-        raise Wrong(
+        raise IncorrectAnswer(
             "The loss of this model is not a number (NaN): its training went astray. A smaller learning rate helps."
         )
     if reached > 0.7:
-        raise Wrong(f"Its loss on unseen digits is {reached:.3f}, as if it had not been trained at all.")
+        raise IncorrectAnswer(f"Its loss on unseen digits is {reached:.3f}, as if it had not been trained at all.")
     if reached >= LOSS_TO_BEAT:
-        raise Wrong(f"Its loss on unseen digits is {reached:.3f}, and should be below {LOSS_TO_BEAT}.")
+        raise IncorrectAnswer(f"Its loss on unseen digits is {reached:.3f}, and should be below {LOSS_TO_BEAT}.")
     return f"Its loss on unseen digits is {reached:.3f} after {step.step} steps."
 
 
@@ -229,7 +231,7 @@ def my_step():
 
 def _shipped(change=None) -> Denoiser:
     """The shipped model, with its weights changed."""
-    model, _ = checkpoints.load(recipes.shipped("digits_by_label"), device="cpu")
+    model, _ = checkpoints.load(recipes.pretrained_path("digits_by_label"), device="cpu")
     with torch.no_grad():
         for w in model.parameters() if change else ():
             change(w)

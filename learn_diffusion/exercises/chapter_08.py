@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from learn_diffusion.exercises.core import Exercise, Wrong, agrees, call, numbers, pair
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers, pair
 from learn_diffusion.schedules import Cosine
 
 posterior = Exercise(
@@ -24,10 +24,10 @@ posterior = Exercise(
 
 @posterior.oracle
 def _(my_posterior):
-    path = Cosine()
+    schedule = Cosine()
     for t, s in ((0.9, 0.8), (0.5, 0.3), (0.2, 0.1)):
-        alpha_t, alpha_s = path.alpha(torch.tensor([t, s], dtype=torch.float64)).tolist()
-        sigma_t, sigma_s = path.sigma(torch.tensor([t, s], dtype=torch.float64)).tolist()
+        alpha_t, alpha_s = schedule.alpha(torch.tensor([t, s], dtype=torch.float64)).tolist()
+        sigma_t, sigma_s = schedule.sigma(torch.tensor([t, s], dtype=torch.float64)).tolist()
         a, x, x0 = alpha_t / alpha_s, torch.tensor([0.7, -1.2]), torch.tensor([-0.4, 0.3])
         cov_ss, cov_st, cov_tt = sigma_s**2, a * sigma_s**2, sigma_t**2  # of (x_s, x_t), given x0
         mean = alpha_s * x0 + cov_st / cov_tt * (x - alpha_t * x0)
@@ -38,28 +38,36 @@ def _(my_posterior):
         my_mean = numbers(my_mean, (2,), "the mean")
         my_std = numbers(my_std, None, "the standard deviation")
         if my_std.ndim and not agrees(my_std, my_std.flatten()[0]):
-            raise Wrong("The standard deviation differs from pixel to pixel; it depends on the two levels only.")
+            raise IncorrectAnswer(
+                "The standard deviation differs from pixel to pixel; it depends on the two levels only."
+            )
         my_std = my_std.flatten()[0].item()
         if agrees(my_mean, mean + (a - 2 * a * cov_ss / cov_tt) * x) or agrees(my_mean, a * x):
-            raise Wrong(f"{at}: the mean takes too much of x and too little of x0_hat.")
+            raise IncorrectAnswer(f"{at}: the mean takes too much of x and too little of x0_hat.")
         if agrees(my_mean, alpha_s * x0):
-            raise Wrong("The mean is alpha_s x0_hat: that forgets what x_t tells about x_s.")
+            raise IncorrectAnswer("The mean is alpha_s x0_hat: that forgets what x_t tells about x_s.")
         if not agrees(my_mean, mean):
-            raise Wrong(f"{at}: the mean is {mean[0]:.4f} for x = 0.7 and x0_hat = -0.4, not {my_mean[0]:.4f}.")
+            raise IncorrectAnswer(
+                f"{at}: the mean is {mean[0]:.4f} for x = 0.7 and x0_hat = -0.4, not {my_mean[0]:.4f}."
+            )
         if agrees(my_std, variance):
-            raise Wrong(f"The mean is right. {my_std:.4f} is the variance, and noise is scaled by its root.")
+            raise IncorrectAnswer(f"The mean is right. {my_std:.4f} is the variance, and noise is scaled by its root.")
         if agrees(my_std, sigma_s):
-            raise Wrong(
+            raise IncorrectAnswer(
                 "The mean is right. sigma_s would be all the noise of level s, but x_t already tells some of it."
             )
         if agrees(my_std, (1 - a**2) ** 0.5):
-            raise Wrong(
+            raise IncorrectAnswer(
                 "The mean is right. This is the noise of the step forward, the root of beta; the step back knows more."
             )
         if agrees(my_std, 0.0):
-            raise Wrong("The mean is right. But chance has a share in this step: the standard deviation is not 0.")
+            raise IncorrectAnswer(
+                "The mean is right. But chance has a share in this step: the standard deviation is not 0."
+            )
         if not agrees(my_std, variance**0.5):
-            raise Wrong(f"{at}: the mean is right; the standard deviation is {variance**0.5:.4f}, not {my_std:.4f}.")
+            raise IncorrectAnswer(
+                f"{at}: the mean is right; the standard deviation is {variance**0.5:.4f}, not {my_std:.4f}."
+            )
     return "This is what Bayes' rule says."
 
 

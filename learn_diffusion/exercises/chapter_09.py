@@ -8,7 +8,7 @@ from math import log2
 import torch
 from torch import Tensor
 
-from learn_diffusion.exercises.core import Exercise, Wrong, agrees, call, numbers
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers
 from learn_diffusion.process import Estimate
 from learn_diffusion.schedules import Cosine
 
@@ -51,7 +51,7 @@ def _order(sampler) -> float:
     """log2 of how much the error falls when the steps are doubled."""
     coarse, fine = ((_walk(sampler, n)[0] - _true_end()).abs().mean().item() for n in (32, 64))
     if fine > 0.03:
-        raise Wrong(
+        raise IncorrectAnswer(
             f"With 64 steps the end is still {fine:.2f} from the true end of the curve: this follows another curve."
         )
     return log2(coarse / max(fine, 1e-12))
@@ -83,125 +83,131 @@ def _(sampler):
     out, denoise = _walk(sampler, 1)
     x, est, alpha_s, sigma_s = _one_step()
     if not denoise.levels:
-        raise Wrong("The denoiser is never asked.")
+        raise IncorrectAnswer("The denoiser is never asked.")
     if agrees(out, alpha_s * est.x0 + sigma_s * est.eps):
         many, denoise = _walk(sampler, 8)
         if len(denoise.levels) < 8:
-            raise Wrong(
+            raise IncorrectAnswer(
                 f"In a walk of 8 steps the denoiser is asked {len(denoise.levels)} times. Ask again after each step."
             )
         if agrees(many, x):
-            raise Wrong("After 8 steps the picture is where it was: each step has to start from the last one's result.")
+            raise IncorrectAnswer(
+                "After 8 steps the picture is where it was: each step has to start from the last one's result."
+            )
         order = _order(sampler)
         if not 0.8 < order < 1.2:
-            raise Wrong(f"One step is right, but the order of many is {order:.1f} and should be 1.")
+            raise IncorrectAnswer(f"One step is right, but the order of many is {order:.1f} and should be 1.")
         return f"Doubling the steps divides the error by {2**order:.1f}: order 1, as it should be."
     t = torch.tensor(FROM, dtype=torch.float64)
     if agrees(out, PATH.alpha(t) * est.x0 + PATH.sigma(t) * est.eps):
-        raise Wrong("The sentence is written with alpha and sigma of level t, where you are already. Take those of s.")
+        raise IncorrectAnswer(
+            "The sentence is written with alpha and sigma of level t, where you are already. Take those of s."
+        )
     if agrees(out, est.x0):
-        raise Wrong("This returns the guess x0 itself. Put back as much noise as belongs at level s.")
+        raise IncorrectAnswer("This returns the guess x0 itself. Put back as much noise as belongs at level s.")
     if agrees(out, alpha_s * est.x0):
-        raise Wrong("The noise is missing: this is a shrunken guess, and the network has never seen such a thing.")
+        raise IncorrectAnswer(
+            "The noise is missing: this is a shrunken guess, and the network has never seen such a thing."
+        )
     if agrees(out, sigma_s * est.x0 + alpha_s * est.eps):
-        raise Wrong("alpha and sigma are exchanged: alpha belongs to the picture, sigma to the noise.")
+        raise IncorrectAnswer("alpha and sigma are exchanged: alpha belongs to the picture, sigma to the noise.")
     if agrees(out, alpha_s * est.x0 - sigma_s * est.eps):
-        raise Wrong("The noise has the wrong sign.")
+        raise IncorrectAnswer("The noise has the wrong sign.")
     if agrees(out, x + (TO - FROM) * PATH.velocity(est, t)):
-        raise Wrong("This is Euler's step along the velocity. DDIM writes the sentence again instead.")
-    raise Wrong(f"One step from t = {FROM} to s = {TO} gives {out[0].item():.3f}; expected "
+        raise IncorrectAnswer("This is Euler's step along the velocity. DDIM writes the sentence again instead.")
+    raise IncorrectAnswer(f"One step from t = {FROM} to s = {TO} gives {out[0].item():.3f}; expected "
                 f"{(alpha_s * est.x0 + sigma_s * est.eps)[0].item():.3f}. Is fresh noise drawn?")  # fmt: skip
 
 
 @ddim.answer
-def your_ddim(denoise, path, x, ts):
+def your_ddim(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
         est = denoise(x, t)
-        x = path.alpha(s) * est.x0 + path.sigma(s) * est.eps
+        x = schedule.alpha(s) * est.x0 + schedule.sigma(s) * est.eps
     return x
 
 
 @ddim.mutant("asked 1 times")
-def asks_once(denoise, path, x, ts):
+def asks_once(denoise, schedule, x, ts):
     est = denoise(x, ts[0])
-    return path.alpha(ts[-1]) * est.x0 + path.sigma(ts[-1]) * est.eps
+    return schedule.alpha(ts[-1]) * est.x0 + schedule.sigma(ts[-1]) * est.eps
 
 
 @ddim.mutant("of level t")
-def writes_at_t(denoise, path, x, ts):
+def writes_at_t(denoise, schedule, x, ts):
     for t in ts[:-1]:
         est = denoise(x, t)
-        x = path.alpha(t) * est.x0 + path.sigma(t) * est.eps
+        x = schedule.alpha(t) * est.x0 + schedule.sigma(t) * est.eps
     return x
 
 
 @ddim.mutant("the guess x0 itself")
-def returns_the_guess(denoise, path, x, ts):
+def returns_the_guess(denoise, schedule, x, ts):
     for t in ts[:-1]:
         x = denoise(x, t).x0
     return x
 
 
 @ddim.mutant("The noise is missing")
-def no_noise_back(denoise, path, x, ts):
+def no_noise_back(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
-        x = path.alpha(s) * denoise(x, t).x0
+        x = schedule.alpha(s) * denoise(x, t).x0
     return x
 
 
 @ddim.mutant("exchanged")
-def coefficients_exchanged(denoise, path, x, ts):
+def coefficients_exchanged(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
         est = denoise(x, t)
-        x = path.sigma(s) * est.x0 + path.alpha(s) * est.eps
+        x = schedule.sigma(s) * est.x0 + schedule.alpha(s) * est.eps
     return x
 
 
 @ddim.mutant("wrong sign")
-def noise_subtracted(denoise, path, x, ts):
+def noise_subtracted(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
         est = denoise(x, t)
-        x = path.alpha(s) * est.x0 - path.sigma(s) * est.eps
+        x = schedule.alpha(s) * est.x0 - schedule.sigma(s) * est.eps
     return x
 
 
 @ddim.mutant("fresh noise")
-def fresh_noise(denoise, path, x, ts):
+def fresh_noise(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
-        x = path.alpha(s) * denoise(x, t).x0 + path.sigma(s) * torch.randn_like(x)
+        x = schedule.alpha(s) * denoise(x, t).x0 + schedule.sigma(s) * torch.randn_like(x)
     return x
 
 
 @ddim.mutant("Euler")
-def euler(denoise, path, x, ts):
+def euler(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
-        x = x + (s - t) * path.velocity(denoise(x, t), t)
+        x = x + (s - t) * schedule.velocity(denoise(x, t), t)
     return x
 
 
 @ddim.mutant("where it was")
-def forgets_to_update(denoise, path, x, ts):
+def forgets_to_update(denoise, schedule, x, ts):
     out = x
     for t, s in pairwise(ts):
         est = denoise(x, t)
-        out = path.alpha(s) * est.x0 + path.sigma(s) * est.eps if len(ts) == 2 else x
+        out = schedule.alpha(s) * est.x0 + schedule.sigma(s) * est.eps if len(ts) == 2 else x
     return out
 
 
 @ddim.variant
-def without_eps(denoise, path, x, ts):
+def without_eps(denoise, schedule, x, ts):
     for i in range(len(ts) - 1):
         t, s = ts[i], ts[i + 1]
         x0 = denoise(x, t).x0
-        x = path.alpha(s) * x0 + path.sigma(s) / path.sigma(t) * (x - path.alpha(t) * x0)
+        x = schedule.alpha(s) * x0 + schedule.sigma(s) / schedule.sigma(t) * (x - schedule.alpha(t) * x0)
     return x
 
 
 @ddim.variant
-def in_float32_arrays(denoise, path, x, ts):
+def in_float32_arrays(denoise, schedule, x, ts):
     for t, s in pairwise(ts.float()):
         est = denoise(x.float(), t)
-        x = path.alpha(s) * est.x0 + path.sigma(s) * est.eps
+        x = schedule.alpha(s) * est.x0 + schedule.sigma(s) * est.eps
     return x.numpy()
 
 
@@ -232,103 +238,105 @@ def _(sampler):
     if agrees(out, expected):
         order = _order(sampler)
         if not 1.8 < order < 2.2:
-            raise Wrong(f"One step is right, but the order of many is {order:.1f} and should be 2.")
+            raise IncorrectAnswer(f"One step is right, but the order of many is {order:.1f} and should be 2.")
         return f"Doubling the steps divides the error by {2**order:.1f}: order 2."
     if agrees(out, ahead):
-        raise Wrong("This is Euler's step: the second velocity has no part in it.")
+        raise IncorrectAnswer("This is Euler's step: the second velocity has no part in it.")
     if agrees(out, x + (s - t) * (slope + there)):
-        raise Wrong("The two velocities are added. Take their mean.")
+        raise IncorrectAnswer("The two velocities are added. Take their mean.")
     if agrees(out, ahead + (s - t) * (slope + there) / 2):
-        raise Wrong("The step starts from the trial point. Go back to x first, and step from there.")
+        raise IncorrectAnswer("The step starts from the trial point. Go back to x first, and step from there.")
     if agrees(out, x + (s - t) * there):
-        raise Wrong("Only the velocity at the trial point is used. Take the mean of both.")
+        raise IncorrectAnswer("Only the velocity at the trial point is used. Take the mean of both.")
     if agrees(out, x - (s - t) * (slope + there) / 2) or agrees(out, x + (t - s) * slope):
-        raise Wrong("The step goes the wrong way, towards more noise: s - t is negative, and so it should be.")
+        raise IncorrectAnswer(
+            "The step goes the wrong way, towards more noise: s - t is negative, and so it should be."
+        )
     if agrees(out, x + (s - t) * (slope + PATH.velocity(_Exact()(ahead, t), t)) / 2):
-        raise Wrong("The second look is at the trial point, but still at level t. There, the level is s.")
+        raise IncorrectAnswer("The second look is at the trial point, but still at level t. There, the level is s.")
     if agrees(out, x + (s - t) * (slope + PATH.velocity(_Exact()(x, s), s)) / 2):
-        raise Wrong("The second look is at level s, but at the old x. Look at the trial point.")
-    raise Wrong(f"One step from t = {FROM} to s = {TO} gives {out[0].item():.3f}; expected {expected[0].item():.3f} "
+        raise IncorrectAnswer("The second look is at level s, but at the old x. Look at the trial point.")
+    raise IncorrectAnswer(f"One step from t = {FROM} to s = {TO} gives {out[0].item():.3f}; expected {expected[0].item():.3f} "
                 f"(the denoiser was asked at the levels {[round(v, 2) for v in denoise.levels]}).")  # fmt: skip
 
 
 @heun.answer
-def your_heun(denoise, path, x, ts):
+def your_heun(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
-        slope = path.velocity(denoise(x, t), t)
+        slope = schedule.velocity(denoise(x, t), t)
         ahead = x + (s - t) * slope
-        there = path.velocity(denoise(ahead, s), s)
+        there = schedule.velocity(denoise(ahead, s), s)
         x = x + (s - t) * (slope + there) / 2
     return x
 
 
 @heun.mutant("Euler's step")
-def only_euler(denoise, path, x, ts):
-    return euler(denoise, path, x, ts)
+def only_euler(denoise, schedule, x, ts):
+    return euler(denoise, schedule, x, ts)
 
 
 @heun.mutant("Take their mean")
-def sum_for_mean(denoise, path, x, ts):
+def sum_for_mean(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
-        slope = path.velocity(denoise(x, t), t)
-        x = x + (s - t) * (slope + path.velocity(denoise(x + (s - t) * slope, s), s))
+        slope = schedule.velocity(denoise(x, t), t)
+        x = x + (s - t) * (slope + schedule.velocity(denoise(x + (s - t) * slope, s), s))
     return x
 
 
 @heun.mutant("starts from the trial point")
-def from_the_trial_point(denoise, path, x, ts):
+def from_the_trial_point(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
-        slope = path.velocity(denoise(x, t), t)
+        slope = schedule.velocity(denoise(x, t), t)
         x = x + (s - t) * slope
-        x = x + (s - t) * (slope + path.velocity(denoise(x, s), s)) / 2
+        x = x + (s - t) * (slope + schedule.velocity(denoise(x, s), s)) / 2
     return x
 
 
 @heun.mutant("Only the velocity at the trial point")
-def only_the_second(denoise, path, x, ts):
+def only_the_second(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
-        ahead = x + (s - t) * path.velocity(denoise(x, t), t)
-        x = x + (s - t) * path.velocity(denoise(ahead, s), s)
+        ahead = x + (s - t) * schedule.velocity(denoise(x, t), t)
+        x = x + (s - t) * schedule.velocity(denoise(ahead, s), s)
     return x
 
 
 @heun.mutant("still at level t")
-def second_look_at_t(denoise, path, x, ts):
+def second_look_at_t(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
-        slope = path.velocity(denoise(x, t), t)
-        x = x + (s - t) * (slope + path.velocity(denoise(x + (s - t) * slope, t), t)) / 2
+        slope = schedule.velocity(denoise(x, t), t)
+        x = x + (s - t) * (slope + schedule.velocity(denoise(x + (s - t) * slope, t), t)) / 2
     return x
 
 
 @heun.mutant("at the old x")
-def second_look_at_old_x(denoise, path, x, ts):
+def second_look_at_old_x(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
-        x = x + (s - t) * (path.velocity(denoise(x, t), t) + path.velocity(denoise(x, s), s)) / 2
+        x = x + (s - t) * (schedule.velocity(denoise(x, t), t) + schedule.velocity(denoise(x, s), s)) / 2
     return x
 
 
 @heun.mutant("the wrong way")
-def uphill(denoise, path, x, ts):
+def uphill(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
-        slope = path.velocity(denoise(x, t), t)
-        x = x - (s - t) * (slope + path.velocity(denoise(x + (s - t) * slope, s), s)) / 2
+        slope = schedule.velocity(denoise(x, t), t)
+        x = x - (s - t) * (slope + schedule.velocity(denoise(x + (s - t) * slope, s), s)) / 2
     return x
 
 
 @heun.variant
-def as_trapezium(denoise, path, x, ts):
+def as_trapezium(denoise, schedule, x, ts):
     for i in range(len(ts) - 1):
         h = ts[i + 1] - ts[i]
-        one = path.velocity(denoise(x, ts[i]), ts[i])
-        two = path.velocity(denoise(x + h * one, ts[i + 1]), ts[i + 1])
+        one = schedule.velocity(denoise(x, ts[i]), ts[i])
+        two = schedule.velocity(denoise(x + h * one, ts[i + 1]), ts[i + 1])
         x = x + 0.5 * h * one + 0.5 * h * two
     return x
 
 
 @heun.variant
-def in_two_halves(denoise, path, x, ts):
+def in_two_halves(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
-        slope = path.velocity(denoise(x, t), t)
+        slope = schedule.velocity(denoise(x, t), t)
         ahead = x + (s - t) * slope
-        x = (x + ahead + (s - t) * path.velocity(denoise(ahead, s), s)) / 2
+        x = (x + ahead + (s - t) * schedule.velocity(denoise(ahead, s), s)) / 2
     return x.numpy()

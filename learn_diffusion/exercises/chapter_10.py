@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from learn_diffusion.exercises.core import Exercise, Wrong, call, numbers
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, call, numbers
 
 T = torch.linspace(0.1, 0.9, 2000)
 POINT = torch.tensor([[1.5, -0.5, 2.0]])
@@ -50,42 +50,42 @@ def _(loss):
     knows = _Knows()
     exact, silence = of(knows), of(_silent)
     if not knows.shown:
-        raise Wrong("The network is never asked.")
+        raise IncorrectAnswer("The network is never asked.")
     told = torch.as_tensor(knows.shown[0][1]).flatten()
     if len(told) == len(T) and not torch.allclose(told.to(T.dtype), T, atol=1e-5):
-        raise Wrong("The network is told other levels than those that came with the call.")
+        raise IncorrectAnswer("The network is told other levels than those that came with the call.")
     if abs(exact) < 1e-4:
         if silence < 1e-4:
-            raise Wrong("Every answer gets a loss of 0. The network can learn nothing from that.")
+            raise IncorrectAnswer("Every answer gets a loss of 0. The network can learn nothing from that.")
         if abs(silence - 3 * (1 + square)) < 0.3:
-            raise Wrong(
+            raise IncorrectAnswer(
                 "Exact answers cost nothing, but silence costs three times too much: take the mean over the coordinates, too."
             )
         if abs(silence - 1 - square) > 0.15:
-            raise Wrong(
+            raise IncorrectAnswer(
                 f"Exact answers cost nothing, but silence costs {silence:.2f}; expected {1 + square:.2f}. Is the noise Gaussian?"
             )
         return "Exact answers cost nothing, and silence costs the mean square of u."
     if abs(silence - 1) < 0.1 * square:
-        raise Wrong("The guess is compared with the noise. The velocity is eps - x0.")
+        raise IncorrectAnswer("The guess is compared with the noise. The velocity is eps - x0.")
     if abs(silence - square) < 0.1 * square:
-        raise Wrong("The guess is compared with the data. The velocity is eps - x0.")
+        raise IncorrectAnswer("The guess is compared with the data. The velocity is eps - x0.")
     xt, _ = knows.shown[0]
     spread = (xt - xt.mean(0)).std(0).mean()
     early, late = xt[:200], xt[-200:]
     if late.mean(0).sub(POINT).norm() < early.mean(0).sub(POINT).norm() and early.std() > late.std() * 0.9:
-        raise Wrong(
+        raise IncorrectAnswer(
             "Time runs the other way: at t near 0 the mixture should be nearly all data, here it is nearly all noise."
         )
     if (early.std(0).mean() - late.std(0).mean()).abs() < 0.15 * spread:
-        raise Wrong("All points have the same mixture, whatever their t. Each has a level of its own.")
+        raise IncorrectAnswer("All points have the same mixture, whatever their t. Each has a level of its own.")
     if (xt.mean(0) - 0.5 * POINT).norm() > 0.3 * POINT.norm():
-        raise Wrong("x_t keeps too much of the data: on the straight path it is multiplied by 1 - t.")
+        raise IncorrectAnswer("x_t keeps too much of the data: on the straight path it is multiplied by 1 - t.")
     if abs(silence - 1 - square) < 0.15 * (1 + square) and abs(exact - 4 * (1 + square)) < 3:
-        raise Wrong(
+        raise IncorrectAnswer(
             f"The exact answer costs {exact:.2f} and should cost 0. Is the sign of the velocity right? It points from the data to the noise."
         )
-    raise Wrong(
+    raise IncorrectAnswer(
         f"The exact answer costs {exact:.2f} and should cost 0: is it the same noise in the mixture and in the velocity?"
     )
 
@@ -190,33 +190,39 @@ def _(loss):
 
     exact, silence = of(knows), of(_silent)
     if not shown:
-        raise Wrong("The network is never asked.")
+        raise IncorrectAnswer("The network is never asked.")
     right = (2 * eps / 3).square().mean().item()
     if abs(exact) < 1e-6 and abs(silence - right) < 0.01:
         return "It keeps the pairs together, and its exact answer costs nothing."
     if abs(exact) < 1e-6:
-        raise Wrong(
+        raise IncorrectAnswer(
             f"Exact answers cost nothing, but silence costs {silence:.2f}; expected {right:.2f}, the mean square of the velocity."
         )
     expected = (1 - T[:, None]) * x0 + T[:, None] * eps
     if torch.allclose(shown[0], T[:, None] * x0 + (1 - T[:, None]) * eps, atol=1e-5):
-        raise Wrong("Time runs the other way: t = 0 is the point, t = 1 the noise.")
+        raise IncorrectAnswer("Time runs the other way: t = 0 is the point, t = 1 the noise.")
     if torch.allclose(shown[0], expected, atol=1e-5):
         if abs(silence - right) < 0.01:
-            raise Wrong(
+            raise IncorrectAnswer(
                 "The mixture is right, but the velocity has the wrong sign: it points from the point to the noise."
             )
         if abs(silence - eps.square().mean()) < 0.01:
-            raise Wrong("The mixture is right, but the guess is compared with the noise, not with the velocity.")
+            raise IncorrectAnswer(
+                "The mixture is right, but the guess is compared with the noise, not with the velocity."
+            )
         if abs(silence - x0.square().mean()) < 0.01:
-            raise Wrong("The mixture is right, but the guess is compared with the point, not with the velocity.")
-        raise Wrong(
+            raise IncorrectAnswer(
+                "The mixture is right, but the guess is compared with the point, not with the velocity."
+            )
+        raise IncorrectAnswer(
             "The mixture is right, but the velocity is not that of the line between *this* noise and *this* point."
         )
     straight = (shown[0] - (1 - T[:, None]) * x0) / T[:, None]  # the noise that was mixed in
     if straight.std() > 0.5 and (straight - eps).std() > 0.5:
-        raise Wrong("Other noise than the given one is mixed in. Then nothing straightens: keep the pairs together.")
-    raise Wrong(f"The exact answer costs {exact:.2f} and should cost 0.")
+        raise IncorrectAnswer(
+            "Other noise than the given one is mixed in. Then nothing straightens: keep the pairs together."
+        )
+    raise IncorrectAnswer(f"The exact answer costs {exact:.2f} and should cost 0.")
 
 
 @reflow_loss.answer

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from learn_diffusion.exercises.core import Exercise, Wrong, agrees, call, numbers, pair
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers, pair
 
 attention = Exercise(
     "12.attention",
@@ -42,25 +42,31 @@ def _(your_attention):
     flat = (3**0.25 * V[0] + V[1] + V[2]) / (3**0.25 + 2)  # and where d stands instead of its root
     out = ask(alike, exactly, between, between)
     if agrees(out[0], V.sum(0)):
-        raise Wrong(
+        raise IncorrectAnswer(
             "A question that fits all keys alike gets the sum of the values: do the weights of a place sum to 1?"
         )
     if agrees(out[0], 0.0):
-        raise Wrong(
+        raise IncorrectAnswer(
             "A question of zeros gets zeros. Its products are all 0, and the softmax of equal numbers is no zero."
         )
     if not agrees(out[0], V.mean(0)):
         if not agrees(ask(alike)[0], out[0]):
-            raise Wrong("What one place gets depends on the other places: along which side does your softmax run?")
-        raise Wrong(f"A question that fits all keys alike should get the mean of the values, {V.mean(0).tolist()}.")
+            raise IncorrectAnswer(
+                "What one place gets depends on the other places: along which side does your softmax run?"
+            )
+        raise IncorrectAnswer(
+            f"A question that fits all keys alike should get the mean of the values, {V.mean(0).tolist()}."
+        )
     if not agrees(out[1], V[1]):
-        raise Wrong("A question that fits one key far better than the others should get that word's value alone.")
+        raise IncorrectAnswer(
+            "A question that fits one key far better than the others should get that word's value alone."
+        )
     if agrees(out[2], sharp):
-        raise Wrong("The weights are too sharp: the products have to be divided by the root of d.")
+        raise IncorrectAnswer("The weights are too sharp: the products have to be divided by the root of d.")
     if agrees(out[2], flat):
-        raise Wrong("The weights are too flat: divide by the root of d, not by d.")
+        raise IncorrectAnswer("The weights are too flat: divide by the root of d, not by d.")
     if not agrees(out[2], weighted):
-        raise Wrong(
+        raise IncorrectAnswer(
             f"Weights of 3/5, 1/5 and 1/5 were expected, which give {weighted.tolist()}, not {out[2].tolist()}."
         )
     Q, K, V = (torch.randn(n, w, generator=g) for n, w in ((5, 4), (7, 4), (7, 3)))
@@ -69,7 +75,7 @@ def _(your_attention):
         weights = [math.exp(float(q @ k) / 2) for k in K.double()]
         rows.append(sum(w * v for w, v in zip(weights, V.double(), strict=True)) / sum(weights))
     if not agrees(numbers(call(your_attention, Q, K, V), (5, 3), "the answer"), torch.stack(rows)):
-        raise Wrong("On random questions it differs from the formula: is d the length of a question?")
+        raise IncorrectAnswer("On random questions it differs from the formula: is d the length of a question?")
     return "Each place takes the mean of the values, weighted by what it asked for."
 
 
@@ -157,29 +163,37 @@ def _(your_drop):
         tokens = given.clone()
         out = numbers(call(your_drop, tokens, share, torch.Generator().manual_seed(3)), (B, L), "the result")
         if not torch.equal(tokens, given):
-            raise Wrong("The captions you were given are changed themselves: the next epoch would train without them.")
+            raise IncorrectAnswer(
+                "The captions you were given are changed themselves: the next epoch would train without them."
+            )
         gone = out == -1
         if not bool((gone | (out == given)).all()):
             if bool(((out == 0) | (out == given)).all()):
-                raise Wrong("Dropped places hold 0. That is an empty word, used to fill up; a dropped caption is -1.")
-            raise Wrong("Some places are neither -1 nor what they were.")
+                raise IncorrectAnswer(
+                    "Dropped places hold 0. That is an empty word, used to fill up; a dropped caption is -1."
+                )
+            raise IncorrectAnswer("Some places are neither -1 nor what they were.")
         if bool((gone.any(1) & ~gone.all(1)).any()):
-            raise Wrong("In some captions single words are missing. Drop whole captions: one coin for each row.")
+            raise IncorrectAnswer(
+                "In some captions single words are missing. Drop whole captions: one coin for each row."
+            )
         return gone[:, 0].double()
 
     if ask(0.0).any():
-        raise Wrong("With a share of 0 nothing should be dropped.")
+        raise IncorrectAnswer("With a share of 0 nothing should be dropped.")
     if not ask(1.0).all():
-        raise Wrong("With a share of 1 every caption should be dropped.")
+        raise IncorrectAnswer("With a share of 1 every caption should be dropped.")
     gone = ask(0.2)
     spread = (0.2 * 0.8 / B) ** 0.5  # standard error of a share
     if abs(gone.mean() - 0.8) < 5 * spread:
-        raise Wrong(f"A share of {gone.mean():.2f} is dropped, not 0.20: you keep what should go.")
+        raise IncorrectAnswer(f"A share of {gone.mean():.2f} is dropped, not 0.20: you keep what should go.")
     if abs(gone.mean() - 0.2) > 5 * spread:
-        raise Wrong(f"A share of {gone.mean():.2f} is dropped; expected 0.20.")
+        raise IncorrectAnswer(f"A share of {gone.mean():.2f} is dropped; expected 0.20.")
     halves = gone[: B // 2].mean() - gone[B // 2 :].mean()
     if abs(halves) > 10 * spread or abs((gone[1:] * gone[:-1]).mean() - 0.04) > 0.02:
-        raise Wrong("The right share is dropped, but not by independent coins: which rows go follows a pattern.")
+        raise IncorrectAnswer(
+            "The right share is dropped, but not by independent coins: which rows go follows a pattern."
+        )
     return "One coin for each caption, and the caption is gone as a whole."
 
 
@@ -260,17 +274,21 @@ def _(your_error_bar):
         again = (torch.rand(4000, n, generator=g) < p).double().mean(1).std().item()
         one = (p * (1 - p)) ** 0.5
         if not agrees(share, p):
-            raise Wrong(f"{right.sum()} of {n} are right, so the share is {p}, not {share:.4g}.")
+            raise IncorrectAnswer(f"{right.sum()} of {n} are right, so the share is {p}, not {share:.4g}.")
         if abs(error / one - 1) < 0.03:
-            raise Wrong("That is the spread of single pictures. The share is a mean of n of them, and spreads less.")
+            raise IncorrectAnswer(
+                "That is the spread of single pictures. The share is a mean of n of them, and spreads less."
+            )
         if abs(error / again**2 - 1) < 0.2:
-            raise Wrong("That is the variance of the share; its root has the unit of the share.")
+            raise IncorrectAnswer("That is the variance of the share; its root has the unit of the share.")
         if abs(error / (one / n) - 1) < 0.1:
-            raise Wrong("Divided by n. The variance is divided by n, so the error is divided by the root of n.")
+            raise IncorrectAnswer(
+                "Divided by n. The variance is divided by n, so the error is divided by the root of n."
+            )
         if abs(error / again - 1.96) < 0.15:
-            raise Wrong("That is half of a 95% interval, 1.96 standard errors. Asked for is one.")
+            raise IncorrectAnswer("That is half of a 95% interval, 1.96 standard errors. Asked for is one.")
         if abs(error / again - 1) > 0.1:
-            raise Wrong(f"4000 repetitions of {n} pictures spread by {again:.4f}, not by {error:.4f}.")
+            raise IncorrectAnswer(f"4000 repetitions of {n} pictures spread by {again:.4f}, not by {error:.4f}.")
     return "So much would the share differ if you drew again."
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from learn_diffusion.exercises.core import Exercise, Wrong, agrees, call, numbers, pair
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers, pair
 
 holding = Exercise(
     "13.hold",
@@ -31,29 +31,31 @@ def _(your_hold):
     given = believed.clone(), known.clone()
     out = call(your_hold, x, believed, known, mask, alpha, sigma)
     if not (torch.equal(believed, given[0]) and torch.equal(known, given[1])):
-        raise Wrong("The tensors you were given are changed themselves. Make a new one, with torch.where.")
+        raise IncorrectAnswer("The tensors you were given are changed themselves. Make a new one, with torch.where.")
     x0, eps = pair(out, "the belief and the noise")
     x0, eps = numbers(x0, shape, "x0"), numbers(eps, shape, "eps")
     if agrees(x0[mask], believed[mask]) and agrees(x0[~mask], known[~mask]):
-        raise Wrong("The mask is read the wrong way round: True is where the picture is KEPT.")
+        raise IncorrectAnswer("The mask is read the wrong way round: True is where the picture is KEPT.")
     if agrees(x0, believed):
-        raise Wrong("x0 is still the denoiser's belief: nothing of what is known is in it.")
+        raise IncorrectAnswer("x0 is still the denoiser's belief: nothing of what is known is in it.")
     if agrees(x0, known):
-        raise Wrong("x0 is what is known everywhere, in the hole too, where nothing is known.")
+        raise IncorrectAnswer("x0 is what is known everywhere, in the hole too, where nothing is known.")
     if not agrees(x0[mask], known[mask]):
         noised = agrees(x0[mask], (alpha * known)[mask])
-        raise Wrong(
+        raise IncorrectAnswer(
             "The kept values of x0 are not the known ones."
             + (" x0 is the clean picture: no alpha belongs to it." if noised else "")
         )
     if not agrees(x0[~mask], believed[~mask]):
-        raise Wrong("In the hole x0 should stay what the denoiser believes.")
+        raise IncorrectAnswer("In the hole x0 should stay what the denoiser believes.")
     if agrees(eps, (x - alpha * believed) / sigma):
-        raise Wrong("The noise is still the one of the old belief: with the new x0 it does not explain x any more.")
+        raise IncorrectAnswer(
+            "The noise is still the one of the old belief: with the new x0 it does not explain x any more."
+        )
     if agrees(eps, x - alpha * x0):
-        raise Wrong("alpha * x0 + eps gives x: but the noise has variance 1, and sigma stands before it.")
+        raise IncorrectAnswer("alpha * x0 + eps gives x: but the noise has variance 1, and sigma stands before it.")
     if not agrees(alpha * x0 + sigma * eps, x):
-        raise Wrong("alpha * x0 + sigma * eps does not give x.")
+        raise IncorrectAnswer("alpha * x0 + sigma * eps does not give x.")
     return "What is known is in, and the two still explain x."
 
 
@@ -81,7 +83,7 @@ def sigma_forgotten(x, x0, known, mask, alpha, sigma):
 
 
 @holding.mutant("no alpha belongs to it")
-def shrunk(x, x0, known, mask, alpha, sigma):
+def downsample(x, x0, known, mask, alpha, sigma):
     x0 = torch.where(mask, alpha * known, x0)
     return x0, (x - alpha * x0) / sigma
 
@@ -145,7 +147,7 @@ def _(your_arc):
     def ask(w, one=a, other=b):
         out = call(your_arc, one.clone(), other.clone(), w)
         if isinstance(out, torch.Tensor) and out.is_floating_point() and out.isnan().any():
-            raise Wrong(
+            raise IncorrectAnswer(
                 "The result is not a number (NaN). acos wants a cosine from -1 to 1: is the product divided by both "
                 "lengths, `a.norm()` and `b.norm()`?"
             )
@@ -153,13 +155,15 @@ def _(your_arc):
 
     start, end, half = ask(0.0), ask(1.0), ask(0.5)
     if agrees(start, b) and agrees(end, a):
-        raise Wrong("w = 0 gives b and w = 1 gives a: the ends are swapped.")
+        raise IncorrectAnswer("w = 0 gives b and w = 1 gives a: the ends are swapped.")
     if agrees(half, (a + b) / 2):
-        raise Wrong(f"Halfway has the length {half.norm():.1f}, both ends {a.norm():.1f}: that is the straight line.")
+        raise IncorrectAnswer(
+            f"Halfway has the length {half.norm():.1f}, both ends {a.norm():.1f}: that is the straight line."
+        )
     if not (agrees(start, a) and agrees(end, b)):
         scale = start.norm() / a.norm()
         more = f" The length at w = 0 is {scale:.2f} of a's: is everything divided by the sine of the angle?"
-        raise Wrong("w = 0 should give a, and w = 1 should give b." + (more if abs(scale - 1) > 0.01 else ""))
+        raise IncorrectAnswer("w = 0 should give a, and w = 1 should give b." + (more if abs(scale - 1) > 0.01 else ""))
     if not agrees(half.norm(), a.norm(), 1e-3):
         cosine = float((a * b).sum() / (a.norm() * b.norm()))
         more = ""
@@ -167,17 +171,17 @@ def _(your_arc):
             more = " The root of 2 fits only where the two are at right angles."
         elif agrees(half, (a + b) * math.sin(cosine / 2) / math.sin(cosine)):
             more = " The cosine is taken for the angle: torch.acos is missing."
-        raise Wrong(f"Halfway has the length {half.norm():.2f}, both ends {a.norm():.2f}.{more}")
+        raise IncorrectAnswer(f"Halfway has the length {half.norm():.2f}, both ends {a.norm():.2f}.{more}")
 
     def angle(x):
         return math.acos(float((x * a).sum() / (x.norm() * a.norm())))
 
     if not agrees(angle(ask(0.25)), angle(b) / 4, 1e-3):
-        raise Wrong("The length is right, but a quarter of the way is not a quarter of the angle.")
+        raise IncorrectAnswer("The length is right, but a quarter of the way is not a quarter of the angle.")
     along = ask(0.3, a, 2 * b)
     theta = angle(b)
     if not agrees(along, (math.sin(0.7 * theta) * a + math.sin(0.3 * theta) * 2 * b) / math.sin(theta), 1e-3):
-        raise Wrong("Where the lengths differ it is not the formula: divide the product by both lengths.")
+        raise IncorrectAnswer("Where the lengths differ it is not the formula: divide the product by both lengths.")
     return "Same length all the way, and the angle grows evenly."
 
 

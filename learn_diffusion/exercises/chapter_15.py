@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from learn_diffusion.exercises.core import Exercise, Wrong, agrees, call, numbers
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers
 
 # what the generator wants
 
@@ -33,7 +33,9 @@ def _(my_generator_loss):
     if agrees(out, right, 1e-4):
         extreme = numbers(call(my_generator_loss, lambda x: 200 * x[:, 0], drawn.clone()), (), "one number")
         if not agrees(extreme, F.softplus(-200 * drawn[:, 0]).mean(), 1e-3):
-            raise Wrong("Right for small scores, but not for -400: sigmoid rounds to 0 there. softplus does not.")
+            raise IncorrectAnswer(
+                "Right for small scores, but not for -400: sigmoid rounds to 0 there. softplus does not."
+            )
         return f"The generator of the check has a loss of {right:.2f}; one that is always believed has 0."
     for guess, says in (
         (F.softplus(score).mean(), "The sign is wrong: this loss is small when the critic is not fooled."),
@@ -45,8 +47,8 @@ def _(my_generator_loss):
         (-torch.sigmoid(score).mean().log(), "The mean is inside the logarithm. First the logarithms, then the mean."),
     ):  # fmt: skip
         if agrees(out, guess, 1e-4):
-            raise Wrong(says)
-    raise Wrong(f"The loss should be {right:.3f}, and is {out:.3f}.")
+            raise IncorrectAnswer(says)
+    raise IncorrectAnswer(f"The loss should be {right:.3f}, and is {out:.3f}.")
 
 
 @game.answer
@@ -147,8 +149,8 @@ def _(my_coverage):
         (1 - right, "That is the share that is *not* covered."),
     ):  # fmt: skip
         if agrees(out, guess.double(), 1e-6):
-            raise Wrong(says)
-    raise Wrong(f"The coverage should be {right:.3f}, and is {out:.3f}.")
+            raise IncorrectAnswer(says)
+    raise IncorrectAnswer(f"The coverage should be {right:.3f}, and is {out:.3f}.")
 
 
 @coverage.answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from learn_diffusion.exercises.core import Exercise, Wrong, agrees, call, numbers, pair
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers, pair
 
 # a picture without a border
 
@@ -36,18 +36,22 @@ def _(my_wrap):
         if agrees(out, _plain(x, k)):
             continue
         if not agrees(out[..., k:-k, k:-k], x):
-            raise Wrong(f"The picture itself should stand in the middle, from row and column {k} on, as it was.")
+            raise IncorrectAnswer(
+                f"The picture itself should stand in the middle, from row and column {k} on, as it was."
+            )
         for wrong, says in _KNOWN:
             if agrees(out, wrong(x, k)):
-                raise Wrong(says)
-        raise Wrong(_where_it_differs(out, _plain(x, k), k))
+                raise IncorrectAnswer(says)
+        raise IncorrectAnswer(_where_it_differs(out, _plain(x, k), k))
     x, kernel = torch.randn(1, 2, 6, 8, generator=g), torch.randn(3, 2, 3, 3, generator=g)
 
     def seen(x):
         return F.conv2d(numbers(call(my_wrap, x.clone(), 1)).float(), kernel)
 
     if not agrees(seen(x.roll((2, 3), (2, 3))), seen(x).roll((2, 3), (2, 3))):
-        raise Wrong("A filter sees something else on a rolled picture: does your function remember an earlier call?")
+        raise IncorrectAnswer(
+            "A filter sees something else on a rolled picture: does your function remember an earlier call?"
+        )
     return "Every side shows what a tiled floor would, and a filter does not know where the picture begins."
 
 
@@ -177,18 +181,20 @@ def _(my_pull):
         right = x0 + scale * (_wanted(x0, colours) - x0)
         if not agrees(new, right):
             if agrees(eps, right):
-                raise Wrong("The two results are exchanged: the new x0 comes first, then eps.")
+                raise IncorrectAnswer("The two results are exchanged: the new x0 comes first, then eps.")
             _explain(new, x0, colours, scale)
             b, c, row, column = (int(i[0]) for i in torch.where((new - right).abs() == (new - right).abs().max()))
-            raise Wrong(
+            raise IncorrectAnswer(
                 f"At scale {scale}, channel {c} of the pixel in row {row}, column {column} of picture {b} should become "
                 f"{right[b, c, row, column]:.3f}, and becomes {new[b, c, row, column]:.3f}."
             )
         if agrees(eps, (x - alpha * right) / sigma):
             continue
         if agrees(eps, (x - alpha * x0) / sigma):
-            raise Wrong("The noise is still the old one: alpha * x0 + sigma * eps is no longer x.")
-        raise Wrong("The new x0 is right, but alpha * x0 + sigma * eps is not x: eps is (x - alpha * x0) / sigma.")
+            raise IncorrectAnswer("The noise is still the old one: alpha * x0 + sigma * eps is no longer x.")
+        raise IncorrectAnswer(
+            "The new x0 is right, but alpha * x0 + sigma * eps is not x: eps is (x - alpha * x0) / sigma."
+        )
     return "Every pixel goes towards its nearest colour, and the sentence stays true."
 
 
@@ -200,27 +206,29 @@ def _explain(new, x0, colours, scale):
 
     nearest = _wanted(x0, colours)
     if towards(nearest, 1.0):
-        raise Wrong(f"At scale {scale} every pixel takes its palette colour whole. It should go that share of the way.")
+        raise IncorrectAnswer(
+            f"At scale {scale} every pixel takes its palette colour whole. It should go that share of the way."
+        )
     if towards(nearest, 1 - scale):
-        raise Wrong("The shares are exchanged: scale 0 should leave the picture, and scale 1 should snap it.")
+        raise IncorrectAnswer("The shares are exchanged: scale 0 should leave the picture, and scale 1 should snap it.")
     if towards(nearest, -scale):
-        raise Wrong("The pixels move away from their colours. The step is the wanted colour minus the pixel.")
+        raise IncorrectAnswer("The pixels move away from their colours. The step is the wanted colour minus the pixel.")
     if towards(
         torch.stack([c[(x0[:, i, None] - c[:, None, None]).abs().argmin(1)] for i, c in enumerate(colours.T)], 1)
     ):
-        raise Wrong(
+        raise IncorrectAnswer(
             "Each channel looks for its own nearest value, and so mixes colours that the palette does not have."
         )
     if towards(_wanted(x0, colours, lambda off: off.abs().sum(2))):
-        raise Wrong("The nearest colour is sought by sums of absolute differences. Square them.")
+        raise IncorrectAnswer("The nearest colour is sought by sums of absolute differences. Square them.")
     if towards(colours.mean(0)[:, None, None]):
-        raise Wrong("All pixels go towards the mean of the palette.")
+        raise IncorrectAnswer("All pixels go towards the mean of the palette.")
     if towards(_wanted(x0, colours, lambda off: -off.square().sum(2))):
-        raise Wrong("That is the farthest colour of the palette.")
+        raise IncorrectAnswer("That is the farthest colour of the palette.")
     if towards(
         _wanted(x0, colours, lambda off: off.square().sum((2, 3, 4), keepdim=True)[:, :, 0].expand_as(off[:, :, 0]))
     ):
-        raise Wrong("One colour was chosen for the whole picture. Choose one for every pixel.")
+        raise IncorrectAnswer("One colour was chosen for the whole picture. Choose one for every pixel.")
 
 
 @palette.answer

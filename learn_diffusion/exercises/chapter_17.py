@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from learn_diffusion.exercises.core import Exercise, Wrong, agrees, call, numbers
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers
 
 # windows on a ring
 
@@ -60,27 +60,31 @@ def _(my_ring):
     if not agrees(plain, canvas):
         total, _, windows = _collect(parts, on_it, 12, _WEIGHT)
         if agrees(plain, total):
-            raise Wrong("The weighted windows are added up, and never divided by the weights.")
+            raise IncorrectAnswer("The weighted windows are added up, and never divided by the weights.")
         if agrees(plain, total / len(parts)):
-            raise Wrong("The sum is divided by the number of windows, and not every column is covered by all of them.")
+            raise IncorrectAnswer(
+                "The sum is divided by the number of windows, and not every column is covered by all of them."
+            )
         if agrees(plain, total / _WEIGHT.sum()):
-            raise Wrong(
+            raise IncorrectAnswer(
                 "The sum is divided by the sum of one window's weights. Add up the weights that reach each column."
             )
         if agrees(plain, total / windows):
-            raise Wrong("The sum is divided by how many windows cover a column. Divide by the sum of their weights.")
-        raise Wrong("Windows cut out of one canvas do not give that canvas back.")
+            raise IncorrectAnswer(
+                "The sum is divided by how many windows cover a column. Divide by the sum of their weights."
+            )
+        raise IncorrectAnswer("Windows cut out of one canvas do not give that canvas back.")
     parts = [torch.randn(1, 2, 2, 6, generator=g) for _ in around]  # windows that do not agree with each other
     out, right = of(parts, around, 12), _mean(parts, around, 12, _WEIGHT)
     if agrees(out, right):
         return "Windows that agree give their canvas back, windows that do not give a weighted mean, all the way round."
     if agrees(out, cuts_off_at_the_edge(parts, around, 12, _WEIGHT)):
-        raise Wrong("What runs past the right edge is lost. It should go on at the left edge.")
+        raise IncorrectAnswer("What runs past the right edge is lost. It should go on at the left edge.")
     if agrees(out, _mean(parts, around, 12, torch.ones(6))):
-        raise Wrong("All windows count the same: the weights have no effect where two windows disagree.")
+        raise IncorrectAnswer("All windows count the same: the weights have no effect where two windows disagree.")
     if agrees(out, last_one_wins(parts, around, 12, _WEIGHT)):
-        raise Wrong("Where two windows overlap, one of them wins. Take the weighted mean of both.")
-    raise Wrong(f"The first value should be {right[0, 0, 0, 0]:.3f}, and is {out[0, 0, 0, 0]:.3f}.")
+        raise IncorrectAnswer("Where two windows overlap, one of them wins. Take the weighted mean of both.")
+    raise IncorrectAnswer(f"The first value should be {right[0, 0, 0, 0]:.3f}, and is {out[0, 0, 0, 0]:.3f}.")
 
 
 @ring.answer
@@ -197,29 +201,33 @@ def _(my_kink):
         if agrees(out, right, 1e-3):
             continue
         if agrees(out, 1 / right, 1e-3):
-            raise Wrong("It is upside down: the seams go above, the other lines below.")
+            raise IncorrectAnswer("It is upside down: the seams go above, the other lines below.")
         if agrees(out, ratio(lambda w, s: (w[..., s] - w[..., s - 1]).abs().mean()), 1e-3):
-            raise Wrong("That is the jump of the heights across the line. The kink compares the slopes beside it.")
+            raise IncorrectAnswer(
+                "That is the jump of the heights across the line. The kink compares the slopes beside it."
+            )
         if agrees(out, ratio(lambda w, s: (w[..., s + 1] - 2 * w[..., s] + w[..., s - 1]).abs().mean()), 1e-3):
-            raise Wrong(
+            raise IncorrectAnswer(
                 "The left slope runs across the line, from s - 1 to s. It should end at s - 1, before the line."
             )
         if agrees(
             out, ratio(lambda w, s: ((w[..., s + 1] - w[..., s]) + (w[..., s - 1] - w[..., s - 2])).abs().mean()), 1e-3
         ):
-            raise Wrong("The two slopes are added. A kink is their difference.")
+            raise IncorrectAnswer("The two slopes are added. A kink is their difference.")
         if agrees(
             out, ratio(lambda w, s: (w[..., s + 2] - w[..., s + 1] - w[..., s] + w[..., s - 1]).abs().mean()), 1e-3
         ):
-            raise Wrong("Every line is one column too far right: line s lies between the columns s - 1 and s.")
+            raise IncorrectAnswer(
+                "Every line is one column too far right: line s lies between the columns s - 1 and s."
+            )
         if agrees(out, _means(world, seams, _right) - _means(world, others, _right), 1e-3):
-            raise Wrong("That is the difference of the two means. Divide the one by the other.")
+            raise IncorrectAnswer("That is the difference of the two means. Divide the one by the other.")
         if agrees(out, ratio(lambda w, s: _kinks(w, s).square().mean()), 1e-3):
-            raise Wrong("The kinks are squared. Take their absolute value.")
+            raise IncorrectAnswer("The kinks are squared. Take their absolute value.")
         signed = ratio(lambda w, s: _kinks(w, s).mean())
         if agrees(abs(out), abs(signed), 1e-3):
-            raise Wrong("Kinks up and kinks down cancel: take the absolute value of each, and then the mean.")
-        raise Wrong(f"The ratio should be {right:.3f}, and is {out:.3f}.")
+            raise IncorrectAnswer("Kinks up and kinks down cancel: take the absolute value of each, and then the mean.")
+        raise IncorrectAnswer(f"The ratio should be {right:.3f}, and is {out:.3f}.")
     return "It finds broken slopes where the heights meet, and does not mind a jump."
 
 

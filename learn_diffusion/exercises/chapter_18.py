@@ -7,7 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from learn_diffusion.exercises.core import Exercise, Wrong, agrees, call, numbers
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers
 
 # how far from the truth
 
@@ -39,30 +39,36 @@ def _(my_psnr):
     if agrees(out, right, 1e-3):
         return f"The nearest of the four is {right[0]:.1f} dB from the truth, the farthest {right[-1]:.1f} dB."
     if agrees(out, -right, 1e-3):
-        raise Wrong("The sign is wrong: the closer to the truth, the larger the PSNR. The error goes below the line.")
+        raise IncorrectAnswer(
+            "The sign is wrong: the closer to the truth, the larger the PSNR. The error goes below the line."
+        )
     if agrees(out, 10 * torch.log10(1 / mse), 1e-3):
-        raise Wrong("The peak is taken as 1. These values run from -1 to 1, so the peak is 2.")
+        raise IncorrectAnswer("The peak is taken as 1. These values run from -1 to 1, so the peak is 2.")
     if agrees(out, 10 * torch.log10(2 / mse), 1e-3):
-        raise Wrong("The peak is not squared: it is 2, and 4 goes above the line.")
+        raise IncorrectAnswer("The peak is not squared: it is 2, and 4 goes above the line.")
     if agrees(out, 10 * torch.log(4 / mse), 1e-3):
-        raise Wrong("That is the natural logarithm. Decibels count to base 10.")
+        raise IncorrectAnswer("That is the natural logarithm. Decibels count to base 10.")
     if agrees(out, 20 * torch.log10(4 / mse), 1e-3):
-        raise Wrong(
+        raise IncorrectAnswer(
             "It is twice what it should be. The factor 20 goes with ratios; squared ones, such as peak^2 / MSE, have 10."
         )
     if agrees(out, 10 * torch.log10(255**2 / mse), 1e-3):
-        raise Wrong("The peak is taken as 255. These values run from -1 to 1, so the peak is 2.")
+        raise IncorrectAnswer("The peak is taken as 255. These values run from -1 to 1, so the peak is 2.")
     if agrees(out, 10 * torch.log10(4 / (mse * truth[0].numel())), 1e-3):
-        raise Wrong("The squared errors are added up. MSE is their mean.")
+        raise IncorrectAnswer("The squared errors are added up. MSE is their mean.")
     if agrees(out, 5 * torch.log10(4 / mse), 1e-3):
-        raise Wrong("It is half of what it should be: the root of the error is taken, or the factor is 5 for 10.")
+        raise IncorrectAnswer(
+            "It is half of what it should be: the root of the error is taken, or the factor is 5 for 10."
+        )
     if agrees(out, torch.log10(4 / mse), 1e-3):
-        raise Wrong("The factor 10 is missing: deci-bel means tenths.")
+        raise IncorrectAnswer("The factor 10 is missing: deci-bel means tenths.")
     if agrees(out, right.mean().expand(4), 1e-3) or agrees(out, (10 * torch.log10(4 / mse.mean())).expand(4), 1e-3):
-        raise Wrong("All four pictures get the same number. Take the mean over channels and pixels, not over pictures.")
+        raise IncorrectAnswer(
+            "All four pictures get the same number. Take the mean over channels and pixels, not over pictures."
+        )
     if agrees(out, 10 * torch.log10(4 / (pictures - truth).abs().double().flatten(1).mean(1)), 1e-3):
-        raise Wrong("That is the mean absolute error. Square the differences.")
-    raise Wrong(f"The first picture should have {right[0]:.2f} dB, and has {out[0]:.2f}.")
+        raise IncorrectAnswer("That is the mean absolute error. Square the differences.")
+    raise IncorrectAnswer(f"The first picture should have {right[0]:.2f} dB, and has {out[0]:.2f}.")
 
 
 @psnr.answer
@@ -166,24 +172,34 @@ def _(my_consistent):
     if agrees(out, right):
         return "Shrunk, it is the small picture, and every block kept its detail."
     if agrees(out, large):
-        raise Wrong("The large picture is as it was.")
+        raise IncorrectAnswer("The large picture is as it was.")
     if agrees(out, _spread(small)):
-        raise Wrong("That agrees with the small picture, but all detail is gone. Add the difference to what is there.")
+        raise IncorrectAnswer(
+            "That agrees with the small picture, but all detail is gone. Add the difference to what is there."
+        )
     if agrees(out, large - _spread(off)):
-        raise Wrong("The correction has the wrong sign: after it, each block is twice as wrong.")
+        raise IncorrectAnswer("The correction has the wrong sign: after it, each block is twice as wrong.")
     if agrees(out, large + _spread(small)):
-        raise Wrong("The small picture is added as it is. Add what is missing: small minus the large one, shrunk.")
+        raise IncorrectAnswer(
+            "The small picture is added as it is. Add what is missing: small minus the large one, shrunk."
+        )
     if agrees(out, right.clamp(-1, 1)):
-        raise Wrong("The result is clipped to [-1, 1], and then the means no longer agree. Leave it as it comes out.")
+        raise IncorrectAnswer(
+            "The result is clipped to [-1, 1], and then the means no longer agree. Leave it as it comes out."
+        )
     if agrees(out, large + off.repeat(1, 1, 4, 4)):
-        raise Wrong("Each difference landed in another block. Repeat every pixel 4 x 4 times, not the picture.")
+        raise IncorrectAnswer(
+            "Each difference landed in another block. Repeat every pixel 4 x 4 times, not the picture."
+        )
     if agrees(out, large + _spread(off) / 16):
-        raise Wrong(
+        raise IncorrectAnswer(
             "The difference is shared out among the 16 pixels. For their mean to move by d, each has to move by d."
         )
     if agrees(F.avg_pool2d(out, 4), small):
-        raise Wrong("Shrunk, it is the small picture, but more was changed than needed: only block means may move.")
-    raise Wrong("Shrunk, it is not the small picture: block means differ by up to "
+        raise IncorrectAnswer(
+            "Shrunk, it is the small picture, but more was changed than needed: only block means may move."
+        )
+    raise IncorrectAnswer("Shrunk, it is not the small picture: block means differ by up to "
                 f"{(F.avg_pool2d(out.float(), 4) - small).abs().max():.2f}.")  # fmt: skip
 
 

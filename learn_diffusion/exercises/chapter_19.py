@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from learn_diffusion.exercises.core import Exercise, Wrong, agrees, call, numbers, pair
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers, pair
 
 # kriging, by hand
 
@@ -46,32 +46,36 @@ def _(answer):
 
     if not agrees(mean, right_mean):
         if gives(1e-4):
-            raise Wrong("The mean goes right through every measurement, as if none of them erred. Where is `noise`?")
+            raise IncorrectAnswer(
+                "The mean goes right through every measurement, as if none of them erred. Where is `noise`?"
+            )
         if gives(noise**0.5):
-            raise Wrong("On the diagonal stands the *variance* of the errors, `noise` squared.")
+            raise IncorrectAnswer("On the diagonal stands the *variance* of the errors, `noise` squared.")
         if agrees(mean, covariance[:, places] @ values, 1e-3):
-            raise Wrong(
+            raise IncorrectAnswer(
                 "Neighbouring measurements are counted as if each were alone: A⁻¹ is missing between the covariance and the values."
             )
-        raise Wrong(
+        raise IncorrectAnswer(
             f"The mean is off by up to {(mean - right_mean).abs().max():.2f}. Is it B A⁻¹ values, with places in their order?"
         )
     if not agrees(std, right_std):
         if agrees(std, right_std**2):
-            raise Wrong("The mean is right. The second result is the variance; its square root was asked for.")
+            raise IncorrectAnswer(
+                "The mean is right. The second result is the variance; its square root was asked for."
+            )
         if agrees(std, covariance.diagonal().sqrt()):
-            raise Wrong(
+            raise IncorrectAnswer(
                 "The mean is right. The standard deviation is the one from before the measuring: it has to shrink near the sensors."
             )
         if agrees(std, (right_std**2 + noise**2).sqrt()):
-            raise Wrong(
+            raise IncorrectAnswer(
                 "The mean is right. The standard deviation is that of *another measurement* there, whose error is in it; asked was that of the field."
             )
         if bool((std > covariance.diagonal().sqrt() + 1e-6).any()):
-            raise Wrong(
+            raise IncorrectAnswer(
                 "The mean is right. But somewhere you are less certain than before the measuring: look at the sign."
             )
-        raise Wrong(
+        raise IncorrectAnswer(
             f"The mean is right. The standard deviation is off by up to {(std - right_std).abs().max():.2f}; it is the root of the diagonal of covariance - B A⁻¹ Bᵀ."
         )
     return "Mean and standard deviation are those of the exact posterior."
@@ -186,7 +190,7 @@ def _(answer):
         ordered = samples.sort(0).values
         if agrees(lo, ordered[j - 1]) and agrees(hi, ordered[-j]):
             continue
-        raise Wrong(f"With {m} samples and the level {level}: {_what_is_wrong(samples, level, j, lo, hi)}")
+        raise IncorrectAnswer(f"With {m} samples and the level {level}: {_what_is_wrong(samples, level, j, lo, hi)}")
     return "Between lo and hi lies the share of the gaps that was asked for."
 
 

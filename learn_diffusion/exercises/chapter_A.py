@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from learn_diffusion.exercises.core import Exercise, Wrong, call, numbers
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, call, numbers
 
 # name the fault
 
@@ -44,17 +44,19 @@ name_the_fault = Exercise(
 @name_the_fault.oracle
 def _(diagnosis):
     if not isinstance(diagnosis, dict):
-        raise Wrong(f"A dict was expected, with the letters a to d as keys; this is a {type(diagnosis).__name__}.")
+        raise IncorrectAnswer(
+            f"A dict was expected, with the letters a to d as keys; this is a {type(diagnosis).__name__}."
+        )
     diagnosis = {str(letter).lower(): fault for letter, fault in diagnosis.items()}
     missing = [letter for letter in RIGHT if diagnosis.get(letter) in (None, ...)]
     if missing:
-        raise Wrong(f"No answer yet for {', '.join(missing)}.")
+        raise IncorrectAnswer(f"No answer yet for {', '.join(missing)}.")
     for letter, fault in diagnosis.items():
         if letter in RIGHT and fault not in list(FAULTS):
-            raise Wrong(f"{fault!r} is none of the words; they are {', '.join(FAULTS)}.")
+            raise IncorrectAnswer(f"{fault!r} is none of the words; they are {', '.join(FAULTS)}.")
     wrong = [letter for letter in RIGHT if diagnosis[letter] != RIGHT[letter]]
     if wrong:
-        raise Wrong(
+        raise IncorrectAnswer(
             f"{len(RIGHT) - len(wrong)} of {len(RIGHT)} are right. Look again at {wrong[0]}. {HOW_TO_TELL[wrong[0]]}"
         )
     return "All four. " + "; ".join(f"{letter}: {FAULTS[fault]}" for letter, fault in RIGHT.items()) + "."
@@ -132,33 +134,33 @@ def _(step):
         rest = max(sigma**2 - added**2, 0.0) ** 0.5
         what = f"With alpha_s = {alpha}, sigma_s = {sigma} and added = {added}"
         if abs(mean - alpha * 0.7) > 0.01:
-            raise Wrong(f"{what} the mean is {mean:.2f}, and should be alpha_s x0_hat = {alpha * 0.7:.2f}.")
+            raise IncorrectAnswer(f"{what} the mean is {mean:.2f}, and should be alpha_s x0_hat = {alpha * 0.7:.2f}.")
         if abs(fresh) < 0.01 < added:
-            raise Wrong("The fresh noise z has no part in it.")
+            raise IncorrectAnswer("The fresh noise z has no part in it.")
         if abs(fresh - added**2) < 0.005 < abs(added - added**2):
-            raise Wrong("z is scaled by added squared. added is a standard deviation already.")
+            raise IncorrectAnswer("z is scaled by added squared. added is a standard deviation already.")
         if abs(fresh - added) > 0.01:
-            raise Wrong(f"{what} z is scaled by {fresh:.2f}, and should be by added.")
+            raise IncorrectAnswer(f"{what} z is scaled by {fresh:.2f}, and should be by added.")
         if abs(kept - sigma) < 0.005 < abs(sigma - rest):
-            raise Wrong(
+            raise IncorrectAnswer(
                 f"{what} the noise has standard deviation {std:.2f}: all of the old noise is kept, and z comes on top."
             )
         if abs(kept - (sigma - added)) < 0.005 < abs(rest - (sigma - added)):
-            raise Wrong("Standard deviations do not add: take the root of the difference of the squares.")
+            raise IncorrectAnswer("Standard deviations do not add: take the root of the difference of the squares.")
         if abs(kept - (sigma**2 - added**2)) < 0.005 < abs(rest - rest**2):
-            raise Wrong("The root is missing: sigma_s^2 - added^2 is a variance.")
+            raise IncorrectAnswer("The root is missing: sigma_s^2 - added^2 is a variance.")
         if (
             abs(kept - max(1 - alpha**2 - added**2, 0) ** 0.5)
             < 0.005
             < abs(rest - max(1 - alpha**2 - added**2, 0) ** 0.5)
         ):
-            raise Wrong("1 - alpha_s^2 is sigma_s^2 on some paths only. Use sigma_s.")
+            raise IncorrectAnswer("1 - alpha_s^2 is sigma_s^2 on some paths only. Use sigma_s.")
         if abs(kept) < 0.005 < rest:
-            raise Wrong("Nothing is left of the old noise: that is right only where added is sigma_s.")
+            raise IncorrectAnswer("Nothing is left of the old noise: that is right only where added is sigma_s.")
         if abs(kept + rest) < 0.005 < rest:
-            raise Wrong("The old noise is subtracted. Its size is right, but it has to keep its sign.")
+            raise IncorrectAnswer("The old noise is subtracted. Its size is right, but it has to keep its sign.")
         if abs(std - sigma) > 0.01 or abs(kept - rest) > 0.01:
-            raise Wrong(f"{what} the noise has standard deviation {std:.2f}.")
+            raise IncorrectAnswer(f"{what} the noise has standard deviation {std:.2f}.")
     return "The two noises share the variance of the level."
 
 

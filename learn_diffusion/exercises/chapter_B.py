@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from learn_diffusion.exercises.core import Exercise, Wrong, agrees, call, numbers, pair
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers, pair
 
 # to EDM's picture and sigma
 
@@ -26,22 +26,24 @@ def _(my_to_edm):
         if agrees(x, truth) and agrees(theirs, nsr):
             continue
         if agrees(x, alpha * x0 + sigma * eps):
-            raise Wrong("The picture is still ours: its data has the factor alpha.")
+            raise IncorrectAnswer("The picture is still ours: its data has the factor alpha.")
         if agrees(x, alpha * (alpha * x0 + sigma * eps)):
-            raise Wrong("The picture was multiplied by alpha. It has to be divided.")
+            raise IncorrectAnswer("The picture was multiplied by alpha. It has to be divided.")
         if agrees(x, (alpha * x0 + sigma * eps) / sigma):
-            raise Wrong("Divided by sigma, it is the noise that has the factor 1. It should be the data.")
+            raise IncorrectAnswer("Divided by sigma, it is the noise that has the factor 1. It should be the data.")
         if not agrees(x, truth):
-            raise Wrong(
+            raise IncorrectAnswer(
                 f"With alpha = {alpha} and sigma = {sigma} the picture is off by {(x - truth).abs().max():.2f}."
             )
         if agrees(theirs, sigma):
-            raise Wrong("The picture is right. Their sigma is not ours: the noise was divided by alpha, too.")
+            raise IncorrectAnswer("The picture is right. Their sigma is not ours: the noise was divided by alpha, too.")
         if agrees(theirs, alpha / sigma):
-            raise Wrong("The picture is right. The ratio is upside down: noise over data.")
+            raise IncorrectAnswer("The picture is right. The ratio is upside down: noise over data.")
         if agrees(theirs, nsr**2):
-            raise Wrong("The picture is right. This is the ratio of the variances; sigma is a standard deviation.")
-        raise Wrong(f"The picture is right. Their sigma is {nsr:.3f}, not {theirs:.3f}.")
+            raise IncorrectAnswer(
+                "The picture is right. This is the ratio of the variances; sigma is a standard deviation."
+            )
+        raise IncorrectAnswer(f"The picture is right. Their sigma is {nsr:.3f}, not {theirs:.3f}.")
     return "The same picture, in EDM's words."
 
 
@@ -110,20 +112,22 @@ def _(my_guidance):
         if agrees(out, truth):
             continue
         if agrees(out, u + w * (c - u)):
-            raise Wrong(
+            raise IncorrectAnswer(
                 "That is our formula with their w. Their w = 0 presses nothing and ours is then unconditional: add 1."
             )
         if agrees(out, u + (w - 1) * (c - u)):
-            raise Wrong("1 was taken away where it should be added: scale = w + 1.")
+            raise IncorrectAnswer("1 was taken away where it should be added: scale = w + 1.")
         if agrees(out, (1 + w) * u - w * c):
-            raise Wrong("Conditional and unconditional are exchanged: this presses away from what was asked for.")
+            raise IncorrectAnswer(
+                "Conditional and unconditional are exchanged: this presses away from what was asked for."
+            )
         if agrees(out, (1 + w) * c + w * u):
-            raise Wrong("The unconditional guess has to be subtracted: the two factors add up to 1.")
+            raise IncorrectAnswer("The unconditional guess has to be subtracted: the two factors add up to 1.")
         if agrees(out, u + (w + 2) * (c - u)):
-            raise Wrong("1 is added twice.")
+            raise IncorrectAnswer("1 is added twice.")
         if agrees(out, c):
-            raise Wrong("w has no effect.")
-        raise Wrong(f"With w = {w} the result is off by {(out - truth).abs().max():.2f}.")
+            raise IncorrectAnswer("w has no effect.")
+        raise IncorrectAnswer(f"With w = {w} the result is off by {(out - truth).abs().max():.2f}.")
     return "Both conventions agree."
 
 

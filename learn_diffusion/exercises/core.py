@@ -1,7 +1,7 @@
 """What every exercise is made of, and the questions a check asks of an answer.
 
 A check is a function of the answer. It calls the answer through `call`, looks at what came out with `numbers` and
-`agrees`, raises Wrong with a line that says what is wrong, and returns a line that says what was right.
+`agrees`, raises IncorrectAnswer with a line that says what is wrong, and returns a line that says what was right.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SECONDS = 10.0  # a check may take, all included
 REGISTRY: dict[str, Exercise] = {}
 
 
-class Wrong(Exception):
+class IncorrectAnswer(Exception):
     """What is wrong with an answer, in words for the reader."""
 
 
@@ -94,7 +94,7 @@ class Exercise:
             verdict = Verdict(True, f"{self.name}: right. {message}")
         except Unsolved:
             verdict = Verdict(False, f"{self.name}: not solved yet")
-        except Wrong as wrong:
+        except IncorrectAnswer as wrong:
             verdict = Verdict(False, f"{self.name}: not yet. {wrong}")
         except Exception as error:  # the answer has a form that the check did not foresee
             odd = f"The check cannot read this answer ({type(error).__name__}: {_one_line(error)})."
@@ -114,7 +114,7 @@ class Exercise:
     # for the module that makes it
 
     def oracle(self, check: Callable[[Any], str]) -> Callable[[Any], str]:
-        """The check: raises Wrong, or returns what was right."""
+        """The check: raises IncorrectAnswer, or returns what was right."""
         self._check = check
         return check
 
@@ -147,15 +147,15 @@ def source(thing: Any) -> str:
 def call(answer: Callable, *args: Any) -> Any:
     """answer(*args), its errors as words. Raises Unsolved where it returns nothing."""
     if not callable(answer):
-        raise Wrong(f"A function was expected, and this is {_kind(answer)}.")
+        raise IncorrectAnswer(f"A function was expected, and this is {_kind(answer)}.")
     try:
         out = answer(*args)
-    except (Wrong, Unsolved):
+    except (IncorrectAnswer, Unsolved):
         raise
     except NotImplementedError:
         raise Unsolved from None
     except Exception as error:
-        raise Wrong(
+        raise IncorrectAnswer(
             f"Your code stops with {type(error).__name__}: {_one_line(error)}{_where(answer, error)}."
         ) from None
     return _filled(out)
@@ -164,20 +164,20 @@ def call(answer: Callable, *args: Any) -> Any:
 def numbers(out: Any, shape: Sequence[int] | None = None, name: str = "the result") -> Tensor:
     """What came out, as a float64 tensor of that shape. Arrays and plain numbers are as good as tensors."""
     if isinstance(out, (bool, str)) or not isinstance(out, (Tensor, np.ndarray, np.generic, float, int, list, tuple)):
-        raise Wrong(f"{_up(name)} should be a tensor, and is {_kind(out)}.")
+        raise IncorrectAnswer(f"{_up(name)} should be a tensor, and is {_kind(out)}.")
     try:
         x = out.detach() if isinstance(out, Tensor) else torch.as_tensor(np.asarray(out))
     except (TypeError, ValueError, RuntimeError):
-        raise Wrong(f"{_up(name)} should be numbers, and is {_kind(out)} of something else.") from None
+        raise IncorrectAnswer(f"{_up(name)} should be numbers, and is {_kind(out)} of something else.") from None
     x = x.double()
     if shape is not None and tuple(x.shape) != tuple(shape):
         if x.numel() != torch.Size(shape).numel() or x.ndim > 1 or len(shape) > 1:  # () and (1,) are one number both
-            raise Wrong(f"{_up(name)} has the shape {tuple(x.shape)}; expected {tuple(shape)}.")
+            raise IncorrectAnswer(f"{_up(name)} has the shape {tuple(x.shape)}; expected {tuple(shape)}.")
         x = x.reshape(tuple(shape))
     if x.isnan().any():
-        raise Wrong(f"{_up(name)} is not a number (NaN) in {int(x.isnan().sum())} of {x.numel()} places.")
+        raise IncorrectAnswer(f"{_up(name)} is not a number (NaN) in {int(x.isnan().sum())} of {x.numel()} places.")
     if x.isinf().any():
-        raise Wrong(f"{_up(name)} is infinite in {int(x.isinf().sum())} of {x.numel()} places.")
+        raise IncorrectAnswer(f"{_up(name)} is infinite in {int(x.isinf().sum())} of {x.numel()} places.")
     return x
 
 
@@ -190,7 +190,7 @@ def agrees(x: Tensor | float, expected: Tensor | float, tolerance: float = 1e-4)
 def pair(out: Any, what: str) -> tuple[Any, Any]:
     """Two results. what: their names, "the mean and the standard deviation"."""
     if not isinstance(out, (tuple, list)) or len(out) != 2:
-        raise Wrong(f"Two results were expected, {what}; this is {_kind(out)}.")
+        raise IncorrectAnswer(f"Two results were expected, {what}; this is {_kind(out)}.")
     return out[0], out[1]
 
 
@@ -223,7 +223,9 @@ def _within(seconds: float, run: Callable[[], Any]) -> Any:
     except KeyboardInterrupt:
         if not late.is_set():
             raise  # the reader pressed stop
-        raise Wrong(f"Your code was still running after {seconds:g} seconds: does a loop never end?") from None
+        raise IncorrectAnswer(
+            f"Your code was still running after {seconds:g} seconds: does a loop never end?"
+        ) from None
     finally:
         if ignored:
             signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,11 +1,11 @@
 """Networks. They know nothing of diffusion: forward(x, logsnr, cond) maps a batch and a number to a batch.
 
-Each keeps the arguments it was built with in `.arguments`, so that a checkpoint can say how to build it again.
+Each keeps the arguments it was built with in `.config`, so that a checkpoint can say how to build it again.
 """
 
-from learn_diffusion.nets.classifier import Classifier, Judge
+from learn_diffusion.nets.classifier import AttributeClassifier, Classifier
 from learn_diffusion.nets.gan import Critic, Generator
 from learn_diffusion.nets.mlp import MLP
 from learn_diffusion.nets.unet import UNet
 
-__all__ = ["MLP", "Classifier", "Critic", "Generator", "Judge", "UNet"]
+__all__ = ["MLP", "AttributeClassifier", "Classifier", "Critic", "Generator", "UNet"]

@@ -16,19 +16,19 @@ class Classifier(nn.Module):
 
     def __init__(self, channels: int = 1, classes: int = 10, width: int = 64, side: int = 8):
         super().__init__()
-        self.arguments = {"channels": channels, "classes": classes, "width": width, "side": side}
+        self.config = {"channels": channels, "classes": classes, "width": width, "side": side}
         self.layers = nn.Sequential(
             nn.Conv2d(channels, 32, 3, padding=1), nn.SiLU(),
             nn.Conv2d(32, 64, 3, padding=1), nn.SiLU(), nn.MaxPool2d(2),
             nn.Conv2d(64, 64, 3, padding=1), nn.SiLU(), nn.Flatten(),
             nn.Linear(64 * (side // 2) ** 2, width),
         )  # fmt: skip
-        self.last = nn.Linear(width, classes)
+        self.head = nn.Linear(width, classes)
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(F.silu(self.layers(x)))
+        return self.head(F.silu(self.layers(x)))
 
     def features(self, x: Tensor) -> Tensor:
         """The layer before the last, (B, width), in units of its standard deviation over the training digits."""
@@ -43,7 +43,7 @@ class Classifier(nn.Module):
 
 
 @final
-class Judge(nn.Module):
+class AttributeClassifier(nn.Module):
     """Reads several attributes of a picture: forward(x (B, channels, side, side)) -> [scores (B, n) for n in sizes].
 
     sizes   how many values each attribute has
@@ -54,18 +54,18 @@ class Judge(nn.Module):
 
     def __init__(self, sizes: Sequence[int], channels: int = 3, width: int = 96, side: int = 32):
         super().__init__()
-        self.arguments = {"sizes": list(sizes), "channels": channels, "width": width, "side": side}
+        self.config = {"sizes": list(sizes), "channels": channels, "width": width, "side": side}
         self.layers = nn.Sequential(
             nn.Conv2d(channels, 32, 3, padding=1), nn.GroupNorm(8, 32), nn.SiLU(), nn.MaxPool2d(2),
             nn.Conv2d(32, 64, 3, padding=1), nn.GroupNorm(8, 64), nn.SiLU(), nn.MaxPool2d(2),
             nn.Conv2d(64, 96, 3, padding=1), nn.GroupNorm(8, 96), nn.SiLU(), nn.MaxPool2d(2), nn.Flatten(),
             nn.Linear(96 * (side // 8) ** 2, width),
         )  # fmt: skip
-        self.last = nn.Linear(width, sum(sizes))
+        self.head = nn.Linear(width, sum(sizes))
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        return list(self.last(F.silu(self.features(x))).split(self.arguments["sizes"], dim=1))
+        return list(self.head(F.silu(self.features(x))).split(self.config["sizes"], dim=1))
 
     def features(self, x: Tensor) -> Tensor:
         """The layer before the last, (B, width)."""

@@ -35,11 +35,11 @@ class Generator(nn.Module):
     Nothing squeezes them into that range: a tanh at the end saturates on pictures with much black, and what is
     saturated learns no more.
 
-    side      of the pictures; divisible by unshuffle * 2^(levels - 1)
+    side      of the pictures; divisible by patch_size * 2^(levels - 1)
     widths    channels of each level, the finest first, as in UNet
     blocks    residual blocks a level
     latent    numbers that decide what is drawn: standard normal noise
-    unshuffle draw patches of this side as channels: 2 makes a 32x32 picture cost what 16x16 costs
+    patch_size draw patches of this side as channels: 2 makes a 32x32 picture cost what 16x16 costs
     """
 
     def __init__(
@@ -49,31 +49,31 @@ class Generator(nn.Module):
         widths: Sequence[int] = (64, 96),
         blocks: int = 2,
         latent: int = 64,
-        unshuffle: int = 1,
+        patch_size: int = 1,
     ):
         super().__init__()
         widths = tuple(widths)
-        self.arguments = {
+        self.config = {
             "channels": channels, "side": side, "widths": list(widths), "blocks": blocks, "latent": latent,
-            "unshuffle": unshuffle,
+            "patch_size": patch_size,
         }  # fmt: skip
-        self.unshuffle = unshuffle
-        coarsest = _coarsest(side, widths, unshuffle)
-        self.first = nn.Linear(latent, widths[-1] * coarsest**2)
+        self.patch_size = patch_size
+        coarsest = _coarsest(side, widths, patch_size)
+        self.proj_in = nn.Linear(latent, widths[-1] * coarsest**2)
         layers: list[nn.Module] = [nn.Unflatten(1, (widths[-1], coarsest, coarsest))]
         for level, width in reversed(list(enumerate(widths))):
             layers += [Block(width) for _ in range(blocks)]
             if level:
                 layers += [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(width, widths[level - 1], 1)]
         self.layers = nn.Sequential(*layers)
-        self.last = nn.Conv2d(widths[0], channels * unshuffle**2, 3, padding=1)
+        self.conv_out = nn.Conv2d(widths[0], channels * patch_size**2, 3, padding=1)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, z: Tensor) -> Tensor:
-        if z.ndim != 2 or z.shape[1] != self.arguments["latent"]:
-            raise ValueError(f"z: this network takes (B, {self.arguments['latent']}), got {tuple(z.shape)}")
-        h = F.leaky_relu(self.layers(self.first(z)), 0.2)
-        return F.pixel_shuffle(self.last(h), self.unshuffle)
+        if z.ndim != 2 or z.shape[1] != self.config["latent"]:
+            raise ValueError(f"z: this network takes (B, {self.config['latent']}), got {tuple(z.shape)}")
+        h = F.leaky_relu(self.layers(self.proj_in(z)), 0.2)
+        return F.pixel_shuffle(self.conv_out(h), self.patch_size)
 
 
 @final
@@ -86,16 +86,16 @@ class Critic(nn.Module):
         side: int = 8,
         widths: Sequence[int] = (64, 96),
         blocks: int = 2,
-        unshuffle: int = 1,
+        patch_size: int = 1,
     ):
         super().__init__()
         widths = tuple(widths)
-        self.arguments = {
-            "channels": channels, "side": side, "widths": list(widths), "blocks": blocks, "unshuffle": unshuffle,
+        self.config = {
+            "channels": channels, "side": side, "widths": list(widths), "blocks": blocks, "patch_size": patch_size,
         }  # fmt: skip
-        coarsest = _coarsest(side, widths, unshuffle)
+        coarsest = _coarsest(side, widths, patch_size)
         layers: list[nn.Module] = [
-            nn.PixelUnshuffle(unshuffle), nn.Conv2d(channels * unshuffle**2, widths[0], 3, padding=1)
+            nn.PixelUnshuffle(patch_size), nn.Conv2d(channels * patch_size**2, widths[0], 3, padding=1)
         ]  # fmt: skip
         for level, width in enumerate(widths):
             if level:
@@ -105,15 +105,15 @@ class Critic(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
-        channels, side = self.arguments["channels"], self.arguments["side"]
+        channels, side = self.config["channels"], self.config["side"]
         if x.shape[1:] != (channels, side, side):
             raise ValueError(f"x: this network takes (B, {channels}, {side}, {side}), got {tuple(x.shape)}")
         return self.layers(x).squeeze(1)
 
 
-def _coarsest(side: int, widths: Sequence[int], unshuffle: int) -> int:
+def _coarsest(side: int, widths: Sequence[int], patch_size: int) -> int:
     """The side of the picture at the last level."""
-    shrunk = unshuffle * 2 ** (len(widths) - 1)
+    shrunk = patch_size * 2 ** (len(widths) - 1)
     if side % shrunk:
         raise ValueError(f"side: expected a side divisible by {shrunk} with {len(widths)} widths, got {side}")
     return side // shrunk

@@ -16,13 +16,13 @@ class Block(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.level = nn.Linear(width, 2 * width)
+        self.film = nn.Linear(width, 2 * width)
         self.layers = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         nn.init.zeros_(self.layers[-1].weight)  # each block starts as the identity
         nn.init.zeros_(self.layers[-1].bias)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        scale, shift = self.level(emb).chunk(2, dim=1)
+        scale, shift = self.film(emb).chunk(2, dim=1)
         return x + self.layers(self.norm(x) * (1 + scale) + shift)
 
 
@@ -32,18 +32,18 @@ class MLP(nn.Module):
 
     def __init__(self, dim: int = 2, width: int = 128, blocks: int = 3, classes: int = 0):
         super().__init__()
-        self.arguments = {"dim": dim, "width": width, "blocks": blocks, "classes": classes}
+        self.config = {"dim": dim, "width": width, "blocks": blocks, "classes": classes}
         self.embedding = Embedding(width, classes)
-        self.first = nn.Linear(dim, width)
+        self.proj_in = nn.Linear(dim, width)
         self.blocks = nn.ModuleList(Block(width) for _ in range(blocks))
-        self.last = nn.Linear(width, dim)
+        self.proj_out = nn.Linear(width, dim)
 
     def forward(self, x: Tensor, logsnr: Tensor, cond: Tensor | None = None) -> Tensor:
-        dim = self.arguments["dim"]
+        dim = self.config["dim"]
         if x.ndim != 2 or x.shape[1] != dim:
             raise ValueError(f"x: this network takes (B, {dim}), got {tuple(x.shape)}")
         emb = F.silu(self.embedding(logsnr, cond))
-        h = self.first(x)
+        h = self.proj_in(x)
         for block in self.blocks:
             h = block(h, emb)
-        return self.last(F.silu(h))
+        return self.proj_out(F.silu(h))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 PAD = 0  # fills a caption up to full length
-DROPPED = -1  # every token of a caption that was taken away
+NULL_TOKEN = -1  # every token of a caption that was taken away
 
 
 @final
@@ -64,13 +64,13 @@ class TextBlock(nn.Module):
         self.heads = heads
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.think = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
     def forward(self, x: Tensor) -> Tensor:
         B, L, C = x.shape
         q, k, v = self.qkv(self.norm1(x)).view(B, L, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
-        x = x + self.out(mix(q, k, v)[0].transpose(1, 2).reshape(B, L, C))
-        return x + self.think(self.norm2(x))
+        x = x + self.out(attention(q, k, v)[0].transpose(1, 2).reshape(B, L, C))
+        return x + self.mlp(self.norm2(x))
 
 
 @final
@@ -80,7 +80,7 @@ class TextEncoder(nn.Module):
     def __init__(self, words: Sequence[str], width: int = 96, layers: int = 2, length: int = 16):
         super().__init__()
         self.tokenise = Tokeniser(words, length)
-        self.word = nn.Embedding(len(words) + 2, width)  # one row for "taken away", one for "filled up"
+        self.token_embedding = nn.Embedding(len(words) + 2, width)  # one row for "taken away", one for "filled up"
         self.position = nn.Parameter(nn.init.normal_(torch.empty(length, width), std=0.02))
         self.layers = nn.ModuleList(TextBlock(width) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
@@ -92,15 +92,15 @@ class TextEncoder(nn.Module):
                 f"cond: this network reads captions as tokens (B, {length}) of whole numbers, "
                 f"see net.text.tokenise; got {tokens.dtype} of shape {tuple(tokens.shape)}"
             )
-        if bool(((tokens < DROPPED) | (tokens > known)).any()):
+        if bool(((tokens < NULL_TOKEN) | (tokens > known)).any()):
             raise ValueError(f"cond: expected tokens from -1 to {known}; see net.text.tokenise")
-        x = self.word(tokens - DROPPED) + self.position
+        x = self.token_embedding(tokens - NULL_TOKEN) + self.position
         for layer in self.layers:
             x = layer(x)
         return self.norm(x)
 
 
-def mix(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+def attention(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Attention: every query takes a weighted mean of the values. Returns (mixed, weights).
 
     Written out: at a few dozen tokens this trains faster on a CPU than scaled_dot_product_attention.
@@ -118,7 +118,7 @@ class CrossAttention(nn.Module):
         self.norm = nn.LayerNorm(channels)
         self.q, self.kv = nn.Linear(channels, channels), nn.Linear(width, 2 * channels)
         self.out = nn.Linear(channels, channels)
-        self.weights = nn.Identity()  # the attention passes through here, so that `watching` can see it
+        self.weights = nn.Identity()  # the attention passes through here, so that `record_attention` can see it
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
@@ -126,13 +126,13 @@ class CrossAttention(nn.Module):
         B, N, C = tokens.shape
         q = self.q(self.norm(tokens)).view(B, N, self.heads, -1).transpose(1, 2)
         k, v = self.kv(words).view(B, -1, 2, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
-        mixed, weights = mix(q, k, v)
+        mixed, weights = attention(q, k, v)
         self.weights(weights)
         return tokens + self.out(mixed.transpose(1, 2).reshape(B, N, C))
 
 
 @contextmanager
-def watching(net: nn.Module) -> Iterator[list[Tensor]]:
+def record_attention(net: nn.Module) -> Iterator[list[Tensor]]:
     """Inside this block, the list gains one (B, H*W, L) tensor a cross-attention a call: how much each pixel looks at
     each word, mean over heads, each row summing to 1."""
     maps: list[Tensor] = []

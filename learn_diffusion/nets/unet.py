@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from learn_diffusion.nets.embedding import Embedding
-from learn_diffusion.nets.text import DROPPED, CrossAttention, TextEncoder, mix
+from learn_diffusion.nets.text import NULL_TOKEN, CrossAttention, TextEncoder, attention
 
 
 class Block(nn.Module):
@@ -25,17 +25,17 @@ class Block(nn.Module):
         super().__init__()
         self.norm1 = nn.GroupNorm(min(8, c_in), c_in)
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.level = nn.Linear(c_emb, 2 * c_out)
+        self.film = nn.Linear(c_emb, 2 * c_out)
         self.norm2 = nn.GroupNorm(min(8, c_out), c_out)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
-        self.straight = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+        self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
-        scale, shift = self.level(emb)[:, :, None, None].chunk(2, dim=1)
-        return self.straight(x) + self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
+        scale, shift = self.film(emb)[:, :, None, None].chunk(2, dim=1)
+        return self.skip(x) + self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
 
 
 class Attention(nn.Module):
@@ -56,7 +56,7 @@ class Attention(nn.Module):
         B, C, H, W = x.shape
         tokens = self.norm(x).flatten(2).mT  # (B, H*W, C): pixels are the tokens
         q, k, v = self.qkv(tokens).view(B, H * W, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = mix(q, k, v)[0].transpose(1, 2).reshape(B, H * W, C)
+        mixed = attention(q, k, v)[0].transpose(1, 2).reshape(B, H * W, C)
         h = x.flatten(2).mT + self.out(mixed)
         if self.cross is not None:
             h = self.cross(h, words)
@@ -65,20 +65,20 @@ class Attention(nn.Module):
 
 @final
 class UNet(nn.Module):
-    """forward(x (B, channels + hints, H, W), logsnr (B,), cond) -> (B, channels, H, W).
+    """forward(x (B, channels + cond_channels, H, W), logsnr (B,), cond) -> (B, channels, H, W).
 
     cond is None, or labels (B,) where classes > 0, or captions as tokens (B, L) where words are given.
 
     widths      channels of each level; every level has half the side of the one before
     blocks      blocks a level on the way down, one number for all or one each; one more on the way up
     classes     number of labels it can be conditioned on, 0 for none
-    unshuffle   fold patches of this side into channels first: 2 makes a 32x32 picture cost what 16x16 costs
+    patch_size   fold patches of this side into channels first: 2 makes a 32x32 picture cost what 16x16 costs
     attentions  looks at all other pixels, and at the words, at the lowest level
     words       the vocabulary of captions, for a network that reads them; net.text.tokenise makes the tokens
     text        features a word
-    hints       channels of a picture to look at, which follow the noisy ones in x
+    cond_channels  channels of a picture to look at, which follow the noisy ones in x
 
-    H and W must be divisible by unshuffle * 2^(levels - 1).
+    H and W must be divisible by patch_size * 2^(levels - 1).
     """
 
     def __init__(
@@ -87,11 +87,11 @@ class UNet(nn.Module):
         widths: Sequence[int] = (32, 64),
         blocks: int | Sequence[int] = 1,
         classes: int = 0,
-        unshuffle: int = 1,
+        patch_size: int = 1,
         attentions: int = 1,
         words: Sequence[str] = (),
         text: int = 96,
-        hints: int = 0,
+        cond_channels: int = 0,
     ):
         super().__init__()
         widths = tuple(widths)
@@ -100,18 +100,18 @@ class UNet(nn.Module):
             raise ValueError(f"blocks: expected one number, or one for each of the {len(widths)} widths; got {blocks}")
         if classes and words:
             raise ValueError("classes, words: expected at most one of the two: labels or captions")
-        self.arguments = {
+        self.config = {
             "channels": channels, "widths": list(widths), "blocks": blocks if isinstance(blocks, int) else each,
-            "classes": classes, "unshuffle": unshuffle, "attentions": attentions, "words": list(words), "text": text,
-            "hints": hints,
+            "classes": classes, "patch_size": patch_size, "attentions": attentions, "words": list(words), "text": text,
+            "cond_channels": cond_channels,
         }  # fmt: skip
-        self.side = unshuffle * 2 ** (len(widths) - 1)
-        self.unshuffle = unshuffle
-        c_emb, c_pixel = 4 * widths[0], channels * unshuffle**2
+        self.side = patch_size * 2 ** (len(widths) - 1)
+        self.patch_size = patch_size
+        c_emb, c_pixel = 4 * widths[0], channels * patch_size**2
         self.embedding = Embedding(c_emb, classes)
         self.text = TextEncoder(words, text) if words else None
-        self.gist = nn.Linear(text, c_emb) if words else None  # the caption as a whole, told to every block
-        self.first = nn.Conv2d((channels + hints) * unshuffle**2, widths[0], 3, padding=1)
+        self.pooled_text = nn.Linear(text, c_emb) if words else None  # the caption as a whole, told to every block
+        self.conv_in = nn.Conv2d((channels + cond_channels) * patch_size**2, widths[0], 3, padding=1)
 
         self.down, skips, c = nn.ModuleList(), [widths[0]], widths[0]
         for level, width in enumerate(widths):
@@ -135,22 +135,26 @@ class UNet(nn.Module):
                 self.up.append(nn.Upsample(scale_factor=2, mode="nearest"))
 
         self.norm = nn.GroupNorm(min(8, c), c)
-        self.last = nn.Conv2d(c, c_pixel, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        self.conv_out = nn.Conv2d(c, c_pixel, 3, padding=1)
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.bias)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, logsnr: Tensor, cond: Tensor | None = None) -> Tensor:
-        channels = self.arguments["channels"] + self.arguments["hints"]
+        channels = self.config["channels"] + self.config["cond_channels"]
         if x.ndim != 4 or x.shape[1] != channels or x.shape[2] % self.side or x.shape[3] % self.side:
-            hints = f" ({self.arguments['hints']} of the channels are the hint's)" if self.arguments["hints"] else ""
+            hints = (
+                f" ({self.config['cond_channels']} of the channels are the hint's)"
+                if self.config["cond_channels"]
+                else ""
+            )
             raise ValueError(
                 f"x: this network takes (B, {channels}, H, W){hints}, H and W divisible by {self.side}; "
                 f"got {tuple(x.shape)}"
             )
         emb, words = self._told(logsnr, cond)
-        h = F.pixel_unshuffle(x, self.unshuffle).contiguous(memory_format=torch.channels_last)
-        skips = [h := self.first(h)]
+        h = F.pixel_unshuffle(x, self.patch_size).contiguous(memory_format=torch.channels_last)
+        skips = [h := self.conv_in(h)]
         for layer in self.down:
             h = layer(h, emb) if isinstance(layer, Block) else layer(h)
             skips.append(h)
@@ -158,13 +162,13 @@ class UNet(nn.Module):
             h = layer(h, emb) if isinstance(layer, Block) else layer(h, words)
         for layer in self.up:
             h = layer(torch.cat([h, skips.pop()], dim=1), emb) if isinstance(layer, Block) else layer(h)
-        return F.pixel_shuffle(self.last(F.silu(self.norm(h))), self.unshuffle)
+        return F.pixel_shuffle(self.conv_out(F.silu(self.norm(h))), self.patch_size)
 
     def _told(self, logsnr: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """What every block is told, (B, c_emb), and the words to look at, (B, L, text) or None."""
         if self.text is None:
             return F.silu(self.embedding(logsnr, cond)), None
         if cond is None:
-            cond = torch.full((len(logsnr), self.text.tokenise.length), DROPPED, device=logsnr.device)
+            cond = torch.full((len(logsnr), self.text.tokenise.length), NULL_TOKEN, device=logsnr.device)
         words = self.text(cond)
-        return F.silu(self.embedding(logsnr) + self.gist(words.mean(1))), words
+        return F.silu(self.embedding(logsnr) + self.pooled_text(words.mean(1))), words

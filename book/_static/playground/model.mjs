@@ -3,7 +3,7 @@
 import { clipX0, fromV, guided, hold, logsnr } from './diffusion.mjs';
 
 const here = new URL('.', import.meta.url);
-const DROPPED = -1n; // a condition that was taken away
+const NULL_TOKEN = -1n; // a condition that was taken away
 
 // A file did not come: the only failure after which the runtime is as good as before.
 export class FetchError extends Error {}
@@ -65,7 +65,7 @@ export async function load(name, came) {
 // Classifier-free guidance towards y, a list of whole numbers: scale 1 is the model's own answer, 0 the one without y.
 function cfg({ ask }, y, scale, hint) {
   const given = y.map(BigInt);
-  const free = given.map(() => DROPPED);
+  const free = given.map(() => NULL_TOKEN);
   if (scale === 1) return async (x, t) => (await ask(x, t, [given], hint))[0];
   return async (x, t) => {
     const [withY, without] = await ask(x, t, [given, free], hint);
@@ -85,5 +85,5 @@ function knownHint(known, mask, pixels) {
 export function wished(model, { y, scale, known, mask }) {
   if (!known) return clipX0(cfg(model, y, scale));
   const hint = knownHint(known, mask, model.shape[1] * model.shape[2]);
-  return clipX0(hold(cfg(model, y, scale, hint), known, mask));
+  return clipX0(ddnm(cfg(model, y, scale, hint), known, mask));
 }

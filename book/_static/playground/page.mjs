@@ -245,7 +245,7 @@ const scenes = (root, info) => sentence(root, 'scenes', info, info.scenes.prompt
 async function repair(root, info) {
   const [, height, width] = info.repair.shape;
   const known = pixels(await fetched('scene.png'), width);
-  const box = root.querySelector('[data-mask]'); // where the painter writes; see widgets/painter.js
+  const box = root.querySelector('[data-mask]'); // where the painter writes; see widgets/mask_painter.js
   const draw = sentence(root, 'repair', info, info.repair.prompt, () => {
     const hole = [...box.value].flatMap((digit) => [8, 4, 2, 1].map((bit) => (parseInt(digit, 16) & bit) > 0));
     const mask = Float32Array.from({ length: 3 * height * width }, (_, i) => +!hole[i % (height * width)]);

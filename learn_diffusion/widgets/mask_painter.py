@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from learn_diffusion.widgets.images import PIXELS, as_numpy, data_uri, encode, figcaption, to_uint8
-from learn_diffusion.widgets.live import _ipywidgets
+from learn_diffusion.widgets.interactive import _ipywidgets
 from learn_diffusion.widgets.scrubber import script
 
 if TYPE_CHECKING:  # only what is painted is a tensor: widgets do without torch
@@ -32,7 +32,7 @@ class PaintedMask:
     alt: what the picture shows, for who cannot see it. start: (H, W) bool, painted at first; None is nothing.
     brush: pixels that the brush reaches to each side. zoom: screen pixels for one pixel; None chooses.
 
-    `.control` is an ipywidgets text box that holds the mask, shown elsewhere, as by Live(..., mask=canvas.control);
+    `.control` is an ipywidgets text box that holds the mask, shown elsewhere, as by Interactive(..., mask=canvas.control);
     `.read(value)` makes of its value a mask (H, W) bool, True where painted. Without a kernel it is a still picture.
     Raises ImportError without ipywidgets, TypeError or ValueError that names the argument.
     """
@@ -91,6 +91,6 @@ class PaintedMask:
             f'<figure class="ld-painter" data-painter="{data}" style="margin:0.5em 0">'
             f'<img alt="{html.escape(self.alt)}" width="{self.width * self.zoom}" {PIXELS} src="{src}">'
             f'<div class="ld-painter-controls"></div>{figcaption(KEYS)}</figure>\n'
-            f"<script>(() => {{\n{script('painter.js')}}})();</script>"
+            f"<script>(() => {{\n{script('mask_painter.js')}}})();</script>"
         )
         return {"text/html": page, "text/plain": repr(self)}

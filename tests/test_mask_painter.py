@@ -9,7 +9,7 @@ import re
 import pytest
 import torch
 
-from learn_diffusion.widgets import Live, PaintedMask
+from learn_diffusion.widgets import Interactive, PaintedMask
 from learn_diffusion.widgets.scrubber import script
 
 PICTURE = torch.linspace(-1, 1, 3 * 6 * 10).reshape(3, 6, 10)
@@ -62,7 +62,7 @@ def test_it_drives_a_live_control():
         seen.append(canvas.read(mask).sum().item())
         return PICTURE
 
-    live = Live(draw, alt="A ramp.", mask=canvas.control)
+    live = Interactive(draw, alt="A ramp.", mask=canvas.control)
     canvas.control.value = "f" * 15
     assert seen == [0, 60]
     canvas.control.value = "rubbish"
@@ -70,8 +70,8 @@ def test_it_drives_a_live_control():
 
 
 def test_the_script_is_small_and_loads_nothing():
-    assert len(script("painter.js").encode()) < 6144
-    assert "http" not in script("painter.js")
+    assert len(script("mask_painter.js").encode()) < 6144
+    assert "http" not in script("mask_painter.js")
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from learn_diffusion.drawing import condition, picture_shape, sample, takes
 from torch.testing import assert_close
 
-from learn_diffusion import drawing, recipes
+from learn_diffusion import recipes, sampling
 from learn_diffusion.denoiser import Denoiser
-from learn_diffusion.drawing import condition, draw, picture_shape, takes
 from learn_diffusion.guidance import cfg, clip_x0
 from learn_diffusion.nets import MLP, UNet
-from learn_diffusion.samplers import dpmpp_2m, last
+from learn_diffusion.samplers import dpmpp_2m, final_sample
 from learn_diffusion.schedules import EDM, Cosine
 
 WORDS = ["a", "cat", "moon", "on", "the"]
@@ -35,48 +35,51 @@ def labelled() -> Denoiser:
 @pytest.fixture(scope="module")
 def worded() -> Denoiser:
     torch.manual_seed(0)
-    return lively(UNet(channels=3, widths=(8, 16), unshuffle=2, words=WORDS, text=16), EDM(), "edm")
+    return lively(UNet(channels=3, widths=(8, 16), patch_size=2, words=WORDS, text=16), EDM(), "edm")
 
 
 def test_draw_is_guided_dpm_solver_in_range(labelled):
-    y, path = torch.tensor([1, 7]), labelled.schedule
-    noise = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(5)) * path.sigma(torch.tensor(path.t_max))
-    by_hand = last(dpmpp_2m(clip_x0(cfg(labelled, y, 2.0), path), path, noise, path.grid(6)))
-    drawn = draw(labelled, (2, 1, 8, 8), y, scale=2.0, steps=6, seed=5)
+    y, schedule = torch.tensor([1, 7]), labelled.schedule
+    noise = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(5)) * schedule.sigma(
+        torch.tensor(schedule.t_max)
+    )
+    by_hand = final_sample(dpmpp_2m(clip_x0(cfg(labelled, y, 2.0), schedule), schedule, noise, schedule.timesteps(6)))
+    drawn = sample(labelled, (2, 1, 8, 8), y, scale=2.0, steps=6, seed=5)
     assert torch.equal(drawn, by_hand)
     assert drawn.abs().max() <= 1
-    assert not torch.equal(drawn, draw(labelled, (2, 1, 8, 8), y, scale=3.0, steps=6, seed=5))
-    assert not torch.equal(drawn, draw(labelled, (2, 1, 8, 8), None, steps=6, seed=5))
-    assert not torch.equal(drawn, draw(labelled, (2, 1, 8, 8), y, scale=2.0, steps=6, seed=6))
+    assert not torch.equal(drawn, sample(labelled, (2, 1, 8, 8), y, scale=3.0, steps=6, seed=5))
+    assert not torch.equal(drawn, sample(labelled, (2, 1, 8, 8), None, steps=6, seed=5))
+    assert not torch.equal(drawn, sample(labelled, (2, 1, 8, 8), y, scale=2.0, steps=6, seed=6))
 
 
 def test_noise_starts_where_the_schedule_does(worded):
-    assert 70 < drawing.start(worded.schedule, (4, 3, 16, 16)).std() < 90  # EDM's sigma_max is 80
+    assert 70 < sampling.initial_noise(worded.schedule, (4, 3, 16, 16)).std() < 90  # EDM's sigma_max is 80
 
 
 def test_batches_do_not_change_the_pictures(labelled, monkeypatch):
     y = torch.arange(7)
-    whole = draw(labelled, (7, 1, 8, 8), y, steps=3)
-    monkeypatch.setattr(drawing, "BATCH", 3)
-    assert_close(draw(labelled, (7, 1, 8, 8), y, steps=3), whole, rtol=0, atol=1e-4)
+    whole = sample(labelled, (7, 1, 8, 8), y, steps=3)
+    monkeypatch.setattr(sampling, "BATCH", 3)
+    assert_close(sample(labelled, (7, 1, 8, 8), y, steps=3), whole, rtol=0, atol=1e-4)
 
 
 def test_more_pictures_begin_with_the_same_ones(labelled):
     assert torch.equal(
-        drawing.start(labelled.schedule, (9, 1, 8, 8), 3)[:4], drawing.start(labelled.schedule, (4, 1, 8, 8), 3)
+        sampling.initial_noise(labelled.schedule, (9, 1, 8, 8), 3)[:4],
+        sampling.initial_noise(labelled.schedule, (4, 1, 8, 8), 3),
     )
 
 
 def test_sample_digits_takes_the_same_way(labelled):
     assert torch.equal(recipes.sample_digits(labelled, labelled.schedule, 3, steps=4, seed=2),
-                       draw(labelled, (3, 1, 8, 8), steps=4, seed=2))  # fmt: skip
+                       sample(labelled, (3, 1, 8, 8), steps=4, seed=2))  # fmt: skip
 
 
 def test_a_prompt_becomes_tokens_and_changes_the_picture(worded):
     cat = condition(worded, 2, "A cat, on the moon!")
     assert torch.equal(cat, worded.net.text.tokenise(["a cat on the moon"] * 2))
     moon = condition(worded, 2, "the moon")
-    assert not torch.equal(draw(worded, (2, 3, 16, 16), cat, steps=3), draw(worded, (2, 3, 16, 16), moon, steps=3))
+    assert not torch.equal(sample(worded, (2, 3, 16, 16), cat, steps=3), sample(worded, (2, 3, 16, 16), moon, steps=3))
 
 
 def test_what_a_model_takes(labelled, worded):
@@ -108,7 +111,7 @@ def test_the_shape_comes_from_the_header_or_from_the_caller(labelled, worded):
     assert picture_shape(worded, {"data_shape": [3, 32, 16]}) == (3, 32, 16)
     assert picture_shape(labelled, {"data_shape": [1, 8, 8]}, size=16) == (1, 16, 16)
     assert picture_shape(labelled, {}, size=8) == (1, 8, 8)
-    for model, about, size, message in (
+    for model, metadata, size, message in (
         (labelled, {}, None, "size: this file does not say how large its pictures are; pass the side"),
         (labelled, {}, 7, "size: this network draws 1 channels with sides divisible by 2"),
         (labelled, {}, 0, "size: this network"),
@@ -117,4 +120,4 @@ def test_the_shape_comes_from_the_header_or_from_the_caller(labelled, worded):
         (Denoiser(MLP(), Cosine(), "v"), {}, 8, "model: expected a network that draws pictures, got MLP"),
     ):
         with pytest.raises(ValueError, match=message):
-            picture_shape(model, about, size)
+            picture_shape(model, metadata, size)

@@ -19,8 +19,8 @@ SETTLE = 0.05  # seconds in which further moves join the first: a held arrow key
 NO_KERNEL = "This control asks Python: run the notebook to use it."
 
 
-class Live:
-    """Draw anew whenever a control is moved: `Live(draw, alt="...", scale=FloatSlider(value=3.0))`.
+class Interactive:
+    """Draw anew whenever a control is moved: `Interactive(draw, alt="...", scale=FloatSlider(value=3.0))`.
 
     draw: a function of the controls' values, called as draw(scale=3.0), that returns pictures (B, C, H, W), tiled, or
         one (C, H, W): floats in [-1, 1], C = 1 or 3. It is called once at the start, where its errors are raised.
@@ -61,7 +61,7 @@ class Live:
             control.observe(self._moved, names="value")
 
     def __repr__(self) -> str:
-        return f"Live({', '.join(self.controls)}: {self.alt})"
+        return f"Interactive({', '.join(self.controls)}: {self.alt})"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         """The live view, which front ends with a kernel prefer, and the still picture for all others."""
@@ -105,7 +105,7 @@ def _ipywidgets() -> ModuleType:
     try:
         import ipywidgets
     except ImportError as error:
-        raise ImportError('Live needs ipywidgets: pip install "learn_diffusion[course]"') from error
+        raise ImportError('Interactive needs ipywidgets: pip install "learn_diffusion[course]"') from error
     return ipywidgets
 
 

@@ -11,8 +11,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from learn_diffusion import checkpoints
-from learn_diffusion.adversary import annealed, critic_loss, drawn_by, generator_loss, train_gan
 from learn_diffusion.datasets import gaussians
+from learn_diffusion.gan import critic_loss, generator_loss, lr_factor, sample_gan, train_gan
 from learn_diffusion.metrics import modes
 from learn_diffusion.nets import Critic, Generator
 
@@ -62,9 +62,9 @@ def test_the_generator_wants_the_opposite():
 
 
 def test_the_rate_stays_and_then_falls_to_nothing():
-    assert annealed(0.1) == annealed(0.499) == 1
-    assert annealed(0.75) == pytest.approx(0.5)
-    assert annealed(1.0) == pytest.approx(0, abs=1e-12)
+    assert lr_factor(0.1) == lr_factor(0.499) == 1
+    assert lr_factor(0.75) == pytest.approx(0.5)
+    assert lr_factor(1.0) == pytest.approx(0, abs=1e-12)
 
 
 def small_net(c_in: int, c_out: int) -> nn.Module:
@@ -81,7 +81,7 @@ def points_game(seed: int = 0, gamma: float = 0.1, steps: int = 600):
 
 def test_learns_two_clouds_of_points():
     *_, end = points_game()
-    drawn = drawn_by(end.ema, 4, 2000)
+    drawn = sample_gan(end.ema, 4, 2000)
     found = modes(drawn, torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), 0.45)
     assert found.found == 2
     assert found.good > 0.9
@@ -101,9 +101,9 @@ def test_the_critic_can_learn_again_after_the_generator_has_moved():
     assert math.isfinite(end.critic_loss + end.generator_loss)
 
 
-@pytest.mark.parametrize(("side", "unshuffle"), [(8, 1), (16, 2)])
-def test_pictures_in_and_out(side, unshuffle):
-    how = {"channels": 3, "side": side, "widths": (8, 12), "blocks": 1, "unshuffle": unshuffle}
+@pytest.mark.parametrize(("side", "patch_size"), [(8, 1), (16, 2)])
+def test_pictures_in_and_out(side, patch_size):
+    how = {"channels": 3, "side": side, "widths": (8, 12), "blocks": 1, "patch_size": patch_size}
     drawn = Generator(latent=5, **how)(torch.randn(4, 5))
     assert drawn.shape == (4, 3, side, side)
     assert drawn.abs().max() <= 1
@@ -122,9 +122,9 @@ def test_every_weight_gets_a_gradient(make):
 def test_a_generator_is_kept_and_comes_back(tmp_path):
     generator = Generator(widths=(8, 12), latent=5)
     checkpoints.save(tmp_path / "gan.safetensors", generator, data="digits train")
-    again, about = checkpoints.load(tmp_path / "gan.safetensors", "cpu")
-    assert about["data"] == "digits train"
-    assert torch.equal(drawn_by(again, 5, 3), drawn_by(generator, 5, 3))
+    again, metadata = checkpoints.load(tmp_path / "gan.safetensors", "cpu")
+    assert metadata["data"] == "digits train"
+    assert torch.equal(sample_gan(again, 5, 3), sample_gan(generator, 5, 3))
 
 
 def first(**other):

@@ -2,7 +2,7 @@
 
 Relativistic losses with two gradient penalties (Huang et al. 2024, after Jolicoeur-Martineau 2018 and Mescheder et al.
 2018): the critic is asked which of two pictures looks more real, not whether one is, and is kept flat around both real
-and drawn ones. It is what lets a plain network train without tricks.
+and fake ones. It is what lets a plain network train without tricks.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from learn_diffusion import checks, devices
+from learn_diffusion import devices, validation
 from learn_diffusion.training import EMA
 
 
-class Round(NamedTuple):
+class GANStep(NamedTuple):
     """Where a game stands after a step of the critic and one of the generator."""
 
     step: int  # 1 ... steps
@@ -30,24 +30,24 @@ class Round(NamedTuple):
     ema: nn.Module  # the running average of its weights, the one to draw from
 
 
-def critic_loss(critic: nn.Module, real: Tensor, drawn: Tensor, gamma: float) -> Tensor:
-    """How badly the critic tells drawn from real, and how steep it is there, () tensor.
+def critic_loss(critic: nn.Module, real: Tensor, fake: Tensor, gamma: float) -> Tensor:
+    """How badly the critic tells fake from real, and how steep it is there, () tensor.
 
-    Mean of softplus(critic(drawn) - critic(real)), pair by pair, plus gamma / 2 times the mean squared length of the
-    critic's gradient at the real data (R1) and at the drawn (R2). real, drawn (B, ...) alike.
+    Mean of softplus(critic(fake) - critic(real)), pair by pair, plus gamma / 2 times the mean squared length of the
+    critic's gradient at the real data (R1) and at the fake (R2). real, fake (B, ...) alike.
     """
-    checks.same_shape("drawn", drawn, "real", real)
-    both = torch.cat([real, drawn]).detach().requires_grad_()
+    validation.same_shape("fake", fake, "real", real)
+    both = torch.cat([real, fake]).detach().requires_grad_()
     scores = critic(both)
-    of_real, of_drawn = scores.chunk(2)
+    of_real, of_fake = scores.chunk(2)
     (slope,) = torch.autograd.grad(scores.sum(), both, create_graph=True)
-    steep = slope.flatten(1).square().sum(1).mean() * 2  # the mean over real plus the mean over drawn
-    return F.softplus(of_drawn - of_real).mean() + gamma / 2 * steep
+    steep = slope.flatten(1).square().sum(1).mean() * 2  # the mean over real plus the mean over fake
+    return F.softplus(of_fake - of_real).mean() + gamma / 2 * steep
 
 
-def generator_loss(critic: nn.Module, real: Tensor, drawn: Tensor) -> Tensor:
-    """How well the critic tells, () tensor: mean of softplus(critic(real) - critic(drawn)), pair by pair."""
-    return F.softplus(critic(real) - critic(drawn)).mean()
+def generator_loss(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+    """How well the critic tells, () tensor: mean of softplus(critic(real) - critic(fake)), pair by pair."""
+    return F.softplus(critic(real) - critic(fake)).mean()
 
 
 def train_gan(
@@ -64,8 +64,8 @@ def train_gan(
     seed: int = 0,
     device: str | torch.device | None = None,
     progress: bool = False,
-) -> Iterator[Round]:
-    """Train generator and critic in place against each other; yield a Round after a step of each.
+) -> Iterator[GANStep]:
+    """Train generator and critic in place against each other; yield a GANStep after a step of each.
 
     generator  forward(z (B, latent)) -> rows like data; z is standard normal
     critic     forward(rows like data) -> (B,)
@@ -79,7 +79,7 @@ def train_gan(
     Raises TypeError or ValueError that names a bad argument; FloatingPointError when a loss is not finite.
     """
     _check_choices(data, steps, batch, latent, lr, gamma)
-    device = devices.pick(device)
+    device = devices.resolve_device(device)
     generator, critic, data = generator.to(device).train(), critic.to(device).train(), data.to(device)
     ema = EMA(generator, max(1.0, steps / 20) if halflife is None else halflife)
     optimisers = [
@@ -94,35 +94,35 @@ def train_gan(
     for step in tqdm(range(1, steps + 1), disable=not progress, unit="step"):
         done = step / steps
         for optimiser in optimisers:
-            optimiser.param_groups[0]["lr"] = lr * annealed(done)
+            optimiser.param_groups[0]["lr"] = lr * lr_factor(done)
         with torch.no_grad():
-            real, drawn = some()
-        of_critic = critic_loss(critic, real, drawn, gamma * 10 ** -min(1.0, 2 * done))
-        _descend(optimisers[1], of_critic, step, lr)
+            real, fake = some()
+        of_critic = critic_loss(critic, real, fake, gamma * 10 ** -min(1.0, 2 * done))
+        _optimizer_step(optimisers[1], of_critic, step, lr)
         critic.requires_grad_(False)  # only the generator learns from this: the critic's own gradients are not computed
         of_generator = generator_loss(critic, *some())
-        _descend(optimisers[0], of_generator, step, lr)
+        _optimizer_step(optimisers[0], of_generator, step, lr)
         critic.requires_grad_(True)
         ema.update()
-        yield Round(step, of_critic.item(), of_generator.item(), generator, ema.model)
+        yield GANStep(step, of_critic.item(), of_generator.item(), generator, ema.model)
     generator.eval()
 
 
 def _check_choices(data: Tensor, steps: int, batch: int, latent: int, lr: float, gamma: float) -> None:
-    checks.pictures_or_points("data", data)
+    validation.pictures_or_points("data", data)
     for name, value in (("steps", steps), ("batch", batch), ("latent", latent)):
-        checks.positive_int(name, value)
+        validation.positive_int(name, value)
     for name, value in (("lr", lr), ("gamma", gamma)):
         if not 0 <= value < float("inf"):
             raise ValueError(f"{name}: expected a number of 0 or more, got {value!r}")
 
 
-def annealed(done: float) -> float:
+def lr_factor(done: float) -> float:
     """What share of the learning rate is left when a share `done` is over: 1 up to a half, then a cosine to 0."""
     return 1.0 if done < 0.5 else (1 + cos(2 * pi * (done - 0.5))) / 2
 
 
-def _descend(optimiser: torch.optim.Optimizer, loss: Tensor, step: int, lr: float) -> None:
+def _optimizer_step(optimiser: torch.optim.Optimizer, loss: Tensor, step: int, lr: float) -> None:
     if not torch.isfinite(loss):
         raise FloatingPointError(
             f"loss: expected a finite number, got {loss.item()} at step {step}; a smaller lr than {lr}, or a larger "
@@ -134,7 +134,7 @@ def _descend(optimiser: torch.optim.Optimizer, loss: Tensor, step: int, lr: floa
 
 
 @torch.no_grad()
-def drawn_by(generator: nn.Module, latent: int, n: int, seed: int = 0) -> Tensor:
+def sample_gan(generator: nn.Module, latent: int, n: int, seed: int = 0) -> Tensor:
     """n rows that a generator draws from the noise of this seed, in one call."""
     device = next(generator.parameters()).device
     z = torch.randn(n, latent, generator=torch.Generator().manual_seed(seed))

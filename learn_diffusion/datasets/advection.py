@@ -15,7 +15,7 @@ from math import pi
 import torch
 from torch import Tensor
 
-from learn_diffusion import checks
+from learn_diffusion import validation
 
 KAPPA = 4e-4  # in squared sides of the box for the time of one stroke
 SIDE, FINE = 32, 2  # cells a side; the solver's grid is FINE times as fine
@@ -36,10 +36,10 @@ def stroke(c: Tensor, distance: Tensor, phase: Tensor, kappa: float = KAPPA, ste
     falls with 1 / steps^2, and waves too short for the grid, which kappa has to damp. Torch can differentiate it.
     Raises TypeError or ValueError that names a bad argument.
     """
-    checks.floats("c", c, ndim=3)
-    checks.floats("distance", distance, ndim=1)
-    checks.same_shape("phase", phase, "distance", distance)
-    checks.positive_int("steps", steps)
+    validation.floats("c", c, ndim=3)
+    validation.floats("distance", distance, ndim=1)
+    validation.same_shape("phase", phase, "distance", distance)
+    validation.positive_int("steps", steps)
     if len(distance) != len(c):
         raise ValueError(f"distance: expected one for each of the {len(c)} fields, got {len(distance)}")
     if not 0 <= kappa < float("inf"):
@@ -63,7 +63,7 @@ def draw_settings(n: int, seed: int = 0) -> Tensor:
     Column 0 is the height of the dyed band, from 0 to 0.25. Then, for each of the two strokes, its distance, from 0.2
     to 0.4, and its phase, from 0 to 0.25. All are uniform and independent: an apparatus never set up twice alike.
     """
-    checks.positive_int("n", n)
+    validation.positive_int("n", n)
     u = torch.rand(n, SETTINGS, generator=torch.Generator().manual_seed(seed))
     low, width = torch.tensor([0, 0.2, 0, 0.2, 0]), torch.tensor([0.25, 0.2, 0.25, 0.2, 0.25])
     return low + width * u
@@ -75,7 +75,7 @@ def stirred(settings: Tensor) -> Tensor:
     1 is dye, -1 is clear water. Each value is the mean over a cell. Before the first stroke the dye fills half of the
     box, a level band with soft edges. Torch can differentiate it. Raises TypeError or ValueError for other settings.
     """
-    checks.floats("settings", settings, ndim=2)
+    validation.floats("settings", settings, ndim=2)
     if settings.shape[1] != SETTINGS:
         raise ValueError(
             f"settings: expected (N, {SETTINGS}), a height and a distance and a phase for each of {STROKES} strokes, "

@@ -12,25 +12,25 @@ from learn_diffusion import devices
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.guidance import cfg, clip_x0
 from learn_diffusion.process import Denoise
-from learn_diffusion.samplers import dpmpp_2m, last
+from learn_diffusion.samplers import dpmpp_2m, final_sample
 from learn_diffusion.schedules import Schedule
 
 BATCH = 64  # pictures at a time: enough to be fast, and memory does not grow with the number asked for
 
 
-def start(schedule: Schedule, shape: Sequence[int], seed: int = 0) -> Tensor:
+def initial_noise(schedule: Schedule, shape: Sequence[int], seed: int = 0) -> Tensor:
     """Noise of this shape (n, C, H, W) where the schedule begins, the same on every device."""
     g = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, generator=g) * schedule.sigma(torch.tensor(schedule.t_max))
 
 
-def walk(denoise: Denoise, schedule: Schedule, noise: Tensor, steps: int) -> Tensor:
+def run_sampler(denoise: Denoise, schedule: Schedule, noise: Tensor, steps: int) -> Tensor:
     """From noise (n, C, H, W) to pictures in [-1, 1]: DPM-Solver++(2M), one network call a step, x0 kept in range."""
-    devices.keep_memory()
-    return last(dpmpp_2m(clip_x0(denoise, schedule), schedule, noise, schedule.grid(steps)))
+    devices.disable_malloc_trim()
+    return final_sample(dpmpp_2m(clip_x0(denoise, schedule), schedule, noise, schedule.timesteps(steps)))
 
 
-def draw(
+def sample(
     model: Denoiser, shape: Sequence[int], y: Tensor | None = None, scale: float = 3.0, steps: int = 20, seed: int = 0
 ) -> Tensor:
     """Pictures of this shape (n, C, H, W), float32 in [-1, 1], on the model's device.
@@ -41,9 +41,9 @@ def draw(
     Raises ValueError that names a bad argument.
     """
     device = next(model.parameters()).device
-    noises = start(model.schedule, shape, seed).to(device).split(BATCH)
+    noises = initial_noise(model.schedule, shape, seed).to(device).split(BATCH)
     asked = [model] * len(noises) if y is None else [cfg(model, part, scale) for part in y.to(device).split(BATCH)]
-    drawn = [walk(denoise, model.schedule, noise, steps) for denoise, noise in zip(asked, noises, strict=True)]
+    drawn = [run_sampler(denoise, model.schedule, noise, steps) for denoise, noise in zip(asked, noises, strict=True)]
     return torch.cat(drawn)
 
 
@@ -72,17 +72,17 @@ def takes(model: Denoiser) -> str:
     return f"a label from 0 to {classes - 1}" if classes else "no condition, neither a prompt nor a label"
 
 
-def picture_shape(model: Denoiser, about: Mapping[str, Any], size: int | None = None) -> tuple[int, int, int]:
+def picture_shape(model: Denoiser, metadata: Mapping[str, Any], size: int | None = None) -> tuple[int, int, int]:
     """(C, H, W) of the pictures a loaded model draws: about["data_shape"], or squares of side `size` where it is given.
 
     Raises ValueError where neither says it, or where the network cannot draw that size.
     """
-    channels, side = model.net.arguments.get("channels"), getattr(model.net, "side", 1)
+    channels, side = model.net.config.get("channels"), getattr(model.net, "side", 1)
     if channels is None:
         raise ValueError(f"model: expected a network that draws pictures, got {type(model.net).__name__}")
-    if size is None and "data_shape" not in about:
+    if size is None and "data_shape" not in metadata:
         raise ValueError("size: this file does not say how large its pictures are; pass the side in pixels (digits: 8)")
-    shape = about["data_shape"] if size is None else [channels, size, size]
+    shape = metadata["data_shape"] if size is None else [channels, size, size]
     sides = shape[1:] if isinstance(shape, list) and shape[:1] == [channels] else []
     if len(sides) != 2 or not all(isinstance(s, int) and s > 0 and s % side == 0 for s in sides):
         raise ValueError(
