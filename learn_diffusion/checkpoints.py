@@ -1,7 +1,10 @@
 """Self-describing checkpoints: one safetensors file that says in its header how to build the model it holds.
 
-No pickle: a file can name only classes that stand in the two registries below, and only arguments those classes take.
-A SHA-256 over header and weights tells an altered file; it guards against accidents, not against a forger.
+Threat model: checkpoints, and the pictures a reader brings, are guarded against accidents (killed processes, full
+disks, truncation, flipped bits, foreign files). A hostile file must not run code, crash the process, hang it or exhaust
+memory: nothing is unpickled, only registered classes are built, and sizes are compared before memory is taken. Nobody
+defends against a well-formed file made to look like ours: the SHA-256 detects accidental corruption; it is not a
+signature.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -32,7 +36,6 @@ from learn_diffusion import devices
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import MLP, AttributeClassifier, Classifier, Generator, UNet
 from learn_diffusion.schedules import SCHEDULES
-from learn_diffusion.targets import TARGETS
 
 FORMAT = 1  # raise it when an older version of this package could no longer read the file rightly
 NETS: dict[str, type[nn.Module]] = {
@@ -41,6 +44,10 @@ NETS: dict[str, type[nn.Module]] = {
 KEY = "learn_diffusion"  # the one entry of the safetensors header, so that its bytes have one order
 PART = ".part"  # ends the name of a file that is being written
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
+# names in files of earlier versions: {class or argument in the header: today's name}, and (pattern, replacement) for
+# tensors, which are called model/NAME and state/weights/NAME; each goes through re.sub, in this order
+RENAMED: dict[str, str] = {}
+RENAMED_TENSORS: tuple[tuple[str, str], ...] = ()
 
 
 class CheckpointError(ValueError):
@@ -52,16 +59,15 @@ def save(
 ) -> None:
     """Write model, a Denoiser or a registered network, to path: whole or not at all.
 
-    state  further tensors (a training's optimiser and random states), ignored by load
-    half   store the weights in half precision (float16), in half the space; load gives float32 again, rounded to about
-           3 digits: `to_fp16` shows the model as it will come back. about["half"] then says so
-    about  what a reader should know: data, recipe, steps, seed, metrics ... (anything JSON can say)
+    state     further tensors (a training's optimiser and random states), ignored by load
+    half      store the weights in half precision (float16), in half the space; load gives float32 again, rounded to
+              about 3 digits, as `to_fp16` shows. metadata["half"] then says so
+    metadata  what a reader should know: data, recipe, steps, seed, metrics ... (anything JSON can say)
 
-    The package's version, torch's and the hardware are added. Raises TypeError for a model or an `about` that cannot
-    be described, ValueError for weights too large for half precision, OSError where the file cannot be written; the
-    file that stood there before is then still whole.
+    The package's version, torch's and the hardware are added. Raises TypeError for a model or metadata that cannot be
+    described, ValueError for weights too large for half precision, OSError where the file cannot be written; the file
+    that stood there before is then still whole.
     """
-    path = Path(path)
     metadata = {"package": learn_diffusion.__version__, "torch": torch.__version__} | metadata
     metadata.setdefault("hardware", devices.hardware(next(model.parameters()).device))
     weights = model.state_dict()
@@ -73,9 +79,10 @@ def save(
     tensors = {name: w.detach().cpu().contiguous() for name, w in tensors.items()}
     header = {"format": FORMAT, "model": _describe(model), "about": metadata}
     try:
+        header = json.loads(json.dumps(header))  # as load will see it: keys are strings, tuples are lists
         header["sha256"] = _digest(header, tensors)
     except TypeError as error:
-        raise TypeError(f"about: expected what JSON can say (numbers, strings, lists, dicts): {error}") from None
+        raise TypeError(f"metadata: expected what JSON can say (numbers, strings, lists, dicts): {error}") from None
     atomic_write(path, to_bytes(tensors, {KEY: json.dumps(header)}))
 
 
@@ -92,7 +99,7 @@ def to_fp16(model: nn.Module) -> nn.Module:
 
 
 def load(path: str | Path, device: str | torch.device | None = None) -> tuple[nn.Module, dict[str, Any]]:
-    """(model, about) from a file that save wrote: the model in eval mode on the device (None: see devices.resolve_device).
+    """(model, metadata) from a file that save wrote: the model in eval mode on the device (None: see devices.resolve_device).
 
     Raises FileNotFoundError, or CheckpointError that names the file and what is wrong with it.
     """
@@ -101,32 +108,63 @@ def load(path: str | Path, device: str | torch.device | None = None) -> tuple[nn
 
 
 def read(path: str | Path) -> tuple[nn.Module, dict[str, Tensor], dict[str, Any]]:
-    """(model, state, about) on the CPU; see save. Raises as load does."""
-    path = Path(path)
-    header, tensors = _read_file(path)
-    weights = {name.removeprefix("model/"): w for name, w in tensors.items() if name.startswith("model/")}
+    """(model, state, metadata) on the CPU; see save. Raises as load does."""
+    header, tensors = _read_file(Path(path))
+    for pattern, replacement in RENAMED_TENSORS:
+        tensors = {re.sub(pattern, replacement, name): w for name, w in tensors.items()}
+    weights, state = (
+        {name.removeprefix(part): w for name, w in tensors.items() if name.startswith(part)}
+        for part in ("model/", "state/")
+    )
     try:
         # sizes only, and no more parts than the file has: a header that asks for a giant network is refused at once
         with torch.device("meta"), _SizesOnly(len(weights)):
-            expected = _build(header["model"]).state_dict()
+            built = _build(header["model"])
+            expected = (built.half() if header["about"].get("half") else built).state_dict()
     except Exception as error:
         raise CheckpointError(f"{path}: its header describes no model this package can build: {error}") from error
-    if header["about"].get("half"):
-        expected = {name: w.half() if w.is_floating_point() else w for name, w in expected.items()}
-    if wrong := _mismatch(expected, weights):
-        raise CheckpointError(f"{path}: its weights do not fit the model it describes: {wrong}")
+    for name in sorted(expected | weights):
+        wanted, found = (
+            f"{w[name].dtype} {tuple(w[name].shape)}" if name in w else "missing" for w in (expected, weights)
+        )
+        if wanted != found:
+            raise CheckpointError(
+                f"{path}: its weights do not fit the model it describes: {name!r} is {found}, expected {wanted}"
+            )
     model = _build(header["model"])
     model.load_state_dict(weights)  # copies into the model's own precision
-    state = {name.removeprefix("state/"): w for name, w in tensors.items() if name.startswith("state/")}
     return model, state, header["about"]
 
 
-class _SizesOnly(TorchFunctionMode):
-    """Inside this block networks are built without memory for their weights, and of so many tensors at most.
+def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint; expected a .safetensors file written by save")
+    try:
+        # read in one piece: safe_open opens the file twice, and another process may replace it in between; it also
+        # keeps the file mapped into memory, and Windows cannot replace such a file
+        content = path.read_bytes()
+        tensors = from_bytes(content)
+        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
+        header = json.loads(metadata.get(KEY, "null"))
+        digest = _digest(header, tensors) if isinstance(header, dict) else ""
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
+        raise CheckpointError(f"{path}: no whole safetensors file (truncated, altered or foreign): {error}") from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: a safetensors file, but not one that learn_diffusion wrote")
+    if (found := header.get("format")) != FORMAT:
+        raise CheckpointError(
+            f"{path}: written in format {found!r}, this version reads {FORMAT}; update learn_diffusion"
+        )
+    if header.get("sha256") != digest:
+        raise CheckpointError(f"{path}: altered since it was written (its SHA-256 does not match)")
+    return header, tensors
 
-    Tensors are counted where torch.empty makes them, as the layers of torch.nn do. They are not filled with random
-    numbers, and torch.linspace stays real: for either, PyTorch would load its compiler, which takes seconds and a
-    folder for temporary files.
+
+class _SizesOnly(TorchFunctionMode):
+    """Build networks on the meta device, of at most so many tensors: torch.empty, which layers call, counts them.
+
+    They are not initialised, and torch.linspace stays on the CPU: for either, PyTorch would load its compiler, which
+    takes seconds and a folder for temporary files.
     """
 
     def __init__(self, tensors: int):
@@ -148,15 +186,11 @@ class _SizesOnly(TorchFunctionMode):
 
 def _describe(model: nn.Module) -> dict[str, Any]:
     if isinstance(model, Denoiser):
-        schedule = model.schedule
-        if type(schedule).__name__ not in SCHEDULES:
+        schedule, kind = model.schedule, type(model.schedule).__name__
+        if kind not in SCHEDULES:
             raise TypeError(f"model: its schedule {schedule} is not registered in schedules.SCHEDULES")
-        return {
-            "class": "Denoiser",
-            "net": _describe(model.net),
-            "schedule": {"class": type(schedule).__name__, "arguments": asdict(schedule)},
-            "target": model.target,
-        }
+        spec = {"class": kind, "arguments": asdict(schedule)}
+        return {"class": "Denoiser", "net": _describe(model.net), "schedule": spec, "target": model.target}
     if type(model).__name__ not in NETS:
         raise TypeError(f"model: expected a Denoiser or one of {', '.join(NETS)}, got {type(model).__name__}")
     return {"class": type(model).__name__, "arguments": model.config}
@@ -164,27 +198,15 @@ def _describe(model: nn.Module) -> dict[str, Any]:
 
 def _build(spec: Mapping[str, Any]) -> nn.Module:
     if spec["class"] == "Denoiser":
-        schedule = _registered(SCHEDULES, "schedule", spec["schedule"]["class"])(**spec["schedule"]["arguments"])
-        _registered(TARGETS, "target", spec["target"])
-        return Denoiser(_build(spec["net"]), schedule, spec["target"])
-    return _registered(NETS, "network", spec["class"])(**spec["arguments"])
+        return Denoiser(_build(spec["net"]), _registered(SCHEDULES, "schedule", spec["schedule"]), spec["target"])
+    return _registered(NETS, "network", spec)
 
 
-def _registered(registry: Mapping[str, Any], kind: str, name: str) -> Any:
+def _registered(registry: Mapping[str, Any], kind: str, spec: Mapping[str, Any]) -> Any:
+    name = RENAMED.get(spec["class"], spec["class"])
     if name not in registry:
         raise CheckpointError(f"unknown {kind} {name!r}, expected one of {', '.join(registry)}")
-    return registry[name]
-
-
-def _mismatch(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    if missing := sorted(expected.keys() - found.keys()):
-        return f"missing {missing[0]!r}"
-    if extra := sorted(found.keys() - expected.keys()):
-        return f"unexpected {extra[0]!r}"
-    for name, w in expected.items():
-        if w.shape != found[name].shape or w.dtype != found[name].dtype:
-            return f"{name!r} is {found[name].dtype} {tuple(found[name].shape)}, expected {w.dtype} {tuple(w.shape)}"
-    return ""
+    return registry[name](**{RENAMED.get(key, key): value for key, value in spec["arguments"].items()})
 
 
 def _to_half(name: str, w: Tensor) -> Tensor:
@@ -205,35 +227,38 @@ def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         w = tensors[name]
         digest.update(f"{name} {w.dtype} {tuple(w.shape)}".encode())
-        digest.update(w.reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(w.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
-def atomic_write(path: Path, content: bytes) -> None:
+def atomic_write(path: str | Path, content: bytes) -> None:
     """Write a file whole or not at all. Raises OSError that names it; what stood there before is then still whole."""
+    path = Path(path)
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART}")  # its own: two who write one file never mix
     try:
         with open(part, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())  # on disk before the name moves: a power cut leaves the old file or the new one
+        if part.read_bytes() != content:
+            raise OSError(errno.EIO, "it reads back differently")
         os.replace(part, path)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(error.errno, f"{path}: could not write {len(content) / 1e6:.1f} MB ({reason})") from error
     finally:
-        with suppress(OSError):  # gone, as it should be; or on a disk that turned read-only
+        with suppress(OSError):  # gone after os.replace, or on a disk that turned read-only
             part.unlink()
 
 
 @contextmanager
 def file_lock(argument: str, path: str | Path) -> Iterator[None]:
-    """Inside this block no other process can enter one for the same file.
+    """Hold the lock of a file, path + ".lock", against other processes; within one process blocks may nest.
 
-    The operating system holds the lock, on path + ".lock", and drops it when the process ends in any way: no killed
-    training is ever waited for, and what it left half-written beside path is taken away. Within one process blocks may
-    nest. Raises ValueError that names the argument where another process is inside, OSError where the folder cannot be
-    written. A file system without locks (some network drives) is used without.
+    The operating system drops the lock when its process ends in any way, so a killed training never blocks the next.
+    Partial files that it left beside path are deleted. A file system without locks (some network drives) is used
+    without. Raises ValueError that names the argument while another process holds the lock, OSError where the folder
+    cannot be written.
     """
     path = Path(path).absolute()
     lock = FileLock(path.with_name(path.name + ".lock"), timeout=0, thread_local=False, is_singleton=True)
@@ -250,31 +275,6 @@ def file_lock(argument: str, path: str | Path) -> Iterator[None]:
         yield
     finally:
         if lock.lock_counter == 1:
-            with suppress(OSError):  # Windows takes it away by itself
+            with suppress(OSError):  # Windows deletes it by itself
                 Path(lock.lock_file).unlink()
         lock.release()
-
-
-def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such checkpoint; expected a .safetensors file written by save")
-    try:
-        # read once: safe_open opens a file twice, and another process may replace it in between; it also leaves it
-        # mapped into memory, and Windows replaces no such file
-        content = path.read_bytes()
-        tensors = from_bytes(content)
-        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
-        header = json.loads(metadata.get(KEY, "null"))
-        digest = _digest(header, tensors) if isinstance(header, dict) else ""
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
-        raise CheckpointError(f"{path}: no whole safetensors file (truncated, altered or foreign): {error}") from error
-    parts = {"format", "model", "about", "sha256"}
-    if not isinstance(header, dict) or not parts <= header.keys() or not isinstance(header["about"], dict):
-        raise CheckpointError(f"{path}: a safetensors file, but not one that learn_diffusion wrote")
-    if header["format"] != FORMAT:
-        raise CheckpointError(
-            f"{path}: written in format {header['format']!r}, this version reads {FORMAT}; update learn_diffusion"
-        )
-    if header["sha256"] != digest:
-        raise CheckpointError(f"{path}: altered since it was written (its SHA-256 does not match)")
-    return header, tensors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from safetensors import safe_open
 
 import learn_diffusion
+from learn_diffusion import checkpoints
 from learn_diffusion.checkpoints import CheckpointError, load, read, save, to_fp16
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import MLP, Classifier, UNet
@@ -62,6 +64,37 @@ def test_saving_twice_gives_the_same_bytes(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
+def test_metadata_comes_back_as_json_says_it(tmp_path):
+    """Numbers as keys become strings, which sort differently: the digest has to be that of what is read."""
+    save(tmp_path / "a", MODELS["MLP"](), curve={2: 0.5, 10: 0.25}, sizes=(1, 2))
+    metadata = load(tmp_path / "a", "cpu")[1]
+    assert (metadata["curve"], metadata["sizes"]) == ({"2": 0.5, "10": 0.25}, [1, 2])
+
+
+def test_names_of_earlier_versions_are_read_as_todays(tmp_path, monkeypatch):
+    """A file of a version in which MLP was Net, its width was size, and its weights and EDM had other names."""
+    model, state = MODELS["MLP"](), {"weights/net.inner.0": torch.ones(1), "random": torch.zeros(1)}
+    described = checkpoints._describe(model)
+    described["net"] = {"class": "Net", "arguments": {"size": 16, **model.net.config}}
+    del described["net"]["arguments"]["width"]
+    described["schedule"]["class"] = "Karras"
+    weights = model.state_dict()
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_describe", lambda model: described)
+        patch.setattr(model, "state_dict", lambda: {k.replace("net.", "net.inner."): w for k, w in weights.items()})
+        save(tmp_path / "a", model, state)
+    with pytest.raises(CheckpointError, match="unknown schedule 'Karras'|unknown network 'Net'"):
+        read(tmp_path / "a")
+    monkeypatch.setattr(checkpoints, "RENAMED", {"Net": "MLP", "size": "width", "Karras": "EDM"})
+    with pytest.raises(CheckpointError, match="do not fit"):
+        read(tmp_path / "a")
+    monkeypatch.setattr(checkpoints, "RENAMED_TENSORS", ((r"\binner\.", "INNER."), (r"\bINNER\.", "")))
+    back, kept, _ = read(tmp_path / "a")
+    assert checkpoints._describe(back) == checkpoints._describe(MODELS["MLP"]())
+    assert all(torch.equal(back.state_dict()[name], w) for name, w in weights.items())
+    assert kept.keys() == {"weights/net.0", "random"}
+
+
 def test_further_state_is_kept_apart(tmp_path):
     state = {"random": torch.arange(5, dtype=torch.uint8), "step": torch.tensor(3)}
     save(tmp_path / "a", MODELS["MLP"](), state)
@@ -87,11 +120,12 @@ def test_a_file_that_is_replaced_while_it_is_read_is_the_old_one_or_the_new_one(
     with torch.no_grad():
         next(new.parameters()).add_(1)
     save(tmp_path / "a", old)
+    save(tmp_path / "b", new)
     read_bytes = Path.read_bytes
 
     def read_and_replace(path):
         content = read_bytes(path)
-        save(path, new)
+        os.replace(tmp_path / "b", path)
         return content
 
     monkeypatch.setattr(Path, "read_bytes", read_and_replace)
@@ -206,3 +240,33 @@ def test_what_ships_says_where_it_comes_from(path):
     assert {"data", "steps", "seed", "metrics", "seconds", "hardware", "package", "torch"} <= metadata.keys()
     assert not isinstance(model, Denoiser) or len(metadata["data_shape"]) == 3  # else nobody knows what size to draw
     assert path.name in (DATA / "README.md").read_text(encoding="utf-8")
+
+
+def test_ctrl_c_while_a_file_is_written_leaves_nothing_beside_it(tmp_path, monkeypatch):
+    def interrupted(descriptor):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints.os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save(tmp_path / "a", MODELS["MLP"]())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_gives_back_other_bytes_keeps_the_old_file(tmp_path, monkeypatch):
+    save(tmp_path / "a", MODELS["MLP"]())
+    before = (tmp_path / "a").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", lambda path: before[:-1] + b"?")
+        with pytest.raises(OSError, match="a: could not write .* MB .*it reads back differently"):
+            save(tmp_path / "a", MODELS["MLP"]())
+    assert (tmp_path / "a").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_disk_without_locks_is_used_without(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(checkpoints.errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(checkpoints.FileLock, "acquire", refuse)
+    with checkpoints.file_lock("checkpoint", tmp_path / "a"):
+        pass

@@ -279,7 +279,7 @@ def test_checkpoint_that_asks_for_a_giant_table(shelf):
 def test_model_that_cannot_be_described(shelf):
     with pytest.raises(TypeError, match="model: expected a Denoiser or one of UNet"):
         save(shelf, torch.nn.Linear(1, 1))
-    with pytest.raises(TypeError, match="about: expected what JSON can say"):
+    with pytest.raises(TypeError, match="metadata: expected what JSON can say"):
         save(shelf, tiny(), picture=torch.zeros(3))
     load(shelf)  # what stood there before is whole
 
