@@ -44,10 +44,20 @@ NETS: dict[str, type[nn.Module]] = {
 KEY = "learn_diffusion"  # the one entry of the safetensors header, so that its bytes have one order
 PART = ".part"  # ends the name of a file that is being written
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
-# names in files of earlier versions: {class or argument in the header: today's name}, and (pattern, replacement) for
-# tensors, which are called model/NAME and state/weights/NAME; each goes through re.sub, in this order
-RENAMED: dict[str, str] = {}
-RENAMED_TENSORS: tuple[tuple[str, str], ...] = ()
+# names in files of earlier versions: classes and arguments in the header, and parts of the names of a network's weights
+RENAMED: dict[str, str] = {
+    "Judge": "AttributeClassifier", "Betas": "DDPM", "LinearBeta": "VP", "unshuffle": "patch_size", "hints": "cond_channels",
+}  # fmt: skip
+RENAMED_WEIGHTS: dict[str, dict[str, str]] = {
+    "UNet": {
+        "first": "conv_in", "last": "conv_out", "level": "film", "straight": "skip", "gist": "pooled_text",
+        "word": "token_embedding", "think": "mlp",
+    },
+    "MLP": {"first": "proj_in", "last": "proj_out", "level": "film"},
+    "Generator": {"first": "proj_in", "last": "conv_out"},
+    "Classifier": {"last": "head"},
+    "AttributeClassifier": {"last": "head"},
+}  # fmt: skip
 
 
 class CheckpointError(ValueError):
@@ -110,8 +120,7 @@ def load(path: str | Path, device: str | torch.device | None = None) -> tuple[nn
 def read(path: str | Path) -> tuple[nn.Module, dict[str, Tensor], dict[str, Any]]:
     """(model, state, metadata) on the CPU; see save. Raises as load does."""
     header, tensors = _read_file(Path(path))
-    for pattern, replacement in RENAMED_TENSORS:
-        tensors = {re.sub(pattern, replacement, name): w for name, w in tensors.items()}
+    tensors = _todays_names(header["model"], tensors)
     weights, state = (
         {name.removeprefix(part): w for name, w in tensors.items() if name.startswith(part)}
         for part in ("model/", "state/")
@@ -207,6 +216,14 @@ def _registered(registry: Mapping[str, Any], kind: str, spec: Mapping[str, Any])
     if name not in registry:
         raise CheckpointError(f"unknown {kind} {name!r}, expected one of {', '.join(registry)}")
     return registry[name](**{RENAMED.get(key, key): value for key, value in spec["arguments"].items()})
+
+
+def _todays_names(spec: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    while isinstance(spec, dict) and isinstance(spec.get("net"), dict):
+        spec = spec["net"]
+    network = spec.get("class") if isinstance(spec, dict) else None
+    renamed = RENAMED_WEIGHTS.get(RENAMED.get(network, network), {}) if isinstance(network, str) else {}
+    return {re.sub(r"\w+", lambda part: renamed.get(part[0], part[0]), name): w for name, w in tensors.items()}
 
 
 def _to_half(name: str, w: Tensor) -> Tensor:

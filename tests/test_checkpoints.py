@@ -73,7 +73,7 @@ def test_metadata_comes_back_as_json_says_it(tmp_path):
 
 def test_names_of_earlier_versions_are_read_as_todays(tmp_path, monkeypatch):
     """A file of a version in which MLP was Net, its width was size, and its weights and EDM had other names."""
-    model, state = MODELS["MLP"](), {"weights/net.inner.0": torch.ones(1), "random": torch.zeros(1)}
+    model, state = MODELS["MLP"](), {"weights/net.inside.weight": torch.ones(1), "random": torch.zeros(1)}
     described = checkpoints._describe(model)
     described["net"] = {"class": "Net", "arguments": {"size": 16, **model.net.config}}
     del described["net"]["arguments"]["width"]
@@ -81,18 +81,18 @@ def test_names_of_earlier_versions_are_read_as_todays(tmp_path, monkeypatch):
     weights = model.state_dict()
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "_describe", lambda model: described)
-        patch.setattr(model, "state_dict", lambda: {k.replace("net.", "net.inner."): w for k, w in weights.items()})
+        patch.setattr(model, "state_dict", lambda: {k.replace("proj_in", "inside"): w for k, w in weights.items()})
         save(tmp_path / "a", model, state)
     with pytest.raises(CheckpointError, match="unknown schedule 'Karras'|unknown network 'Net'"):
         read(tmp_path / "a")
     monkeypatch.setattr(checkpoints, "RENAMED", {"Net": "MLP", "size": "width", "Karras": "EDM"})
     with pytest.raises(CheckpointError, match="do not fit"):
         read(tmp_path / "a")
-    monkeypatch.setattr(checkpoints, "RENAMED_TENSORS", ((r"\binner\.", "INNER."), (r"\bINNER\.", "")))
+    monkeypatch.setattr(checkpoints, "RENAMED_WEIGHTS", {"MLP": {"inside": "proj_in"}})
     back, kept, _ = read(tmp_path / "a")
     assert checkpoints._describe(back) == checkpoints._describe(MODELS["MLP"]())
     assert all(torch.equal(back.state_dict()[name], w) for name, w in weights.items())
-    assert kept.keys() == {"weights/net.0", "random"}
+    assert kept.keys() == {"weights/net.proj_in.weight", "random"}
 
 
 def test_further_state_is_kept_apart(tmp_path):
