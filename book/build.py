@@ -57,7 +57,7 @@ def table() -> str:
 
 def filled(text: str, chapters: str) -> str:
     """A page with its times and tables filled in. Raises SystemExit for one that was never measured."""
-    seconds = dict(re.findall(r"^\| \[(\w+?)_.*\| (\d+ s) and", chapters, re.M))
+    seconds = dict(re.findall(r"^\| \[(\w+) .*\| (\d+ s) and", chapters, re.M))
     if unknown := set(re.findall(r"\{\{time (\w+)\}\}", text)) - seconds.keys():
         raise SystemExit(f"{{{{time {unknown.pop()}}}}}: the README has no measured time for this chapter")
     text = re.sub(r"\{\{time (\w+)\}\}", lambda found: seconds[found[1]], text)

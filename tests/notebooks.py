@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import nbformat
+import yaml
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,11 +95,15 @@ def note(nb: nbformat.NotebookNode, seconds: float, gigabytes: float) -> None:
 
 
 def chapter_table() -> str:
-    """The README's table: each notebook's question, and what it took."""
+    """The README's table: the parts and topics of book/_toc.yml, each chapter's question, and what it took."""
     rows = ["| chapter | the question | time and memory |", "|---|---|---|"]
-    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        nb = nbformat.read(path, as_version=4)
-        rows.append(f"| [{path.stem}](notebooks/{path.name}) | {title(nb)} | {measured(nb)} |")
+    for part in yaml.safe_load((ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))["parts"]:
+        notebooks = [page for page in part["chapters"] if page["file"].startswith("notebooks/")]
+        if notebooks:
+            rows.append(f"| **{part['caption']}** | | |")
+        for page in notebooks:
+            nb = nbformat.read(ROOT / f"{page['file']}.ipynb", as_version=4)
+            rows.append(f"| [{page['title']}]({page['file']}.ipynb) | {title(nb)} | {measured(nb)} |")
     return "\n".join(rows)
 
 

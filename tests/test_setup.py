@@ -69,7 +69,8 @@ def test_the_top_level_holds_what_the_architecture_names_and_nothing_beside_it()
         return
     top = {line.split("/")[0] for line in out.stdout.splitlines()}
     named = {
-        "README.md", "LICENSE", "CONTRIBUTING.md", "Makefile", "constraints.txt", "environment.yml", "pyproject.toml",
+        "README.md", "LICENSE", "CITATION.cff", "CONTRIBUTING.md", "Makefile", "constraints.txt", "environment.yml",
+        "pyproject.toml",
         "notebooks", "learn_diffusion", "tests", "data", "book", "benchmarks", ".ci", ".github", ".gitignore",
         ".pre-commit-config.yaml",
     }  # fmt: skip
@@ -84,11 +85,11 @@ def test_the_hooks_before_a_commit_use_the_tested_versions():
     assert all(f"{name}=={version}" in tested for name, version in pins)
 
 
-def test_the_readme_names_every_file_of_the_package():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_contributing_names_every_file_of_the_package():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     for path in (ROOT / "learn_diffusion").rglob("*.py"):
         if path.name != "__init__.py" and not path.name.startswith("chapter_"):  # those stand there as chapter_NN.py
-            assert f"{path.name} " in readme, f"the file tree of the README lacks {path.name}"
+            assert f"{path.name} " in text, f"the file tree of CONTRIBUTING.md lacks {path.name}"
 
 
 def test_importing_the_package_imports_no_plotting_and_no_torch():
