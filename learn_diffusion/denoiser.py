@@ -44,6 +44,11 @@ class Denoiser(nn.Module):
         self.net, self.schedule, self.target = net, schedule, target
         self._row = row_of(target)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are; the CPU for a network without any."""
+        return next((weight.device for weight in self.parameters()), torch.device("cpu"))
+
     def target_coefficients(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor | float, Tensor | float]:
         """The target's row (a, b) at these coefficients."""
         return self._row(alpha, sigma, self.schedule.sigma_data)
