@@ -44,20 +44,8 @@ NETS: dict[str, type[nn.Module]] = {
 KEY = "learn_diffusion"  # the one entry of the safetensors header, so that its bytes have one order
 PART = ".part"  # ends the name of a file that is being written
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
-# names in files of earlier versions: classes and arguments in the header, and parts of the names of a network's weights
-RENAMED: dict[str, str] = {
-    "Judge": "AttributeClassifier", "Betas": "DDPM", "LinearBeta": "VP", "unshuffle": "patch_size", "hints": "cond_channels",
-}  # fmt: skip
-RENAMED_WEIGHTS: dict[str, dict[str, str]] = {
-    "UNet": {
-        "first": "conv_in", "last": "conv_out", "level": "film", "straight": "skip", "gist": "pooled_text",
-        "word": "token_embedding", "think": "mlp",
-    },
-    "MLP": {"first": "proj_in", "last": "proj_out", "level": "film"},
-    "Generator": {"first": "proj_in", "last": "conv_out"},
-    "Classifier": {"last": "head"},
-    "AttributeClassifier": {"last": "head"},
-}  # fmt: skip
+# names in files of earlier versions: classes and arguments in the header; parts of the names of a network's weights
+RENAMED, RENAMED_WEIGHTS = json.loads(Path(__file__).with_name("renamed.json").read_text(encoding="utf-8")).values()
 
 
 class CheckpointError(ValueError):

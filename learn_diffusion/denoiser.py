@@ -1,4 +1,4 @@
-"""A denoiser reads x_t and answers with both unknowns: network + schedule + target -> Estimate(x0, eps)."""
+"""Denoiser: network + schedule + prediction target -> Estimate(x0, eps)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from learn_diffusion.schedules import Schedule
 from learn_diffusion.targets import row_of, solve
 
 NULL_LABEL = -1  # a dropped label; a network with labels must know this value
-LOGSNR_RANGE = (-20.0, 20.0)  # what networks see: log-SNR is infinite at the ends of most paths
+LOGSNR_RANGE = (-20.0, 20.0)  # range of the network's input: log-SNR is infinite at the ends of most paths
 
 
 def drop_cond(y: Tensor, cond_mask: Tensor | None) -> Tensor:
@@ -28,13 +28,13 @@ def drop_cond(y: Tensor, cond_mask: Tensor | None) -> Tensor:
 class Denoiser(nn.Module):
     """net(c x_t, logsnr, condition) is read as the target F = a x0 + b eps, and solved for x0 and eps.
 
-    net       an nn.Module with forward(x (B, ...), logsnr (B,), cond) -> (B, ...); it is told log-SNR, never a step
-              index, so one network can be sampled on any grid and any path
-    schedule  the path it is trained on
+    net       an nn.Module with forward(x (B, ...), logsnr (B,), cond) -> (B, ...); it gets the log-SNR, not a step
+              index, so one network can be sampled with any timesteps and schedule
+    schedule  the schedule it is trained with
     target    a name in targets.TARGETS: what the network regresses
 
-    The input is scaled by c = 1 / sqrt(sigma^2 + sigma_data^2 alpha^2), so that the network sees unit variance on
-    every path (Karras et al. 2022, tab. 1); sigma_data is the schedule's.
+    The input is scaled by c = 1 / sqrt(sigma^2 + sigma_data^2 alpha^2), so that it has unit variance with every
+    schedule (Karras et al. 2022, tab. 1); sigma_data is the schedule's.
     """
 
     def __init__(self, net: nn.Module, schedule: Schedule, target: str):
@@ -61,7 +61,7 @@ class Denoiser(nn.Module):
         cond_mask: Tensor | None = None,
         image_cond: Tensor | None = None,
     ) -> Tensor:
-        """The network's own answer F, (B, ...) like x, before it is solved for x0 and eps; float32 or better."""
+        """The network's output F, (B, ...) like x, before it is solved for x0 and eps."""
         validation.dtype_of("x", x, self.net)
         alpha, sigma = self.schedule.at(t, x)
         c = (sigma**2 + (self.schedule.sigma_data * alpha) ** 2) ** -0.5
@@ -77,13 +77,14 @@ class Denoiser(nn.Module):
         cond_mask: Tensor | None = None,
         image_cond: Tensor | None = None,
     ) -> Estimate:
-        """What x_t is made of.
+        """Estimate x0 and eps of x_t.
 
-        x     (B, ...) float
-        t     () or (B,), the noise level, within the schedule
-        y     (B, ...) int64 condition, or None: labels for a network that takes labels
-        cond_mask  (B,) bool, False where the condition is dropped; None keeps all
-        image_cond  (B, K, H, W) a picture to look at beside x_t, for a network with K cond_channels; it is never dropped. See with_image_cond
+        x           (B, ...) float
+        t           () or (B,), the noise level, within the schedule
+        y           (B, ...) int64 condition, or None
+        cond_mask   (B,) bool, False where the condition is dropped; None keeps all
+        image_cond  (B, K, H, W) concatenated to x_t, for a network with cond_channels=K; never dropped. See
+              with_image_cond
 
         Raises TypeError for an x of another type than the network's weights, ValueError for levels outside the
         schedule, a condition that does not fit, and a target that cannot be solved (eps where alpha is 0).
@@ -107,21 +108,21 @@ class Denoiser(nn.Module):
         a, b = self.target_coefficients(alpha, sigma)
         if not bool((abs(alpha * b - sigma * a) > 0).all()):
             raise ValueError(
-                f"t: the target {self.target!r} says nothing about x0 or eps at t = {t.max().item():g} or "
-                f"{t.min().item():g} of {self.schedule}, where |det| is 0; train 'v' or 'u', or keep the grid away"
+                f"t: the target {self.target!r} does not determine x0 and eps at t = {t.max().item():g} or "
+                f"{t.min().item():g} of {self.schedule}, where |det| is 0; train 'v' or 'u', or leave out that timestep"
             )
         return solve(x, self.raw_output(x, t, y, cond_mask, image_cond), alpha, sigma, (a, b))
 
 
 def with_image_cond(model: Denoiser, image_cond: Tensor) -> Callable[..., Estimate]:
-    """The model with a picture to look at, image_cond (B, K, H, W): what it can do beside x, t, y and cond_mask stays as it was.
+    """Bind image_cond (B, K, H, W) to the model; the result takes x, t, y and cond_mask.
 
-    cfg asks a model about each picture twice in one batch; the hints are then repeated as the pictures are.
+    cfg evaluates each row twice in one batch; image_cond is then repeated likewise.
     """
 
-    def looking(x: Tensor, t: Tensor, y: Tensor | None = None, cond_mask: Tensor | None = None) -> Estimate:
+    def bound(x: Tensor, t: Tensor, y: Tensor | None = None, cond_mask: Tensor | None = None) -> Estimate:
         if len(x) % len(image_cond):
             raise ValueError(f"image_cond: expected one for each of the {len(x)} rows of x, got {len(image_cond)}")
         return model(x, t, y, cond_mask, image_cond.repeat(len(x) // len(image_cond), 1, 1, 1))
 
-    return looking
+    return bound

@@ -1,4 +1,4 @@
-"""The other way to learn to draw: a generator against a critic (GAN), as well made as its diffusion rival.
+"""Training of a GAN: a generator against a critic.
 
 Relativistic losses with two gradient penalties (Huang et al. 2024, after Jolicoeur-Martineau 2018 and Mescheder et al.
 2018): the critic is asked which of two pictures looks more real, not whether one is, and is kept flat around both real
@@ -21,7 +21,7 @@ from learn_diffusion.training import EMA
 
 
 class GANStep(NamedTuple):
-    """Where a game stands after a step of the critic and one of the generator."""
+    """State after a step of the critic and one of the generator."""
 
     step: int  # 1 ... steps
     critic_loss: float  # log 2 = 0.69 and the penalty: the critic cannot tell

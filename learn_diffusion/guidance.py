@@ -1,4 +1,4 @@
-"""Functions Denoise -> Denoise: they change what a denoiser says, so they compose with each other and any sampler."""
+"""Guidance: functions Denoise -> Denoise that change the estimate, so they compose with each other and any sampler."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ LogProb = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, ...), t () or (B,)) -> 
 
 
 class Conditional(Protocol):
-    """A model that can be asked with and without a condition, such as a denoiser.Denoiser."""
+    """A model with an optional condition, such as denoiser.Denoiser."""
 
     def __call__(self, x: Tensor, t: Tensor, y: Tensor | None = None, cond_mask: Tensor | None = None) -> Estimate: ...
 
 
 def cfg(model: Conditional, y: Tensor, scale: float) -> Denoise:
-    """Classifier-free guidance (Ho and Salimans 2022): from what the model says without y towards what it says with y,
-    and past it.
+    """Classifier-free guidance (Ho and Salimans 2022): extrapolate from the unconditional estimate
+    towards the conditional one.
 
     model  reads y, and cond_mask (B,) bool, which drops y where it is False
     y      (B, ...) conditions, one for each picture
     scale  0: without the condition, 1: with it, above 1: more than it asks for. (The paper's w is scale - 1.)
 
-    Both answers come from one call on a batch of 2B; scale 0 and 1 need half of that. A negative scale walks away from
-    y. Raises ValueError for a scale that is not a finite number, and for conditions that are not one for each row.
+    Both estimates come from one evaluation of a batch of 2B; scale 0 and 1 need half of that. A negative scale guides
+    away from y. Raises ValueError for a scale that is not a finite number, and for conditions that are not one for each row.
     """
     validation.number("scale", scale)
 
@@ -80,8 +80,8 @@ def guidance_interval(guided: Denoise, plain: Denoise, schedule: Schedule, lo: f
 
 
 def autoguidance(better: Denoise, worse: Denoise, scale: float) -> Denoise:
-    """Guide with a worse version of the model (Karras et al. 2024): from what the worse one says towards what the
-    better one says, and past it, along what the better one has learned and the worse one has not.
+    """Guide with a worse version of the model (Karras et al. 2024): extrapolate from the worse estimate
+    towards the better one.
 
     better, worse  two denoisers of one path (schedules.convert_schedule moves one), with one condition or with none
     scale          0: the worse model, 1: the better one, above 1: past it
@@ -104,9 +104,9 @@ def autoguidance(better: Denoise, worse: Denoise, scale: float) -> Denoise:
 def classifier_guidance(denoise: Denoise, log_prob: LogProb, schedule: Schedule, scale: float) -> Denoise:
     """Classifier guidance (Dhariwal and Nichol 2021, sec. 4): add scale * grad log p(y | x_t) to the score.
 
-    denoise   knows nothing of y
+    denoise   unconditional
     log_prob  (x_t (B, ...), t) -> log p(y | x_t) of each row, (B,), in operations that torch can differentiate. It must
-              know noised data: almost all that it is shown is noise
+              be trained on noised data
     scale     0: unguided, 1: the conditional model, if denoise and log_prob are exact; the paper's s
 
     The score is -eps / sigma, so eps loses scale * sigma * grad, and x0 gains scale * sigma^2 / alpha * grad, which

@@ -1,14 +1,14 @@
-"""How close are samples to real data? Each number is worth something only beside its floor (real against real), its
-error bar, and at equal numbers of samples.
+"""How close are samples to real data? Compare each number with that of real against real data, with
+its error bar, and at equal numbers of samples.
 
 All take features, float (N, D): what a network trained on the data makes of pictures (Classifier.features,
 AttributeClassifier.features), or the coordinates of points.
 
 | question | metric | best |
 |---|---|---|
-| are the clouds alike? | frechet, kernel_distance | 0, or the floor |
-| do samples look real? | precision, density | 1, or the floor |
-| is all that is real drawn? | recall, coverage, modes | 1, or the floor |
+| are the distributions alike? | frechet, kernel_distance | 0, or real against real |
+| do samples look real? | precision, density | 1, or real against real |
+| is all of the real data covered? | recall, coverage, modes | 1, or real against real |
 | are they copies of the training data? | nn_distance_ratio | 1; below it: copies |
 """
 

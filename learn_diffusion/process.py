@@ -1,4 +1,4 @@
-"""The sentence: x_t = alpha * x0 + sigma * eps. This package is that line, read in some direction."""
+"""The forward process x_t = alpha * x0 + sigma * eps."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:  # a schedule arrives as an argument; nothing here builds one
 
 
 class Estimate(NamedTuple):
-    """What a denoiser says about x_t: its signal and its noise. Invariant: x_t = alpha * x0 + sigma * eps."""
+    """A denoiser's estimate of the data and the noise in x_t. Invariant: x_t = alpha * x0 + sigma * eps."""
 
     x0: Tensor  # (B, ...)
     eps: Tensor  # (B, ...)
 
     def lerp(self, other: Estimate, w: float | Tensor) -> Estimate:
-        """Walk from this estimate (w = 0) to another of the same x_t (w = 1), or past it; the invariant survives."""
+        """Interpolate from this estimate (w = 0) to another of the same x_t (w = 1), or extrapolate; keeps the invariant."""
         return Estimate(self.x0 + w * (other.x0 - self.x0), self.eps + w * (other.eps - self.eps))
 
 
-Denoise = Callable[[Tensor, Tensor], Estimate]  # (x_t (B, ...), t () or (B,)) -> what x_t is made of
+Denoise = Callable[[Tensor, Tensor], Estimate]  # (x_t (B, ...), t () or (B,)) -> estimate of x0 and eps
 
 
 def expand_like(v: Tensor, x: Tensor) -> Tensor:
-    """Shape v, () or (B,), so that it broadcasts against x, (B, ...); the one place where that is done.
+    """Reshape v, () or (B,), so that it broadcasts against x (B, ...).
 
-    Tables and grids are float64; the cast to x's type happens here, once, at the end.
+    Tables and timesteps are float64; they are cast to x's dtype here, as the last operation.
     """
     v = v.to(x.dtype)
     return v.to(x.device).reshape(v.shape + (1,) * (x.ndim - 1)) if v.ndim else v  # a () tensor meets any device
@@ -45,13 +45,13 @@ def randn_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
 def from_x0(x: Tensor, x0: Tensor, alpha: Tensor, sigma: Tensor) -> Estimate:
     """Complete an estimate of x0 with the one eps that keeps the invariant.
 
-    x, x0: (B, ...); alpha, sigma: broadcastable against x, sigma > 0 (at sigma = 0 the noise cannot be told).
+    x, x0: (B, ...); alpha, sigma: broadcastable against x, sigma > 0 (at sigma = 0 the noise is undefined).
     """
     return Estimate(x0, (x - alpha * x0) / sigma)
 
 
 def renoise(schedule: Schedule, x: Tensor, s: Tensor, t: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Carry x (B, ...) from level s up to the noisier level t: one step, of any size, of the forward Markov chain.
+    """Add noise to x (B, ...) from level s up to the noisier level t: a step of any size of the forward Markov chain.
 
     With a = alpha_t / alpha_s: x_t = a x_s + sqrt(sigma_t^2 - a^2 sigma_s^2) z (Ho et al. 2020, eq. 1 and 2, where
     s and t are neighbours and a is sqrt(1 - beta)). x (B, ...); s, t () or (B,). Raises TypeError for an x that is not

@@ -1,4 +1,4 @@
-"""Draw with a trained model: what it can be asked for, and the way from noise to pictures."""
+"""Sample from a trained model: its conditioning, and the way from noise to pictures."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def sample(
 ) -> Tensor:
     """Pictures of this shape (n, C, H, W), float32 in [-1, 1], on the model's device.
 
-    y      (n, ...) what each picture should show, see `condition`; None: whatever comes
-    scale  of classifier-free guidance: 1 is the model's own answer, above 1 it obeys more and varies less
+    y      (n, ...) conditions, see `condition`; None: unconditional
+    scale  of classifier-free guidance: 1 is the conditional model, above 1 pictures follow the condition more closely and vary less
 
     Raises ValueError that names a bad argument.
     """
@@ -48,7 +48,7 @@ def sample(
 
 
 def condition(model: Denoiser, n: int, prompt: str | None = None, label: int | None = None) -> Tensor | None:
-    """The same wish for n pictures: tokens (n, L) of a prompt, labels (n,), or None where neither is given.
+    """Conditioning tensor, repeated n times: tokens (n, L) of a prompt, labels (n,), or None where neither is given.
 
     Raises ValueError for what the model does not take: a prompt without words it knows, a label out of range.
     """

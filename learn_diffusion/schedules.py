@@ -1,4 +1,4 @@
-"""How fast noise arrives: a schedule gives the pair (alpha, sigma) at every noise level t.
+"""Noise schedules: alpha(t) and sigma(t) of the forward process x_t = alpha * x0 + sigma * eps.
 
 The pair is the primary view because it is finite everywhere. Names of other views: alpha_bar = alpha^2 (DDPM);
 nsr = sigma / alpha (what EDM and k-diffusion call sigma); lambda = logsnr / 2 (DPM-Solver).
@@ -19,30 +19,30 @@ from torch import Tensor
 from learn_diffusion import validation
 from learn_diffusion.process import Denoise, Estimate, expand_like, from_x0
 
-# below this log-SNR alpha is under 5e-5 sigma: x_t shows nothing of the data, and nothing can be steered by it
+# below this log-SNR alpha is under 5e-5 sigma: x_t holds no information on the data, so guidance is left out
 BLIND = -20.0
-# rows of a table, which then takes 8 MB: a thousand are usual, and a forged file can ask for any number
+# largest table (8 MB): a damaged or hostile checkpoint could ask for any number of rows
 MOST_STEPS = 1_000_000
 
 
 class Schedule(ABC):
-    """A path from data (t = t_min) to noise (t = t_max). A subclass writes alpha and sigma; the rest follows.
+    """A path from data (t = t_min) to noise (t = t_max). A subclass defines alpha and sigma; the rest is derived.
 
     t is a tensor, () or (B,), and every answer has its shape. Times run from 0 to 1 unless the subclass says otherwise.
     """
 
     t_min: float = 0.0
     t_max: float = 1.0
-    rho: ClassVar[float] = 1.0  # spacing of the grid: even in t^(1/rho)
+    rho: ClassVar[float] = 1.0  # spacing of the timesteps: even in t^(1/rho)
     sigma_data: float = 1.0  # standard deviation of the data, as far as the scaling of network inputs is concerned
 
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
-        """How much of the data is left, () or (B,)."""
+        """Coefficient of the data, () or (B,)."""
 
     @abstractmethod
     def sigma(self, t: Tensor) -> Tensor:
-        """Standard deviation of the noise that has arrived, () or (B,)."""
+        """Standard deviation of the noise, () or (B,)."""
 
     @final
     def logsnr(self, t: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class Schedule(ABC):
     def velocity(self, est: Estimate, t: Tensor) -> Tensor:
         """dx/dt = alpha'(t) x0 + sigma'(t) eps, the probability-flow ODE (Song et al. 2021, eq. 13), shaped like x.
 
-        The derivatives come from automatic differentiation, so a schedule need not supply them.
+        The derivatives are computed by automatic differentiation.
         """
         d_alpha, d_sigma = _derivative(self.alpha, t), _derivative(self.sigma, t)
         return expand_like(d_alpha, est.x0) * est.x0 + expand_like(d_sigma, est.x0) * est.eps

@@ -1,7 +1,7 @@
-"""What the network is asked for: a target is one row (a, b), and the network regresses F = a * x0 + b * eps.
+"""Prediction targets: a target is a row (a, b), and the network regresses F = a * x0 + b * eps.
 
-With the sentence as the other row, [x_t; F] = [[alpha, sigma], [a, b]] [x0; eps] is two equations in two unknowns.
-Its determinant det = alpha b - sigma a says where a target breaks (det = 0), and how it weighs the error: the squared
+Together with the forward process, [x_t; F] = [[alpha, sigma], [a, b]] [x0; eps] is two equations in two unknowns.
+Its determinant det = alpha b - sigma a is 0 where a target is degenerate, and gives the implied loss weight: the squared
 error of F is (det / sigma)^2 times the squared error of x0.
 """
 
@@ -50,10 +50,10 @@ def row_of(target: str) -> Row:
 
 
 def solve(x: Tensor, out: Tensor, alpha: Number, sigma: Number, row: tuple[Number, Number]) -> Estimate:
-    """Both unknowns, from the noised x and the network's answer out (both (B, ...)): Cramer's rule on the two rows.
+    """x0 and eps from the noised x and the network's output (both (B, ...)), by Cramer's rule.
 
-    alpha, sigma and row = (a, b) broadcast against x. Where det = alpha b - sigma a is 0 the answer is infinite:
-    there the target says nothing about x0.
+    alpha, sigma and row = (a, b) broadcast against x. Where det = alpha b - sigma a is 0 the result is infinite:
+    there the target does not determine x0.
     """
     a, b = row
     det = alpha * b - sigma * a

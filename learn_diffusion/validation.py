@@ -1,7 +1,7 @@
-"""Errors a reader can act on: each names the argument, says what came and what was expected.
+"""Argument validation: each error names the argument, what was expected and what it got.
 
-The checks look at shapes, types and ranges only. They stand at the doors of the package (datasets, add_noise, loss,
-train, samplers), not inside its loops.
+Only shapes, dtypes and ranges are checked, at the entry points of the package (datasets, add_noise, loss, train,
+samplers), not inside loops.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A small digit reader: its answers judge samples, its inner features measure how far they are from real data."""
+"""Classifiers: their predictions check samples, their features measure the distance to real data."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Classifier(nn.Module):
 
 @final
 class AttributeClassifier(nn.Module):
-    """Reads several attributes of a picture: forward(x (B, channels, side, side)) -> [scores (B, n) for n in sizes].
+    """Classifies several attributes of a picture at once: forward(x (B, channels, side, side)) -> [scores (B, n) for n in sizes].
 
     sizes   how many values each attribute has
     width   features before the last layer; features(x) -> (B, width)

@@ -1,4 +1,4 @@
-"""Two networks that play against each other: a generator draws, a critic says how real a picture looks.
+"""Generator and critic of a GAN.
 
 Both are plain residual networks without normalisation, whose blocks start as the identity: the backbone that Huang et
 al. (2024) found to be enough once the loss is well behaved.

@@ -1,4 +1,4 @@
-"""From words to numbers a picture network can look at: a tokeniser, and a small transformer that reads a caption."""
+"""Text conditioning: a tokeniser, a small transformer encoder, and cross-attention."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 PAD = 0  # fills a caption up to full length
-NULL_TOKEN = -1  # every token of a caption that was taken away
+NULL_TOKEN = -1  # every token of a dropped caption
 
 
 @final
 class Tokeniser:
-    """Captions to whole numbers: word i of the vocabulary is i + 1, 0 fills up, -1 is a caption taken away.
+    """Captions to whole numbers: word i of the vocabulary is i + 1, 0 is padding, -1 a dropped caption.
 
     words   the vocabulary, lower case
     length  tokens a caption; longer captions are refused, shorter ones filled up
@@ -57,7 +57,7 @@ class Tokeniser:
 
 
 class TextBlock(nn.Module):
-    """Each word looks at the others, then thinks for itself."""
+    """Self-attention, then an MLP on each token."""
 
     def __init__(self, width: int, heads: int = 4):
         super().__init__()
@@ -80,7 +80,7 @@ class TextEncoder(nn.Module):
     def __init__(self, words: Sequence[str], width: int = 96, layers: int = 2, length: int = 16):
         super().__init__()
         self.tokenise = Tokeniser(words, length)
-        self.token_embedding = nn.Embedding(len(words) + 2, width)  # one row for "taken away", one for "filled up"
+        self.token_embedding = nn.Embedding(len(words) + 2, width)  # two more rows: dropped, padding
         self.position = nn.Parameter(nn.init.normal_(torch.empty(length, width), std=0.02))
         self.layers = nn.ModuleList(TextBlock(width) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
@@ -101,7 +101,7 @@ class TextEncoder(nn.Module):
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Attention: every query takes a weighted mean of the values. Returns (mixed, weights).
+    """Scaled dot-product attention: every query takes a weighted mean of the values. Returns (result, weights).
 
     Written out: at a few dozen tokens this trains faster on a CPU than scaled_dot_product_attention.
     """
@@ -110,7 +110,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class CrossAttention(nn.Module):
-    """Every pixel looks at the words: queries from pixels (B, N, channels), keys and values from words (B, L, w)."""
+    """Cross-attention: queries from pixels (B, N, channels), keys and values from words (B, L, w)."""
 
     def __init__(self, channels: int, width: int, heads: int = 4):
         super().__init__()
@@ -133,8 +133,8 @@ class CrossAttention(nn.Module):
 
 @contextmanager
 def record_attention(net: nn.Module) -> Iterator[list[Tensor]]:
-    """Inside this block, the list gains one (B, H*W, L) tensor a cross-attention a call: how much each pixel looks at
-    each word, mean over heads, each row summing to 1."""
+    """Context manager: the list collects one (B, H*W, L) tensor of attention weights for each cross-attention and call,
+    pixel by token, averaged over heads; each row sums to 1."""
     maps: list[Tensor] = []
     hooks = [
         layer.weights.register_forward_hook(lambda _, __, weights: maps.append(weights.detach().float().mean(1)))

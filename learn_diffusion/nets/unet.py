@@ -19,7 +19,7 @@ from learn_diffusion.nets.text import NULL_TOKEN, CrossAttention, TextEncoder, a
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions beside a straight path; the second starts at zero, so a block starts as the identity."""
+    """Residual block of two 3x3 convolutions; the second starts at zero, so the block starts as the identity."""
 
     def __init__(self, c_in: int, c_out: int, c_emb: int):
         super().__init__()
@@ -39,8 +39,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every pixel looks at every other, which is how far-apart strokes come to agree on one digit; and, where words
-    (B, L, c_words) are given, at every word."""
+    """Self-attention over pixels, and cross-attention to words (B, L, c_words) where they are given."""
 
     def __init__(self, channels: int, c_words: int = 0, heads: int = 4):
         super().__init__()
@@ -73,10 +72,10 @@ class UNet(nn.Module):
     blocks      blocks a level on the way down, one number for all or one each; one more on the way up
     classes     number of labels it can be conditioned on, 0 for none
     patch_size   fold patches of this side into channels first: 2 makes a 32x32 picture cost what 16x16 costs
-    attentions  looks at all other pixels, and at the words, at the lowest level
+    attentions  attention layers at the lowest level (self-attention, and cross-attention to words)
     words       the vocabulary of captions, for a network that reads them; net.text.tokenise makes the tokens
     text        features a word
-    cond_channels  channels of a picture to look at, which follow the noisy ones in x
+    cond_channels  channels of the image condition, concatenated to the noisy ones in x
 
     H and W must be divisible by patch_size * 2^(levels - 1).
     """
@@ -110,7 +109,7 @@ class UNet(nn.Module):
         c_emb, c_pixel = 4 * widths[0], channels * patch_size**2
         self.embedding = Embedding(c_emb, classes)
         self.text = TextEncoder(words, text) if words else None
-        self.pooled_text = nn.Linear(text, c_emb) if words else None  # the caption as a whole, told to every block
+        self.pooled_text = nn.Linear(text, c_emb) if words else None  # the mean over words goes to every block
         self.conv_in = nn.Conv2d((channels + cond_channels) * patch_size**2, widths[0], 3, padding=1)
 
         self.down, skips, c = nn.ModuleList(), [widths[0]], widths[0]
@@ -165,7 +164,7 @@ class UNet(nn.Module):
         return F.pixel_shuffle(self.conv_out(F.silu(self.norm(h))), self.patch_size)
 
     def _told(self, logsnr: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """What every block is told, (B, c_emb), and the words to look at, (B, L, text) or None."""
+        """The embedding for every block, (B, c_emb), and the encoded words, (B, L, text) or None."""
         if self.text is None:
             return F.silu(self.embedding(logsnr, cond)), None
         if cond is None:
