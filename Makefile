@@ -16,13 +16,15 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constra
 TORCH = --retries 1 --no-deps $(or $(OFFLINE),$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))) torch
 
 .DEFAULT_GOAL := help
-.PHONY: help lab unit test lint notebooks timings samples peers book bundle clean
+.PHONY: help lab test lint unit web notebooks-test notebooks timings samples peers book bundle clean
 
 help:
 	@echo "make lab        set up and open the course in JupyterLab (ARGS=--no-browser passes through)"
-	@echo "make test       set up and pass every check: lint, unit tests, every notebook, the book"
-	@echo "make unit       set up and pass lint and the unit tests"
+	@echo "make test       set up and pass every check: the four that follow"
 	@echo "make lint       style and formatting"
+	@echo "make unit       lint, and the tests that need neither website nor browser"
+	@echo "make web        the tests of the website, the playground and the widgets in JupyterLab"
+	@echo "make notebooks-test   every notebook against its stored outputs"
 	@echo "make notebooks  run every notebook and store its normalised outputs (ONLY=07 runs one)"
 	@echo "make timings    run every notebook and print what it takes (ONLY=07 runs one)"
 	@echo "make samples    draw the pictures of the README, data/prompt.png and data/samples.png"
@@ -51,11 +53,16 @@ lab: $(VENV)/.course
 # As many workers as cores, a file or a notebook at a time, one core each: two notebooks side by side are done sooner than
 # one after the other with both cores.
 WORKERS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
-unit: lint
-	$(BIN)/python book/playground.py
-	$(WORKERS) --no-loadscope-reorder
+test: unit web notebooks-test
 
-test: unit
+unit: lint
+	$(WORKERS) --no-loadscope-reorder -m "not web"
+
+web: $(VENV)/.test
+	$(BIN)/python book/playground.py
+	$(WORKERS) --no-loadscope-reorder -m web
+
+notebooks-test: $(VENV)/.test
 	PYTHONPATH=tests $(WORKERS) -p patience notebooks --nbval --nbval-current-env --nbval-cell-timeout 600 \
 		--nbval-sanitize-with tests/nbval.cfg
 

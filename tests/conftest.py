@@ -1,29 +1,47 @@
-"""The order of the files, and the built website, once for each worker."""
+"""The order of the files, the tests that need a browser or the website, and what these share."""
 
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
-from browser import ROOT, served
+from browser import ROOT, launched, served
+from filelock import FileLock
 
 sys.path.insert(0, str(ROOT / "book"))
 
-
+WEB = "test_browser", "test_book", "test_playground"  # pytest -m web
 # files that take minutes: begun first, or one worker would sit through them at the end while the others are done
-SLOW = "test_faults", "test_training", "test_browser", "test_book", "test_playground", "test_team", "test_bundle"
+SLOW = *WEB, "test_faults", "test_training", "test_team", "test_bundle"
 
 
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem in WEB:
+            item.add_marker("web")
     items.sort(key=lambda item: item.path.stem not in SLOW)
 
 
 @pytest.fixture(scope="session")
+def browser():
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
 def pages(tmp_path_factory):
-    """The folder of the built pages."""
+    """The folder of the built pages, built by whichever worker comes first."""
     pytest.importorskip("jupyter_book", reason='no Jupyter Book found: pip install -e ".[book]"')
     build = pytest.importorskip("build", reason="the book's folder is missing")
-    return build.build(tmp_path_factory.mktemp("book"))
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of all workers of this run
+    with FileLock(folder / "book.lock"):
+        if not (done := folder / "book_is_built").exists():
+            build.build(folder / "book")
+            done.touch()
+    return folder / "book" / "_build" / "html"
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from learn_diffusion.datasets import PALETTES, colours, palette, patterns
@@ -60,25 +59,3 @@ def test_palettes_are_five_colours_each():
         assert palette(name).shape == (5, 3), name
         assert len(set(hexes)) == 5
     torch.testing.assert_close(colours(["#000000", "#ff0080"]), torch.tensor([[-1.0, -1, -1], [1, -1, 1 / 255]]))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        ({"n": 0}, "n: expected a whole number of at least 1"),
-        ({"n": 2, "height": 0}, "height: expected a whole number of at least 1"),
-        ({"n": 2, "width": 3.5}, "width: expected a whole number of at least 1"),
-        ({"n": 2, "seed": -1}, "seed: expected a whole number from 0"),
-        ({"n": 2, "seed": True}, "seed: expected a whole number from 0"),
-    ],
-)
-def test_patterns_name_a_bad_argument(arguments, says):
-    with pytest.raises(ValueError, match=says):
-        patterns(**arguments)
-
-
-def test_colours_name_what_they_cannot_read():
-    with pytest.raises(ValueError, match="name: expected one of meadow, lilac"):
-        palette("beige")
-    with pytest.raises(ValueError, match="hexes: expected colours such as"):
-        colours(["#12345"])

@@ -17,7 +17,7 @@ import nbformat
 import pytest
 import yaml
 from accessibility import AXE, findings
-from browser import ROOT, launched
+from browser import ROOT
 from IPython.core.interactiveshell import InteractiveShell
 from test_notebooks import missing_alt
 
@@ -250,6 +250,7 @@ def every(pages):
 
 
 CONTRAST = ("index", "playground", "instructors", "glossary", "00_start_here", "13_editing", "A_failure_museum")
+SHEETS = "() => [...document.querySelectorAll('.ld-scrubber')].every((figure) => figure.querySelector('canvas'))"
 
 
 class Visit(NamedTuple):
@@ -257,33 +258,53 @@ class Visit(NamedTuple):
 
     asked: list[str]  # addresses
     complaints: list[str]  # of scripts, and of files that are not there
-    inaccessible: list  # findings, but for colours
+    inaccessible: list  # findings; of colours only on pages that show between them everything that has colours
+    sliders: list[bool]  # whether each moves
     narrow: int  # pixels that the page takes on a screen of 375
 
 
 @pytest.fixture(scope="module")
-def visits(site, pages):
+def visits(browser, site, pages):
     """Every page, opened once."""
     seen = {}
-    with launched() as browser:
-        for path in every(pages):
-            page = browser.new_page()
-            asked, complaints = [], []
-            page.on("request", lambda request, asked=asked: asked.append(request.url))
-            page.on("pageerror", lambda error, complaints=complaints: complaints.append(str(error)))
-            page.on(
-                "console", lambda line, complaints=complaints: line.type == "error" and complaints.append(line.text)
-            )
-            page.goto(f"{site}/{path.relative_to(pages)}", wait_until="load")
-            found = []
-            if AXE.exists():
+    for path in every(pages):
+        page = browser.new_page(color_scheme="dark")
+        asked, complaints = [], []
+        page.on("request", lambda request, asked=asked: asked.append(request.url))
+        page.on("pageerror", lambda error, complaints=complaints: complaints.append(str(error)))
+        page.on("console", lambda line, complaints=complaints: line.type == "error" and complaints.append(line.text))
+        page.goto(f"{site}/{path.relative_to(pages)}", wait_until="load")
+        page.wait_for_function(SHEETS)
+        sliders = [moves(slider) for slider in page.locator(".ld-scrubber input[type=range]").all()]
+        found = []
+        if AXE.exists():
+            page.add_script_tag(path=AXE)
+            if path.stem in CONTRAST:
+                found = colours(page, "dark")
+                page.emulate_media(color_scheme="light")
+                page.reload(wait_until="load")
                 page.add_script_tag(path=AXE)
-                found = findings(page, "{rules: {'color-contrast': {enabled: false}}}")
-            page.set_viewport_size({"width": 375, "height": 700})
-            narrow = page.evaluate("document.documentElement.scrollWidth")
-            page.close()
-            seen[path] = Visit(asked, complaints, found, narrow)
+                found += colours(page, "light")
+            found += findings(page, "{rules: {'color-contrast': {enabled: false}}}")
+        page.set_viewport_size({"width": 375, "height": 700})
+        narrow = page.evaluate("document.documentElement.scrollWidth")
+        page.close()
+        seen[path] = Visit(asked, complaints, found, sliders, narrow)
     return seen
+
+
+def moves(slider) -> bool:
+    """The canvases change under the keyboard, with no kernel anywhere."""
+    seen = []
+    for key in ("Home", "End"):
+        slider.press(key)
+        seen.append(slider.evaluate(PIXELS))
+    return seen[0] != seen[1]
+
+
+def colours(page, theme: str) -> list:
+    assert page.locator("html").get_attribute("data-theme") == theme
+    return findings(page, "{runOnly: ['color-contrast']}")
 
 
 def test_the_pages_ask_no_other_host_and_complain_of_nothing(visits, site, pages):
@@ -303,42 +324,13 @@ def test_every_page_fits_a_telephone(visits):
     assert {path.name: visit.narrow for path, visit in visits.items() if visit.narrow > 375} == {}
 
 
-def test_every_page_passes_the_accessibility_checker(visits):
+def test_every_page_passes_the_accessibility_checker_also_in_the_dark(visits):
     if not AXE.exists():
         pytest.skip("no axe-core found: npm ci in book/ brings it")
     assert {path.name: visit.inaccessible for path, visit in visits.items() if visit.inaccessible} == {}
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_colours_can_be_told_apart(site, pages, theme):
-    """On pages that show between them everything that has colours."""
-    if not AXE.exists():
-        pytest.skip("no axe-core found: npm ci in book/ brings it")
-    with launched() as browser:
-        page = browser.new_page(color_scheme=theme)
-        for path in [path for path in every(pages) if path.stem in CONTRAST]:
-            page.goto(f"{site}/{path.relative_to(pages)}", wait_until="load")
-            assert page.locator("html").get_attribute("data-theme") == theme
-            page.add_script_tag(path=AXE)
-            assert findings(page, "{runOnly: ['color-contrast']}") == [], path.name
-
-
-def test_the_sliders_move_on_the_built_pages(site, pages):
-    """On every chapter, every slider: its canvas changes under the keyboard, with no kernel anywhere."""
-    with launched() as browser:
-        page = browser.new_page()
-        moved = 0
-        for path in chapters(pages):
-            page.goto(f"{site}/notebooks/{path.name}")
-            page.wait_for_function(
-                "() => document.querySelectorAll('.ld-scrubber canvas').length >="
-                " document.querySelectorAll('.ld-scrubber').length"
-            )
-            for slider in page.locator(".ld-scrubber input[type=range]").all():
-                seen = []
-                for key in ("Home", "End"):
-                    slider.press(key)
-                    seen.append(slider.evaluate(PIXELS))
-                assert seen[0] != seen[1], path.name
-                moved += 1
-        assert moved >= len(chapters(pages))
+def test_every_chapter_has_sliders_and_all_of_them_move(visits, pages):
+    for path, visit in visits.items():
+        assert all(visit.sliders), path.name
+        assert visit.sliders or path not in chapters(pages), path.name

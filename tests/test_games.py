@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 
-import pytest
 import torch
 
 from learn_diffusion.datasets import terrain, walkers
@@ -54,20 +53,6 @@ def test_terrain_erodes_what_is_too_steep():
     assert maps.diff(dim=3).abs().quantile(0.99) < 0.25
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        ({"n": 0}, "n: expected a whole number of at least 1"),
-        ({"n": 2, "height": 0}, "height: expected a whole number of at least 1"),
-        ({"n": 2, "width": 3.5}, "width: expected a whole number of at least 1"),
-        ({"n": 2, "seed": -1}, "seed: expected a whole number from 0"),
-    ],
-)
-def test_terrain_names_a_bad_argument(arguments, says):
-    with pytest.raises(ValueError, match=says):
-        terrain(**arguments)
-
-
 # ---- walkers ----
 
 
@@ -114,9 +99,3 @@ def test_the_head_does_not_depend_on_the_phase_but_for_its_height():
     heads = parts[:, upright, :9]
     assert torch.equal(heads, heads[:, :1].expand_as(heads))
     assert torch.equal(parts[:, 2, 1:10], parts[:, 0, 0:9])
-
-
-@pytest.mark.parametrize(("arguments", "says"), [({"n": 0}, "n: expected"), ({"n": 1, "seed": "a"}, "seed: expected")])
-def test_walkers_name_a_bad_argument(arguments, says):
-    with pytest.raises(ValueError, match=says):
-        walkers(**arguments)

@@ -11,7 +11,6 @@ import playground
 import pytest
 import torch
 from accessibility import AXE, findings
-from browser import launched
 from PIL import Image
 
 from learn_diffusion import checkpoints, recipes, sampling
@@ -40,12 +39,6 @@ def skip_without_npm(pages):
     except OSError as error:
         pytest.skip(str(error))
     assert (pages / "_static" / "playground" / "models" / "manifest.json").exists()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with launched() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from random import Random
 
-import pytest
 import torch
 
 from learn_diffusion import checkpoints, recipes, sampling
@@ -85,25 +84,6 @@ def test_shots_and_numbers_agree():
     shot = Shot("clock", "green", "street")
     assert Shot.of(shot.indices()) == shot
     assert products(1, seed=0, only=[shot]).attributes.tolist() == [shot.indices()]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        ({"n": 0}, "n: expected a whole number of at least 1"),
-        ({"n": 1, "seed": -1}, "seed: expected a whole number from 0"),
-        ({"n": 1, "only": [Shot("cup", "red", "table")]}, "product: expected one of"),
-        ({"n": 1, "only": [Shot("mug", "pink", "table")]}, "colour: expected one of"),
-    ],
-)
-def test_products_name_a_bad_argument(arguments, says):
-    with pytest.raises(ValueError, match=says):
-        products(**arguments)
-
-
-def test_backdrops_name_a_bad_argument():
-    with pytest.raises(ValueError, match="names: expected one of"):
-        backdrops(["moon"])
 
 
 # ---- what ships ----

@@ -161,20 +161,3 @@ def test_the_plainest_caption_says_everything():
 def test_asked_for_scenes_come_in_turn():
     wanted = [CAT, Scene("fish", "crown", "moon", "blue")]
     assert [named(row) for row in labelled_scenes(4, only=wanted).attributes] == wanted * 2
-
-
-@pytest.mark.parametrize(
-    ("call", "says"),
-    [
-        (lambda: scenes(0), "n: expected a whole number"),
-        (lambda: scenes(2, seed=-1), "seed: expected a whole number from 0"),
-        (lambda: scenes(2, seed=1.5), "seed: expected a whole number from 0"),
-        (lambda: labelled_scenes(1, only=[CAT._replace(subject="dragon")]), "subject: expected one of 'cat'"),
-        (lambda: canonical_caption(CAT._replace(place="mars")), "place: expected one of 'moon'"),
-        (lambda: all_scenes("unseen"), "which: expected one of 'seen'"),
-    ],
-    ids=["no pictures", "negative seed", "broken seed", "unknown subject", "unknown place", "unknown kind"],
-)
-def test_errors_name_the_argument(call, says):
-    with pytest.raises(ValueError, match=says):
-        call()

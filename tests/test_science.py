@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from math import exp, pi
 
-import pytest
 import torch
 
 from learn_diffusion.datasets import dye, fields
@@ -113,39 +112,3 @@ def test_settings_can_be_learned_from_a_field():
     settings = fields.draw_settings(1, seed=2).double().requires_grad_()
     weight = torch.randn(1, 1, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert torch.autograd.gradcheck(lambda s: (fields.stirred(s) * weight).sum(), settings, atol=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("call", "error", "says"),
-    [
-        (lambda: dye(0), ValueError, "n: expected a whole number"),
-        (lambda: fields.draw_settings(2.5), ValueError, "n: expected a whole number"),
-        (lambda: fields.stirred(torch.zeros(3, 6)), ValueError, r"settings: expected \(N, 5\)"),
-        (lambda: fields.stirred([0.5] * 5), TypeError, "settings: expected a float tensor, got list"),
-        (lambda: fields.stirred(torch.zeros(1, 5).long()), TypeError, "settings: expected a float tensor"),
-        (lambda: fields.stroke(torch.zeros(8, 8), numbers(0), numbers(0)), ValueError, "c: expected 3 dimensions"),
-        (
-            lambda: fields.stroke(torch.zeros(2, 8, 8), torch.zeros(1), torch.zeros(1)),
-            ValueError,
-            "distance: expected one for each of the 2 fields",
-        ),
-        (
-            lambda: fields.stroke(torch.zeros(1, 8, 8), torch.zeros(1), torch.zeros(2)),
-            ValueError,
-            "phase: expected the shape of distance",
-        ),
-        (
-            lambda: fields.stroke(torch.zeros(1, 8, 8), torch.zeros(1), torch.zeros(1), kappa=-1.0),
-            ValueError,
-            "kappa: expected a diffusivity",
-        ),
-        (
-            lambda: fields.stroke(torch.zeros(1, 8, 8), torch.zeros(1), torch.zeros(1), steps=0),
-            ValueError,
-            "steps: expected a whole number",
-        ),
-    ],
-)
-def test_bad_input_gets_an_error_that_names_the_argument(call, error, says):
-    with pytest.raises(error, match=says):
-        call()

@@ -63,6 +63,12 @@ def test_every_place_names_the_same_pythons():
         assert f"3.{least} to 3.{most}" in text
 
 
+def test_the_workflow_runs_every_group_of_make_test():
+    groups = re.search(r"^test: (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)[1].split()
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    assert workflow["jobs"]["group"]["strategy"]["matrix"]["group"] == groups
+
+
 def test_the_top_level_holds_what_the_architecture_names_and_nothing_beside_it():
     out = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if out.returncode:  # an unpacked archive

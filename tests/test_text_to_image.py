@@ -44,12 +44,6 @@ def test_the_judge_is_not_fooled_by_the_wrong_scene_or_by_noise(judge):
     assert recipes.right(judge, noise, truth(CAT * 10))[1] < 0.2
 
 
-def test_the_judge_says_how_good_it_is():
-    metrics = checkpoints.load(recipes.pretrained_path("scene_classifier"), "cpu")[1]["metrics"]
-    assert metrics["held_out_accuracy"] >= 0.995
-    assert metrics["held_out_accuracy_16x16"] >= 0.99
-
-
 def test_the_painter_fits_and_says_where_it_comes_from(painter):
     _, metadata = painter
     assert recipes.pretrained_path("scenes_by_caption").stat().st_size <= 5e6
@@ -83,21 +77,6 @@ def test_any_finite_scale_gives_a_picture(painter, scale):
     picture = sampling.sample(model, (1, 3, 32, 32), y, scale, steps=3)
     assert picture.isfinite().all()
     assert picture.abs().max() <= 1.001
-
-
-@pytest.mark.parametrize(
-    ("prompt", "says"),
-    [
-        ("", "prompt: expected at least one word"),
-        ("a cat wearing a hat " * 250, "prompt: expected at most 16 words, got 1250"),
-        ("a girafe on the moon", "prompt: this model never learned 'girafe'"),
-        ("an elefant on the moon", r"'elefant' \(nearest: elephant"),
-    ],
-    ids=["empty", "1250 words", "unknown", "typing error"],
-)
-def test_prompts_that_cannot_be_read(painter, prompt, says):
-    with pytest.raises(ValueError, match=says):
-        sampling.condition(painter[0], 1, prompt)
 
 
 def test_scores_are_shares_of_pictures():
