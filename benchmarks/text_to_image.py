@@ -1,8 +1,8 @@
 """How well does the text model obey? `python benchmarks/text_to_image.py [--seed 100] [--n 1000]` prints the table.
 
 Fresh seeds, unless told otherwise; guidance and steps are those fixed in recipes. `--curve FOLDER` reads checkpoints
-that were kept during a training (at_STEPS.safetensors) and prints how prompt accuracy grows, kind by kind. `--speed` times
-sampling and training.
+that were kept during a training (at_STEPS.safetensors) and prints how prompt accuracy
+grows. `--speed` times sampling and training.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def to_fp16(model: nn.Module) -> nn.Module:
 
 
 def load(path: str | Path, device: str | torch.device | None = None) -> tuple[nn.Module, dict[str, Any]]:
-    """(model, metadata) from a file that save wrote: the model in eval mode on the device (None: see devices.resolve_device).
+    """(model, metadata) from a file that save wrote: the model in eval mode on the device (default: resolve_device).
 
     Raises FileNotFoundError, or CheckpointError that names the file and what is wrong with it.
     """

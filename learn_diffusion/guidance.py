@@ -31,7 +31,9 @@ def cfg(model: Conditional, y: Tensor, scale: float) -> Denoise:
     scale  0: without the condition, 1: with it, above 1: more than it asks for. (The paper's w is scale - 1.)
 
     Both estimates come from one evaluation of a batch of 2B; scale 0 and 1 need half of that. A negative scale guides
-    away from y. Raises ValueError for a scale that is not a finite number, and for conditions that are not one for each row.
+    away from y.
+
+    Raises ValueError for a scale that is not a finite number, or where rows and conditions differ in number.
     """
     validation.number("scale", scale)
 

@@ -21,7 +21,7 @@ class Estimate(NamedTuple):
     eps: Tensor  # (B, ...)
 
     def lerp(self, other: Estimate, w: float | Tensor) -> Estimate:
-        """Interpolate from this estimate (w = 0) to another of the same x_t (w = 1), or extrapolate; keeps the invariant."""
+        """Interpolate from this estimate (w = 0) to other (w = 1), or extrapolate; both of the same x_t."""
         return Estimate(self.x0 + w * (other.x0 - self.x0), self.eps + w * (other.eps - self.eps))
 
 

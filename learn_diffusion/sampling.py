@@ -36,7 +36,7 @@ def sample(
     """Pictures of this shape (n, C, H, W), float32 in [-1, 1], on the model's device.
 
     y      (n, ...) conditions, see `condition`; None: unconditional
-    scale  of classifier-free guidance: 1 is the conditional model, above 1 pictures follow the condition more closely and vary less
+    scale  of classifier-free guidance: 1 is the conditional model, above 1 it is followed more closely
 
     Raises ValueError that names a bad argument.
     """

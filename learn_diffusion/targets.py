@@ -1,8 +1,8 @@
 """Prediction targets: a target is a row (a, b), and the network regresses F = a * x0 + b * eps.
 
 Together with the forward process, [x_t; F] = [[alpha, sigma], [a, b]] [x0; eps] is two equations in two unknowns.
-Its determinant det = alpha b - sigma a is 0 where a target is degenerate, and gives the implied loss weight: the squared
-error of F is (det / sigma)^2 times the squared error of x0.
+The determinant det = alpha b - sigma a is 0 where a target is degenerate, and gives the implied loss weight: the
+squared error of F is (det / sigma)^2 times the squared error of x0.
 """
 
 from __future__ import annotations

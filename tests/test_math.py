@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.guidance import clip_x0
-from learn_diffusion.process import Estimate, expand_like, from_x0, renoise
+from learn_diffusion.process import Estimate, expand_like, from_x0, randn_like, renoise
 from learn_diffusion.samplers import ddim, dpmpp_2m, final_sample, heun
 from learn_diffusion.schedules import DDPM, EDM, VP, Cosine, Flow, convert_schedule
 from learn_diffusion.targets import TARGETS, solve
@@ -24,6 +24,12 @@ by_name = pytest.mark.parametrize("schedule", PATHS, ids=lambda schedule: type(s
 by_target = pytest.mark.parametrize("target", TARGETS)
 
 MEAN, STD = 0.3, 0.5  # of the Gaussian data whose exact denoiser is known
+
+
+def test_type_and_device_are_those_of_the_data():
+    x, t = f64(3, 2).float(), torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
+    assert Cosine().add_noise(x, x, t).dtype == torch.float32
+    assert randn_like(torch.empty(2, 3, device="meta")).device.type == "meta"
 
 
 def f64(*shape: int, seed: int = 0) -> torch.Tensor:

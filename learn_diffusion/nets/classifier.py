@@ -44,7 +44,7 @@ class Classifier(nn.Module):
 
 @final
 class AttributeClassifier(nn.Module):
-    """Classifies several attributes of a picture at once: forward(x (B, channels, side, side)) -> [scores (B, n) for n in sizes].
+    """Classifies several attributes: forward(x (B, channels, side, side)) -> [scores (B, n) for n in sizes].
 
     sizes   how many values each attribute has
     width   features before the last layer; features(x) -> (B, width)

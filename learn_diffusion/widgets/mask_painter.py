@@ -32,7 +32,8 @@ class PaintedMask:
     alt: what the picture shows, for who cannot see it. start: (H, W) bool, painted at first; None is nothing.
     brush: pixels that the brush reaches to each side. zoom: screen pixels for one pixel; None chooses.
 
-    `.control` is an ipywidgets text box that holds the mask, shown elsewhere, as by Interactive(..., mask=canvas.control);
+    `.control` is an ipywidgets text box that holds the mask, shown elsewhere, as by
+    Interactive(..., mask=canvas.control);
     `.read(value)` makes of its value a mask (H, W) bool, True where painted. Without a kernel it is a still picture.
     Raises ImportError without ipywidgets, TypeError or ValueError that names the argument.
     """
