@@ -20,16 +20,17 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from side_by_side.tables import Table, machine, markdown, write
 from side_by_side.timing import flops, peak
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from learn_diffusion import checkpoints, recipes
+from learn_diffusion import checkpoints
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import UNet
+from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.schedules import Cosine
 from learn_diffusion.training import loss
+from tools.tables import Table, machine, markdown, write
 
 HERE = Path(__file__).resolve().parent
 FLOAT = 4  # bytes
@@ -53,7 +54,7 @@ def untrained(**net) -> Callable[[], Denoiser]:
 
 
 def pretrained_path(name: str) -> Callable[[], Denoiser]:
-    return lambda: checkpoints.load(recipes.pretrained_path(name), "cpu")[0].float().requires_grad_()
+    return lambda: checkpoints.load(pretrained_path(name), "cpu")[0].float().requires_grad_()
 
 
 TRAININGS = (
@@ -207,7 +208,8 @@ import sys, time
 from itertools import islice
 import torch
 from learn_diffusion import team
-from learn_diffusion import checkpoints, recipes
+from learn_diffusion import checkpoints
+from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import UNet
 from learn_diffusion.schedules import Cosine

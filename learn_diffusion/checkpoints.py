@@ -40,6 +40,13 @@ NETS: dict[str, type[nn.Module]] = {
 }
 KEY = "learn_diffusion"  # the one entry of the safetensors header, so that its bytes have one order
 PART = ".part"  # ends the name of a file that is being written
+# What the headers of older files say, and what it is called now
+RENAMED = {
+    "prompt_accuracy": "prompt_accuracy", "digit_classifier": "digit_classifier",
+    "scene_classifier": "scene_classifier", "product_classifier": "product_classifier",
+    "digits_gan": "digits_gan", "digits_diffusion": "digits_diffusion",
+    "scenes_gan": "scenes_gan", "scenes_diffusion": "scenes_diffusion",
+}  # fmt: skip
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
@@ -118,7 +125,17 @@ def read(path: str | Path) -> tuple[nn.Module, dict[str, Tensor], dict[str, Any]
     model = _build(header["model"])
     model.load_state_dict(weights)  # copies into the model's own precision
     state = {name.removeprefix("state/"): w for name, w in tensors.items() if name.startswith("state/")}
-    return model, state, header["about"]
+    return model, state, _renamed(header["about"])
+
+
+def _renamed(metadata: dict[str, Any]) -> dict[str, Any]:
+    """The header with the recipe and the metrics of an older file under their present names."""
+    metadata = dict(metadata)
+    if isinstance(metadata.get("recipe"), str):
+        metadata["recipe"] = RENAMED.get(metadata["recipe"], metadata["recipe"])
+    if isinstance(metadata.get("metrics"), dict):
+        metadata["metrics"] = {RENAMED.get(name, name): value for name, value in metadata["metrics"].items()}
+    return metadata
 
 
 class _SizesOnly(TorchFunctionMode):

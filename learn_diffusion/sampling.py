@@ -1,4 +1,4 @@
-"""Draw with a trained model: what it can be asked for, and the way from noise to pictures."""
+"""Sample a trained model: which conditions it takes, and from noise to pictures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def initial_noise(schedule: Schedule, shape: Sequence[int], seed: int = 0) -> Te
 
 
 def run_sampler(denoise: Denoise, schedule: Schedule, noise: Tensor, steps: int) -> Tensor:
-    """From noise (n, C, H, W) to pictures in [-1, 1]: DPM-Solver++(2M), one network call a step, x0 kept in range."""
+    """From noise (n, C, H, W) to pictures in [-1, 1]: DPM-Solver++(2M), x0 clipped, one evaluation a step."""
     devices.disable_malloc_trim()
     return final_sample(dpmpp_2m(clip_x0(denoise, schedule), schedule, noise, schedule.timesteps(steps)))
 
@@ -35,20 +35,20 @@ def sample(
 ) -> Tensor:
     """Pictures of this shape (n, C, H, W), float32 in [-1, 1], on the model's device.
 
-    y      (n, ...) what each picture should show, see `condition`; None: whatever comes
-    scale  of classifier-free guidance: 1 is the model's own answer, above 1 it obeys more and varies less
+    y      (n, ...) the condition of each picture, see `condition`; None: unconditional
+    scale  of classifier-free guidance: 1 is the conditional model; above 1 pictures follow y more closely and vary less
 
     Raises ValueError that names a bad argument.
     """
     device = next(model.parameters()).device
     noises = initial_noise(model.schedule, shape, seed).to(device).split(BATCH)
-    asked = [model] * len(noises) if y is None else [cfg(model, part, scale) for part in y.to(device).split(BATCH)]
-    drawn = [run_sampler(denoise, model.schedule, noise, steps) for denoise, noise in zip(asked, noises, strict=True)]
-    return torch.cat(drawn)
+    guided = [model] * len(noises) if y is None else [cfg(model, part, scale) for part in y.to(device).split(BATCH)]
+    batches = zip(guided, noises, strict=True)
+    return torch.cat([run_sampler(denoise, model.schedule, noise, steps) for denoise, noise in batches])
 
 
 def condition(model: Denoiser, n: int, prompt: str | None = None, label: int | None = None) -> Tensor | None:
-    """The same wish for n pictures: tokens (n, L) of a prompt, labels (n,), or None where neither is given.
+    """The conditioning tensor, repeated for n pictures: tokens (n, L) of a prompt, labels (n,), or None for neither.
 
     Raises ValueError for what the model does not take: a prompt without words it knows, a label out of range.
     """
@@ -65,7 +65,7 @@ def condition(model: Denoiser, n: int, prompt: str | None = None, label: int | N
 
 
 def takes(model: Denoiser) -> str:
-    """What the model can be asked for, in words."""
+    """The condition that the model takes, in words."""
     text, classes = _senses(model)
     if text is not None:
         return f"a prompt of up to {text.tokenise.length} words"

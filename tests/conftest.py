@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
-from browser import ROOT, served
 
-sys.path.insert(0, str(ROOT / "book"))
-
+from tools.browser import served
 
 # files that take minutes: begun first, or one worker would sit through them at the end while the others are done
 SLOW = "test_faults", "test_training", "test_browser", "test_book", "test_playground", "test_team", "test_bundle"
@@ -22,7 +18,8 @@ def pytest_collection_modifyitems(items):
 def pages(tmp_path_factory):
     """The folder of the built pages."""
     pytest.importorskip("jupyter_book", reason='no Jupyter Book found: pip install -e ".[book]"')
-    build = pytest.importorskip("build", reason="the book's folder is missing")
+    from tools.website import build  # needs the book's requirements
+
     return build.build(tmp_path_factory.mktemp("book"))
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-from browser import ROOT, jupyter_lab, launched, open_notebook, run_all
 
 from learn_diffusion.widgets import Scrubber
+from tools import ROOT
+from tools.browser import jupyter_lab, launched, open_notebook, run_all
 
 N = 21  # frames
 LABELS = [f"t = {i / (N - 1):.2f}" for i in range(N)]

@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from learn_diffusion import checkpoints, devices, plots, recipes
+from learn_diffusion import checkpoints, devices, plots
 from learn_diffusion.checkpoints import CheckpointError, load, save
-from learn_diffusion.datasets import digits, folder, gaussians, moons, spiral
+from learn_diffusion.datasets.digits import small_digits
+from learn_diffusion.datasets.image_files import image_folder
+from learn_diffusion.datasets.toy2d import gaussians, moons, spiral
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.guidance import clip_x0
 from learn_diffusion.metrics import frechet, nn_distance_ratio
 from learn_diffusion.nets import MLP, UNet
 from learn_diffusion.process import from_x0, renoise
+from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.samplers import ddim, dpmpp_2m, final_sample, heun
 from learn_diffusion.schedules import DDPM, EDM, VP, Cosine, Flow
 from learn_diffusion.training import EMA, loss, train
@@ -163,11 +166,11 @@ CASES = {
     "device": (lambda: first(train(tiny(), PICTURES, 1, device="tpu3")), ValueError, "device: expected"),
     "absent device": (lambda: devices.resolve_device("xpu"), ValueError, "device: expected one this machine has"),
     # datasets and metrics
-    "split": (lambda: digits("test"), ValueError, "split: expected one of 'all', 'train', 'held_out'"),
+    "split": (lambda: small_digits("test"), ValueError, "split: expected one of 'all', 'train', 'held_out'"),
     "gaussians": (lambda: gaussians(0), ValueError, "n: expected a whole number"),
     "moons": (lambda: moons(-1), ValueError, "n: expected a whole number"),
     "spiral": (lambda: spiral(2.5), ValueError, "n: expected a whole number"),
-    "folder of nobody": (lambda: folder("~nobody-there/a", 8), FileNotFoundError, "path: .*~nobody-there/a does not"),
+    "folder of nobody": (lambda: image_folder("~nobody-there/a", 8), FileNotFoundError, "path: .*there/a does not"),
     "one feature row": (lambda: frechet(torch.zeros(1, 3), torch.zeros(5, 3)), ValueError, "a: expected at least 2"),
     "other features": (lambda: frechet(torch.zeros(5, 3), torch.zeros(5, 4)), ValueError, "b: expected 3 features"),
     "NaN features": (lambda: frechet(torch.zeros(5, 3) / 0, torch.zeros(5, 3)), ValueError, "a: expected finite"),
@@ -175,7 +178,7 @@ CASES = {
     "no alt text": (lambda: plots.image_grid(NOISE, alt=" "), ValueError, "alt: expected words"),
     "NaN picture": (lambda: plots.image_grid(NOISE / 0, alt="noise"), ValueError, "images: expected numbers"),
     "flat picture": (lambda: plots.image_grid(torch.zeros(8, 8), alt="noise"), ValueError, "images: expected pictures"),
-    "unknown recipe": (lambda: recipes.pretrained_path("cats"), FileNotFoundError, "cats.safetensors: not there"),
+    "unknown recipe": (lambda: pretrained_path("cats"), FileNotFoundError, "cats.safetensors: not there"),
 }  # fmt: skip
 
 

@@ -7,7 +7,8 @@ from math import exp, pi
 import pytest
 import torch
 
-from learn_diffusion.datasets import dye, fields
+from learn_diffusion.datasets import fields
+from learn_diffusion.datasets.advection import dye
 
 same = torch.testing.assert_close
 
