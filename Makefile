@@ -59,11 +59,11 @@ unit: lint
 	$(WORKERS) --no-loadscope-reorder -m "not web"
 
 web: $(VENV)/.test
-	$(BIN)/python book/playground.py
+	$(BIN)/python -m tools.website.playground
 	$(WORKERS) --no-loadscope-reorder -m web
 
 notebooks-test: $(VENV)/.test
-	PYTHONPATH=tests $(WORKERS) -p patience notebooks --nbval --nbval-current-env --nbval-cell-timeout 600 \
+	$(WORKERS) -p tools.nbval_patience notebooks --nbval --nbval-current-env --nbval-cell-timeout 600 \
 		--nbval-sanitize-with tests/nbval.cfg
 
 lint: $(VENV)/.test
@@ -71,13 +71,13 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 
 notebooks: $(VENV)/.test
-	$(BIN)/python tests/notebooks.py $(ONLY)
+	$(BIN)/python -m tools.notebooks $(ONLY)
 
 timings: $(VENV)/.test
-	$(BIN)/python tests/notebooks.py --timings $(ONLY)
+	$(BIN)/python -m tools.notebooks --timings $(ONLY)
 
 samples: $(VENV)/.course
-	$(BIN)/python -c "from learn_diffusion import recipes; print(*recipes.samples_png())"
+	$(BIN)/python -m tools.readme_images
 
 # an environment of its own: the course, and beside it exactly what benchmarks/peers.txt lists
 peers: BIN := .venv-peers/bin
@@ -89,7 +89,7 @@ peers:
 	@echo "Now: $(BIN)/python benchmarks/peers.py --help"
 
 book: $(VENV)/.test
-	$(BIN)/python book/build.py
+	$(BIN)/python -m tools.website.build
 
 # The course as committed, its website, and every wheel that machines like this one need: the same system, processor and
 # Python. setuptools is among them because pip installs the course itself with it.
@@ -103,7 +103,7 @@ bundle: $(VENV)/.test
 	$(FETCH) $(TORCH)
 	$(FETCH) --find-links $(PACKED)/wheels "setuptools>=77" ".[course]"
 	echo "for $(KIND)" > $(PACKED)/wheels/made_for.txt
-	$(BIN)/python book/build.py && mkdir -p $(PACKED)/book/_build && cp -R book/_build/html $(PACKED)/book/_build \
+	$(BIN)/python -m tools.website.build && mkdir -p $(PACKED)/book/_build && cp -R book/_build/html $(PACKED)/book/_build \
 		|| echo "Not in the bundle: the website, which could not be built"
 	rm -f $(PACKED)-$(KIND).zip
 	cd dist && ../$(BIN)/python -m zipfile -c learn_diffusion-$(KIND).zip learn_diffusion

@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import functools
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -31,12 +30,12 @@ from jupyter_server.gateway.gateway_client import GatewayClient
 from jupyter_server.gateway.managers import GatewayKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
-from side_by_side.tables import Table, machine, markdown, write
+
+from tools.browser import Lab, jupyter_lab
+from tools.tables import Table, machine, markdown, write
 
 HERE = Path(__file__).resolve().parent
 NOTEBOOKS = HERE.parent / "notebooks"
-sys.path.insert(0, str(HERE.parent / "tests"))
-from browser import Lab, jupyter_lab  # noqa: E402 - the tests' own server
 
 PICTURES = ("image/png", "image/svg+xml", "text/html")
 

@@ -39,7 +39,7 @@ STEPS, EVERY = 40, 2
 PATIENCE = 300  # seconds for one process
 SHIPPED = ROOT / "data" / "digits_by_label.safetensors"
 CONTEXT = multiprocessing.get_context("forkserver")  # processes that start at once: PyTorch is imported already
-CONTEXT.set_forkserver_preload(["learn_diffusion.cli", "learn_diffusion.runs", "sklearn.datasets"])
+CONTEXT.set_forkserver_preload(["learn_diffusion.cli", "learn_diffusion.recipes.run", "sklearn.datasets"])
 Trials = Iterator[str]  # of each trial: what was lost, in words; "" where it survived
 
 
@@ -50,7 +50,7 @@ def toy(path: Path) -> None:
     """A training that saves its checkpoint every few steps."""
     import torch
 
-    from learn_diffusion.datasets import digits
+    from learn_diffusion.datasets.digits import small_digits
     from learn_diffusion.denoiser import Denoiser
     from learn_diffusion.nets import UNet
     from learn_diffusion.schedules import Cosine
@@ -60,7 +60,7 @@ def toy(path: Path) -> None:
     torch.manual_seed(0)
     for _ in train(
         Denoiser(UNet(widths=(8, 16)), Cosine(), "v"),
-        digits()[0],
+        small_digits()[0],
         STEPS,
         batch=8,
         checkpoint=path,
@@ -79,10 +79,11 @@ def tiny(steps: int = STEPS, seed: int = 0, device=None, work: Path | None = Non
 
 def recipe(out: Path) -> None:
     """What `learn-diffusion train` runs: a work file, a record of the time, and the file itself."""
-    from learn_diffusion import recipes, runs
+    from learn_diffusion import recipes
+    from learn_diffusion.recipes.run import run_recipe
 
     recipes.RECIPES["tiny"] = tiny
-    runs.make("tiny", out)
+    run_recipe("tiny", out)
 
 
 def sampling(out: Path) -> None:
@@ -112,7 +113,7 @@ def training_by_command(out: Path, said: Path, begun: Path) -> None:
 
 def notebooks_of(folder: Path, *arguments: str) -> None:
     """`make notebooks` for the notebooks and the README of a folder."""
-    import notebooks
+    from tools import notebooks
 
     notebooks.ROOT, notebooks.NOTEBOOKS = folder, folder / "notebooks"
     sys.argv[1:] = arguments
@@ -288,7 +289,7 @@ def kill_notebooks(times: int, folder: Path) -> Trials:
     """kill -9 in make notebooks, half while it runs them, half while it stores them: no notebook or README is broken"""
     import nbformat
 
-    import notebooks
+    from tools import notebooks
 
     end = (ROOT / "README.md").read_text(encoding="utf-8")[-100:]
     for kind, arguments in (("run", ()), ("store", ("--normalise",))):
@@ -565,7 +566,7 @@ def with_little_memory(megabytes: int, batch: int) -> None:
     import torch
 
     from learn_diffusion import training
-    from learn_diffusion.datasets import digits
+    from learn_diffusion.datasets.digits import small_digits
     from learn_diffusion.denoiser import Denoiser
     from learn_diffusion.nets import UNet
     from learn_diffusion.schedules import Cosine
@@ -580,7 +581,7 @@ def with_little_memory(megabytes: int, batch: int) -> None:
 
     def one(batch: int, accumulate: int = 1) -> None:
         model = Denoiser(UNet(widths=(16, 32)), Cosine(), "v")
-        next(training.train(model, digits()[0], 1, batch=batch, accumulate=accumulate, device="cpu", bf16=False))
+        next(training.train(model, small_digits()[0], 1, batch=batch, accumulate=accumulate, device="cpu", bf16=False))
 
     one(1)  # what is loaded at the first step of all is loaded now
     forged.limit_memory(megabytes << 20)
@@ -643,7 +644,7 @@ def main() -> None:
     args = parser.parse_args()
     if unknown := set(args.names) - FAULTS.keys():
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
-    from side_by_side.tables import Table, markdown, write
+    from tools.tables import Table, markdown, write
 
     begin, names, path = time.perf_counter(), args.names or list(FAULTS), args.out / "faults.json"
     table = Table("Faults", ["fault", "tried", "survived", "lost", "what"])

@@ -256,7 +256,7 @@ def limit_memory(more: int) -> None:
 
 def opened(kind: str, path: Path) -> str:
     """What becomes of a file: "loads", or "refused". Any error that is not ours is raised."""
-    from learn_diffusion import checkpoints, runs
+    from learn_diffusion import checkpoints
 
     try:
         if kind == "record":
@@ -283,7 +283,7 @@ def opened(kind: str, path: Path) -> str:
 
 def _in_a_folder(path: Path) -> str:
     """What becomes of a picture beside a good one: it is read as a picture, or skipped with a reason."""
-    from learn_diffusion import datasets
+    from learn_diffusion.datasets import image_files
 
     folder = path.with_name("pictures")
     if not folder.exists():
@@ -292,7 +292,7 @@ def _in_a_folder(path: Path) -> str:
     (folder / "forged").write_bytes(path.read_bytes())
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        images = datasets.folder(folder, 16)
+        images = image_files.image_folder(folder, 16)
     for warning in said:
         reason = str(warning.message)
         assert ": 1 of 2 files skipped: 'forged' (" in reason, reason

@@ -22,7 +22,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from side_by_side.tables import Table, markdown
+from tools.tables import Table, markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTER = "notebooks/01_adding_noise.ipynb"

@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]  # side_by_side, and the package where it is not installed
 
 COMMANDS = {
     "agreement": "our samplers and diffusers' schedulers on the same network: the largest difference",
@@ -67,7 +66,8 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parser().parse_args(arguments)
     from side_by_side.peers import MissingPeerError
-    from side_by_side.tables import machine, markdown, versions, write
+
+    from tools.tables import machine, markdown, versions, write
 
     try:
         import torch

@@ -17,16 +17,16 @@ import time
 from pathlib import Path
 
 import torch
-from side_by_side.tables import Table, markdown, write
 
 from learn_diffusion import checkpoints
+from tools.tables import Table, markdown, write
 
 HERE = Path(__file__).resolve().parent
 PROGRAM = """
 import sys
 import torch
 from learn_diffusion import checkpoints, team
-from learn_diffusion.datasets import digits
+from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import UNet
 from learn_diffusion.schedules import Cosine
@@ -34,7 +34,8 @@ from learn_diffusion.training import train
 
 folder, *marks = sys.argv[1:]
 torch.manual_seed(0)
-for step in train(Denoiser(UNet(), Cosine(), "v"), digits()[0], int(marks[-1]), batch=32, device="cpu", bf16=False):
+images, _ = small_digits()
+for step in train(Denoiser(UNet(), Cosine(), "v"), images, int(marks[-1]), batch=32, device="cpu", bf16=False):
     if str(step.step) in marks and team.first():
         checkpoints.save(f"{folder}/{step.step}", step.model)
 """

@@ -20,16 +20,17 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from side_by_side.tables import Table, machine, markdown, write
 from side_by_side.timing import flops, peak
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from learn_diffusion import checkpoints, recipes
+from learn_diffusion import checkpoints
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import UNet
+from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.schedules import Cosine
 from learn_diffusion.training import loss
+from tools.tables import Table, machine, markdown, write
 
 HERE = Path(__file__).resolve().parent
 FLOAT = 4  # bytes
@@ -52,13 +53,13 @@ def untrained(**net) -> Callable[[], Denoiser]:
     return lambda: Denoiser(UNet(**net), Cosine(), "v")
 
 
-def pretrained_path(name: str) -> Callable[[], Denoiser]:
-    return lambda: checkpoints.load(recipes.pretrained_path(name), "cpu")[0].float().requires_grad_()
+def pretrained(name: str) -> Callable[[], Denoiser]:
+    return lambda: checkpoints.load(pretrained_path(name), "cpu")[0].float().requires_grad_()
 
 
 TRAININGS = (
     Work("digits, 8x8 (chapter 07)", (1, 8, 8), untrained(), 64, 1000),
-    Work("scenes_by_caption, 32x32", (3, 32, 32), pretrained_path("scenes_by_caption"), 40, 6500, "a cat on the moon"),
+    Work("scenes_by_caption, 32x32", (3, 32, 32), pretrained("scenes_by_caption"), 40, 6500, "a cat on the moon"),
     Work("photographs, 64x64", (3, 64, 64), untrained(channels=3, widths=(128, 256, 256, 512)), 256, 200_000),
     Work(
         "photographs, 256x256", (3, 256, 256), untrained(channels=3, widths=(128, 256, 512, 512, 1024)), 256, 500_000,
@@ -207,7 +208,8 @@ import sys, time
 from itertools import islice
 import torch
 from learn_diffusion import team
-from learn_diffusion import checkpoints, recipes
+from learn_diffusion import checkpoints
+from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import UNet
 from learn_diffusion.schedules import Cosine

@@ -17,11 +17,13 @@ from functools import partial
 import torch
 from side_by_side.timing import seconds
 
-from learn_diffusion import checkpoints, devices, recipes
-from learn_diffusion.datasets import digits
+from learn_diffusion import checkpoints, devices
+from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.guidance import clip_x0
 from learn_diffusion.nets import UNet
+from learn_diffusion.recipes import evaluation
+from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.samplers import ddim, dpmpp_2m, final_sample, heun
 from learn_diffusion.schedules import Cosine
 from learn_diffusion.training import loss, train
@@ -50,7 +52,7 @@ def imports() -> None:
 def sampling() -> None:
     """64 digits from the shipped model, and what the calls cost."""
     device = devices.resolve_device()
-    model, _ = checkpoints.load(recipes.pretrained_path("digits_by_label"), device)
+    model, _ = checkpoints.load(pretrained_path("digits_by_label"), device)
     schedule, noise = model.schedule, torch.randn(64, 1, 8, 8, device=device)
     print("\n64 digits                calls  seconds")
     for name, sampler, steps, calls in (("dpmpp_2m", dpmpp_2m, 10, 10), ("dpmpp_2m", dpmpp_2m, 20, 20),
@@ -124,8 +126,8 @@ def memory() -> None:
 
 def quality() -> None:
     """Chapter 07 from nothing, with three training seeds: how good, how soon?"""
-    images, _ = digits("train")
-    reader, metadata = checkpoints.load(recipes.pretrained_path("digit_classifier"), "cpu")
+    images, _ = small_digits("train")
+    reader, metadata = checkpoints.load(pretrained_path("digit_classifier"), "cpu")
     print(
         f"\nthe reader reads {metadata['metrics']['held_out_accuracy']:.1%} of held-out digits; ± over 3 sampling seeds"
     )
@@ -136,7 +138,7 @@ def quality() -> None:
         start = time.perf_counter()
         *_, end = train(model, images, 1000, seed=seed, device="cpu")
         took = time.perf_counter() - start
-        q = recipes.digit_quality(end.ema, model.schedule, reader)
+        q = evaluation.digit_quality(end.ema, model.schedule, reader)
         distance, floor = (f"{q[key]:.2f} ± {q[key + '_std']:.2f}" for key in ("frechet", "floor"))
         print(
             f"{seed:4} {end.step:6} {took:8.0f} {distance:>17} {floor:>14} {q['nn_distance_ratio']:14.2f}", flush=True

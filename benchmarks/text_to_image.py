@@ -1,4 +1,4 @@
-"""How well does the text model obey? `python benchmarks/text_to_image.py [--seed 100] [--n 1000]` prints the table.
+"""Prompt accuracy of the text model: `python benchmarks/text_to_image.py [--seed 100] [--n 1000]`.
 
 Fresh seeds, unless told otherwise; guidance and steps are those fixed in recipes. `--curve FOLDER` reads checkpoints
 that were kept during a training (at_STEPS.safetensors) and prints how prompt accuracy
@@ -16,7 +16,10 @@ from statistics import median
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from learn_diffusion import checkpoints, devices, recipes, sampling
+from learn_diffusion import checkpoints, devices, sampling
+from learn_diffusion.datasets.scenes import ATTRIBUTES
+from learn_diffusion.recipes import evaluation
+from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.training import loss
 
 KINDS = ("seen", "unseen triple", "unseen pair")
@@ -24,12 +27,14 @@ KINDS = ("seen", "unseen triple", "unseen pair")
 
 def prompt_accuracy(model, judge, n: int, seed: int) -> None:
     """The share of n pictures of each kind with all four attributes right, and its standard error."""
-    print(f"{n} pictures of each kind, guidance {recipes.SCALE}, 15 steps of DPM-Solver++(2M), seeds from {seed}")
+    how = f"guidance {evaluation.GUIDANCE_SCALE}, 15 steps of DPM-Solver++(2M)"
+    print(f"{n} pictures of each kind, {how}, seeds from {seed}")
     print("| captions | subject | accessory | place | colour | all four right |\n|---|---|---|---|---|---|")
     for kind in KINDS:
-        wanted = recipes.some_scenes(kind, n, seed)
-        images = recipes.sample_scenes(model, wanted, seed)
-        each, together = recipes.right(judge, images, torch.tensor([scene.indices() for scene in wanted]))
+        wanted = evaluation.some_scenes(kind, n, seed)
+        images = evaluation.sample_scenes(model, wanted, seed)
+        truth = torch.tensor([scene.indices() for scene in wanted])
+        each, together = evaluation.attribute_accuracy(judge, images, truth, ATTRIBUTES)
         cells = [f"{share:.1%}" for share in each.values()]
         error = (together * (1 - together) / n) ** 0.5
         print(f"| {kind} | {' | '.join(cells)} | {together:.1%} ± {error:.1%} |", flush=True)
@@ -42,9 +47,10 @@ def curve(folder: Path, judge, n: int, seed: int) -> None:
         model, _ = checkpoints.load(path, "cpu")
         cells = []
         for kind in KINDS:
-            wanted = recipes.some_scenes(kind, n, seed)
-            images = recipes.sample_scenes(model, wanted, seed)
-            share = recipes.right(judge, images, torch.tensor([scene.indices() for scene in wanted]))[1]
+            wanted = evaluation.some_scenes(kind, n, seed)
+            images = evaluation.sample_scenes(model, wanted, seed)
+            truth = torch.tensor([scene.indices() for scene in wanted])
+            share = evaluation.attribute_accuracy(judge, images, truth, ATTRIBUTES)[1]
             cells.append(f"{share:.2f} ± {(share * (1 - share) / n) ** 0.5:.2f}")
         print(f"| {path.stem.removeprefix('at_')} | {' | '.join(cells)} |", flush=True)
 
@@ -70,7 +76,9 @@ def speed(model, device: torch.device, batch: int = 40) -> None:
     """Seconds for 16 guided pictures; training pictures a second, and FLOP/s against the measured peak."""
     model = model.to(device)
     tokens = model.net.text.tokenise(["a cat wearing sunglasses on the moon"] * batch).to(device)
-    taken = timed(lambda: sampling.sample(model, (16, 3, 32, 32), tokens[:16], recipes.SCALE, 15).sum().item(), 3)
+    taken = timed(
+        lambda: sampling.sample(model, (16, 3, 32, 32), tokens[:16], evaluation.GUIDANCE_SCALE, 15).sum().item(), 3
+    )
     print(f"16 guided pictures, 15 steps: {taken:.2f} s")
     x, t = torch.rand(batch, 3, 32, 32, device=device) * 2 - 1, torch.rand(batch, device=device)
     model.train().requires_grad_(True)
@@ -102,13 +110,13 @@ def main() -> None:
     parser.add_argument("--device", help="for --speed: cpu, cuda or mps")
     args = parser.parse_args()
     seed = random.SystemRandom().randrange(10_000, 2**31) if args.seed is None else args.seed
-    judge, _ = checkpoints.load(recipes.pretrained_path("scene_classifier"), "cpu")
+    judge, _ = checkpoints.load(pretrained_path("scene_classifier"), "cpu")
     device = devices.resolve_device(args.device)
     print(f"torch {torch.__version__}, {devices.hardware(device)}")
     if args.curve:
         curve(args.curve, judge, args.n, seed)
         return
-    model, _ = checkpoints.load(recipes.pretrained_path("scenes_by_caption"), "cpu")
+    model, _ = checkpoints.load(pretrained_path("scenes_by_caption"), "cpu")
     if args.speed:
         speed(model, device)
     else:

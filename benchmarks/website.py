@@ -6,18 +6,13 @@ A browser on this machine (Chromium) reads the pages from this machine. Medians 
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-for folder in ("book", "tests"):
-    sys.path.insert(0, str(ROOT / folder))
-
-import build  # noqa: E402
-from browser import launched, served  # noqa: E402
-from side_by_side.tables import Table, machine, markdown  # noqa: E402
+from tools.browser import launched, served
+from tools.tables import Table, machine, markdown
+from tools.website import build
 
 TIMES = 5
 # Milliseconds from an input to the slider until the canvas holds, and gives back, other pixels.

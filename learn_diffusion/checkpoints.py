@@ -130,7 +130,17 @@ def read(path: str | Path) -> tuple[nn.Module, dict[str, Tensor], dict[str, Any]
             )
     model = _build(header["model"])
     model.load_state_dict(weights)  # copies into the model's own precision
-    return model, state, header["about"]
+    return model, state, _renamed(header["about"])
+
+
+def _renamed(metadata: dict[str, Any]) -> dict[str, Any]:
+    """The header with the recipe and the metrics of an older file under their present names."""
+    metadata = dict(metadata)
+    if isinstance(metadata.get("recipe"), str):
+        metadata["recipe"] = RENAMED.get(metadata["recipe"], metadata["recipe"])
+    if isinstance(metadata.get("metrics"), dict):
+        metadata["metrics"] = {RENAMED.get(name, name): value for name, value in metadata["metrics"].items()}
+    return metadata
 
 
 def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

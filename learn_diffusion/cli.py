@@ -1,4 +1,4 @@
-"""The command line: `learn-diffusion train`, `list`, `sample`, `about` and `doctor`.
+"""The command line: `learn-diffusion train`, `list`, `sample`, `info` and `doctor`.
 
 The commands import what they need when they run: PyTorch takes seconds, and --help should not.
 """
@@ -20,8 +20,6 @@ import learn_diffusion
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from learn_diffusion.denoiser import Denoiser
 
 SEED = click.IntRange(0, 2**32 - 1)
 DEVICE = click.option("--device", help="cpu, cuda or mps; by default cuda where there is one, else cpu.")
@@ -56,7 +54,7 @@ def _fail(message: str, code: int) -> None:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(learn_diffusion.__version__, prog_name="learn-diffusion")
 def commands() -> None:
-    """Train the models of the course again, draw with them, and read what they say about themselves."""
+    """Train the models of the course again, sample from them, and print their headers."""
 
 
 @commands.command("list")
@@ -65,41 +63,42 @@ def list_recipes() -> None:
 
     Times are read from the headers of the files in data/.
     """
-    from learn_diffusion import checkpoints, recipes
+    from learn_diffusion import checkpoints
+    from learn_diffusion.recipes import RECIPES
+    from learn_diffusion.recipes.pretrained import pretrained_path
 
-    for name, recipe in recipes.RECIPES.items():
+    for name, recipe in RECIPES.items():
         click.echo(f"{name}\n    {recipe.__doc__.splitlines()[0]}")
         try:
-            _, _, metadata = checkpoints.read(recipes.pretrained_path(name))
+            _, _, header = checkpoints.read(pretrained_path(name))
+            click.echo(f"    took {duration(header.get('seconds', math.nan))} on {header['hardware']}")
         except FileNotFoundError:
-            click.echo(f"    not there yet: learn-diffusion train {name}")
-        else:
-            click.echo(f"    took {duration(metadata.get('seconds', math.nan))} on {metadata['hardware']}")
+            click.echo(f"    not trained yet: learn-diffusion train {name}")
 
 
 @commands.command()
 @click.argument("recipe")
 @click.option("--out", type=click.Path(path_type=Path), help="The file to write. [default: data/RECIPE.safetensors]")
-@click.option("--work", type=click.Path(path_type=Path), help="Folder for the work file. [default: beside --out]")
+@click.option("--checkpoint-dir", type=click.Path(path_type=Path), help="For resuming. [default: beside --out]")
 @click.option("--steps", type=click.IntRange(1), help="Optimiser steps, for a shorter run; needs --out.")
 @click.option("--seed", type=SEED, help="Of everything random; needs --out.")
 @DEVICE
-@click.option("--fresh", is_flag=True, help="Start again, even where a killed run left a work file.")
-def train(recipe: str, out: Path | None, work: Path | None, fresh: bool, **options: Any) -> None:
+@click.option("--restart", is_flag=True, help="Start again, even where a killed run left a checkpoint.")
+def train(recipe: str, out: Path | None, checkpoint_dir: Path | None, restart: bool, **options: Any) -> None:
     """Run a RECIPE and write its file.
 
-    `learn-diffusion list` names the recipes.
-    Trains, measures, and writes metrics, seed, hardware and seconds into the header of the file. A run that was killed
-    goes on where it stopped when the same command is given again.
+    `learn-diffusion list` names the recipes. Trains, measures, and writes metrics, seed, hardware and seconds into the
+    header of the file. The same command resumes a run that was killed.
     """
-    from learn_diffusion import checkpoints, runs, team
+    from learn_diffusion import checkpoints, team
+    from learn_diffusion.recipes.run import run_recipe
 
     chosen = {name: value for name, value in options.items() if value is not None}
     if out is None and chosen.keys() & {"steps", "seed"}:
         raise click.UsageError("--steps and --seed make another model than the one in data/: name its file with --out")
-    path = runs.make(recipe, out, work, fresh, **chosen)
+    path = run_recipe(recipe, out, checkpoint_dir, restart, **chosen)
     if team.first():  # of several processes that torchrun started
-        for line in story(path, *checkpoints.load(path, "cpu")):
+        for line in describe(path, *checkpoints.load(path, "cpu")):
             click.echo(_printable(line))
 
 
@@ -110,7 +109,9 @@ def train(recipe: str, out: Path | None, work: Path | None, fresh: bool, **optio
 @click.option("--label", type=int, help="What to draw, for a model that knows labels: 7.")
 @click.option("--n", type=click.IntRange(1, 1024), default=1, show_default=True, help="How many pictures.")
 @click.option("--steps", type=click.IntRange(1, 1000), default=20, show_default=True, help="From noise to picture.")
-@click.option("--scale", type=float, help="Guidance: 1 is the model's own answer, more obeys more. [default: 3]")
+@click.option(
+    "--guidance-scale", "scale", type=float, help="1 is the conditional model; higher follows it more. [default: 3]"
+)
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of the noise: another seed, other pictures.")
 @click.option("--size", type=click.IntRange(1, 1024), help="Side in pixels, where the file does not say it.")
 @click.option("--zoom", type=click.IntRange(1, 64), help="Screen pixels a pixel. [default: about 128 a picture]")
@@ -119,71 +120,64 @@ def sample(
     checkpoint: Path, out: Path, prompt: str | None, label: int | None, n: int, steps: int, scale: float | None,
     seed: int, size: int | None, zoom: int | None, device: str | None,
 ) -> None:  # fmt: skip
-    """Draw with a CHECKPOINT.
+    """Sample from a CHECKPOINT.
 
-    The pictures are written as one PNG, side by side. What a model can be asked for (a prompt, a label, nothing) is
-    what `learn-diffusion about` says it takes.
+    The pictures are written as one PNG, side by side. `learn-diffusion info` says whether a model takes a prompt, a
+    label, or neither.
     """
     if out.suffix.lower() != ".png":
         raise click.UsageError(f"--out: expected a name that ends in .png, got {str(out)!r}")
     if scale is not None and not math.isfinite(scale):
-        raise click.UsageError(f"--scale: expected a finite number (0 without the condition, 1 with it), got {scale}")
+        raise click.UsageError(f"--guidance-scale: expected a finite number, got {scale}")
     if scale is not None and prompt is None and label is None:
-        raise click.UsageError("--scale: guidance needs something to follow, a --prompt or a --label")
-    from learn_diffusion import checkpoints, devices, runs, sampling
+        raise click.UsageError("--guidance-scale: expected a --prompt or a --label with it")
+    from learn_diffusion import checkpoints, devices, sampling
+    from learn_diffusion.denoiser import Denoiser
+    from learn_diffusion.recipes.run import require_writable
     from learn_diffusion.widgets.images import png, tile, to_uint8
 
-    runs.writable("out", out)
-    model, metadata = _painter(checkpoint, device)
-    shape = sampling.picture_shape(model, metadata, size)
+    require_writable("out", out)
+    model, header = checkpoints.load(checkpoint, device)
+    if not isinstance(model, Denoiser):
+        raise ValueError(f"{checkpoint}: expected a Denoiser to sample from, got a {type(model).__name__}")
+    shape = sampling.picture_shape(model, header, size)
     y, scale = sampling.condition(model, n, prompt, label), 3.0 if scale is None else scale
-    begun = time.perf_counter()
+    start = time.perf_counter()
     pictures = sampling.sample(model, (n, *shape), y, scale, steps, seed)
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start
     checkpoints.atomic_write(out, png(tile(to_uint8(pictures)), zoom or max(1, 128 // shape[2])))
-    wish = f"label {label}" if prompt is None else repr(prompt)
-    asked = "nothing asked for" if y is None else f"{wish} at scale {scale:g}"
+    asked = f"label {label}" if prompt is None else repr(prompt)
+    asked = "unconditional" if y is None else f"{asked} at guidance scale {scale:g}"
     click.echo(f"{out}: {asked}; n {n}, {shape[1]}x{shape[2]} pixels, {steps} steps, seed {seed}")
-    click.echo(f"drawn in {seconds:.1f} s on {devices.hardware(next(model.parameters()).device)}")
+    click.echo(f"sampled in {seconds:.1f} s on {devices.hardware(next(model.parameters()).device)}")
 
 
 @commands.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-def metadata(checkpoint: Path) -> None:
-    """Print what a CHECKPOINT says of itself."""
+def info(checkpoint: Path) -> None:
+    """Print what a CHECKPOINT holds, from its header."""
     from learn_diffusion import checkpoints
 
-    for line in story(checkpoint, *checkpoints.load(checkpoint, "cpu")):
+    for line in describe(checkpoint, *checkpoints.load(checkpoint, "cpu")):
         click.echo(_printable(line))
 
 
 @commands.command("doctor")
-def look() -> None:
-    """Say whether the course can run here.
+def run_doctor() -> None:
+    """Check the installation and suggest fixes.
 
-    Looks at versions, devices, memory, disk, models and Jupyter, and says what to do about each thing that is wrong.
-    Exit code 0 if the course can run, 1 if something that it needs is missing.
+    Checks versions, devices, memory, disk, models and Jupyter. Exit code 0 if the course can run, 1 if it cannot.
     """
     from learn_diffusion import doctor
 
-    last = ""
-    for last in doctor.report():
-        click.echo(last)
-    sys.exit(0 if last == doctor.READY else 1)
+    line = ""
+    for line in doctor.report():
+        click.echo(line)
+    sys.exit(0 if line == doctor.READY else 1)
 
 
-def _painter(path: Path, device: str | None) -> tuple[Denoiser, Mapping[str, Any]]:
-    from learn_diffusion import checkpoints
-    from learn_diffusion.denoiser import Denoiser
-
-    model, header = checkpoints.load(path, device)
-    if not isinstance(model, Denoiser):
-        raise ValueError(f"{path}: holds a {type(model).__name__}; this command draws with a Denoiser")
-    return model, header
-
-
-def story(path: Path, model: nn.Module, header: Mapping[str, Any]) -> Iterator[str]:
-    """The lines that say what a checkpoint holds and where it comes from."""
+def describe(path: Path, model: nn.Module, header: Mapping[str, Any]) -> Iterator[str]:
+    """What a checkpoint holds and where it comes from, line by line."""
     from learn_diffusion import sampling
     from learn_diffusion.denoiser import Denoiser
 
@@ -212,7 +206,7 @@ def _rows(name: str, value: Any) -> Iterator[str]:
 
 
 def _printable(line: str) -> str:
-    """Without what would steer the terminal: a file may say anything of itself."""
+    """Without control characters, which a file's header may hold."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 

@@ -122,10 +122,11 @@ def memory() -> Iterator[Line]:
 def models() -> Iterator[Line]:
     """What ships in data/: there, whole, and as it was written."""
     from learn_diffusion import checkpoints, recipes
+    from learn_diffusion.recipes import pretrained
 
     good = 0
     for name in recipes.RECIPES:
-        path = recipes.DATA / f"{name}.safetensors"
+        path = pretrained.DATA / f"{name}.safetensors"
         try:
             checkpoints.read(path)
             good += 1
@@ -133,7 +134,7 @@ def models() -> Iterator[Line]:
             said = _short(error).replace(f"{path}: ", "") if path.exists() else "not there"
             mend = _again(f"data/{path.name}", f"learn-diffusion train {name}")
             yield Line("model", f"{path.name}: {said}", mend, needed=True)
-    yield Line("models", f"{good} of {len(recipes.RECIPES)} whole and unaltered in {recipes.DATA}")
+    yield Line("models", f"{good} of {len(recipes.RECIPES)} whole and unaltered in {pretrained.DATA}")
 
 
 def _again(path: str, otherwise: str = "") -> str:

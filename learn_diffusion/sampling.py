@@ -25,7 +25,7 @@ def initial_noise(schedule: Schedule, shape: Sequence[int], seed: int = 0) -> Te
 
 
 def run_sampler(denoise: Denoise, schedule: Schedule, noise: Tensor, steps: int) -> Tensor:
-    """From noise (n, C, H, W) to pictures in [-1, 1]: DPM-Solver++(2M), one network call a step, x0 kept in range."""
+    """From noise (n, C, H, W) to pictures in [-1, 1]: DPM-Solver++(2M), x0 clipped, one evaluation a step."""
     devices.disable_malloc_trim()
     return final_sample(dpmpp_2m(clip_x0(denoise, schedule), schedule, noise, schedule.timesteps(steps)))
 
@@ -42,9 +42,9 @@ def sample(
     """
     device = next(model.parameters()).device
     noises = initial_noise(model.schedule, shape, seed).to(device).split(BATCH)
-    asked = [model] * len(noises) if y is None else [cfg(model, part, scale) for part in y.to(device).split(BATCH)]
-    drawn = [run_sampler(denoise, model.schedule, noise, steps) for denoise, noise in zip(asked, noises, strict=True)]
-    return torch.cat(drawn)
+    guided = [model] * len(noises) if y is None else [cfg(model, part, scale) for part in y.to(device).split(BATCH)]
+    batches = zip(guided, noises, strict=True)
+    return torch.cat([run_sampler(denoise, model.schedule, noise, steps) for denoise, noise in batches])
 
 
 def condition(model: Denoiser, n: int, prompt: str | None = None, label: int | None = None) -> Tensor | None:
@@ -65,7 +65,7 @@ def condition(model: Denoiser, n: int, prompt: str | None = None, label: int | N
 
 
 def takes(model: Denoiser) -> str:
-    """What the model can be asked for, in words."""
+    """The condition that the model takes, in words."""
     text, classes = _senses(model)
     if text is not None:
         return f"a prompt of up to {text.tokenise.length} words"

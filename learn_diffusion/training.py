@@ -309,7 +309,7 @@ class _Run:
         if not team.agreed(self.step):
             raise ValueError(
                 f"checkpoint: this process goes on from step {self.step}, others do not; put {path} into a folder that "
-                f"all hosts see, or pass resume=False (learn-diffusion train: --fresh) to start again"
+                f"all hosts see, or pass resume=False (learn-diffusion train: --restart) to start again"
             )
 
     def restore(self, path: str | Path) -> None:
@@ -324,7 +324,7 @@ class _Run:
             differs = [k for k, v in self.recipe.items() if recipe.get(k) != v] or ["model"]
             raise ValueError(
                 f"checkpoint: {path} is another training (it differs in {', '.join(differs)}); "
-                f"name another file, or pass resume=False (learn-diffusion train: --fresh) to start again over it"
+                f"name another file, or pass resume=False (learn-diffusion train: --restart) to start again over it"
             )
         try:
             self._restore(saved, state, training["step"], training["loss"])

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import pytest
-from browser import ROOT, launched, served
 from filelock import FileLock
 
-sys.path.insert(0, str(ROOT / "book"))
+from tools.browser import launched, served
 
 WEB = "test_browser", "test_book", "test_playground"  # pytest -m web
 # files that take minutes: begun first, or one worker would sit through them at the end while the others are done
-SLOW = *WEB, "test_faults", "test_training", "test_team", "test_bundle"
+SLOW = *WEB, "test_robustness", "test_training", "test_distributed", "test_bundle"
 
 
 def pytest_collection_modifyitems(items):
@@ -33,7 +31,8 @@ def browser():
 def pages(tmp_path_factory):
     """The folder of the built pages, built by whichever worker comes first."""
     pytest.importorskip("jupyter_book", reason='no Jupyter Book found: pip install -e ".[book]"')
-    build = pytest.importorskip("build", reason="the book's folder is missing")
+    from tools.website import build  # needs the book's requirements
+
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent  # of all workers of this run

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from learn_diffusion.datasets import PALETTES, colours, palette, patterns
+from learn_diffusion.datasets.patterns import PALETTES, colours, draw_patterns, palette
 
 
 def test_patterns_are_pictures_and_their_palettes():
-    made = patterns(60, seed=3)
+    made = draw_patterns(60, seed=3)
     assert made.pictures.shape == (60, 3, 32, 32)
     assert made.pictures.dtype == torch.float32
     assert made.pictures.abs().max() <= 1
@@ -18,18 +18,18 @@ def test_patterns_are_pictures_and_their_palettes():
 
 def test_patterns_never_change():
     """Every number printed anywhere was measured on these fabrics."""
-    made = patterns(3, seed=0, height=8, width=12)
+    made = draw_patterns(3, seed=0, height=8, width=12)
     assert made.labels.tolist() == [5, 3, 3]
     levels = (made.pictures[1, :, 2, 3:6] * 127.5 + 127.5).round().int()
     assert (levels - torch.tensor([[47, 47, 61], [138, 138, 152], [138, 138, 147]])).abs().max() <= 1
-    again = patterns(3, seed=0, height=8, width=12)
+    again = draw_patterns(3, seed=0, height=8, width=12)
     assert torch.equal(made.pictures, again.pictures)
     assert torch.equal(made.labels, again.labels)
-    assert not torch.equal(made.pictures, patterns(3, seed=1, height=8, width=12).pictures)
+    assert not torch.equal(made.pictures, draw_patterns(3, seed=1, height=8, width=12).pictures)
 
 
 def test_every_pixel_is_an_ink_or_a_mixture_of_inks():
-    made = patterns(40, seed=4)
+    made = draw_patterns(40, seed=4)
     for picture, label in zip(made.pictures, made.labels.tolist(), strict=True):
         inks = palette(list(PALETTES)[label])
         off = torch.cdist(picture.flatten(1).T, inks).amin(1)
@@ -40,15 +40,15 @@ def test_every_pixel_is_an_ink_or_a_mixture_of_inks():
 
 def test_patterns_have_no_edge_of_their_own():
     """Border and middle have the same statistics: a large fabric is as good as many small ones."""
-    jumps = patterns(500, seed=5).pictures.diff(dim=3).abs().mean((0, 1, 2))  # (31,): across each vertical line
+    jumps = draw_patterns(500, seed=5).pictures.diff(dim=3).abs().mean((0, 1, 2))  # (31,): across each vertical line
     assert (jumps / jumps.mean() - 1).abs().max() < 0.1
-    large = patterns(30, seed=6, height=48, width=160).pictures
+    large = draw_patterns(30, seed=6, height=48, width=160).pictures
     assert abs(large.diff(dim=3).abs().mean() / jumps.mean() - 1) < 0.08
     assert abs(large.diff(dim=2).abs().mean() / jumps.mean() - 1) < 0.08
 
 
 def test_patterns_do_not_tile():
-    made = patterns(200, seed=7).pictures
+    made = draw_patterns(200, seed=7).pictures
     across = (made[..., 0] - made[..., -1]).abs().mean()
     inside = (made[..., 16] - made[..., 15]).abs().mean()
     assert across > 2.5 * inside

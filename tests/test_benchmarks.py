@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tools import tables
+
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "benchmarks" / "peers.py"
 MODULES = ("agreement", "contenders", "gpu", "growth", "operations", "quality", "sampling", "start", "throughput")
@@ -23,7 +25,7 @@ MODULES = ("agreement", "contenders", "gpu", "growth", "operations", "quality", 
 
 @pytest.fixture
 def side_by_side(monkeypatch):
-    """The folder of benchmarks on the path, as peers.py puts it there."""
+    """The folder of benchmarks on the path, as where peers.py is run."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     return lambda name: importlib.import_module(f"side_by_side.{name}")
 
@@ -40,7 +42,7 @@ def program(monkeypatch):
     """benchmarks/peers.py as a module."""
     spec = importlib.util.spec_from_file_location("peers_program", SCRIPT)
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     spec.loader.exec_module(module)
     return module
 
@@ -60,8 +62,7 @@ def test_help_names_the_commands_without_importing_torch():
         assert (ROOT / "benchmarks" / "side_by_side" / f"{command}.py").exists()
 
 
-def test_a_table_is_printed_aligned_and_kept_with_what_a_reader_needs(side_by_side, tmp_path):
-    tables = side_by_side("tables")
+def test_a_table_is_printed_aligned_and_kept_with_what_a_reader_needs(tmp_path):
     table = tables.Table("Speed", ("who", "pictures/s", "note"), [("ours", 12345.6, None), ("x", 0.12345, "a")], ["n"])
     lines = tables.markdown(table).splitlines()
     assert lines[0] == "**Speed**"

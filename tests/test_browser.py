@@ -9,10 +9,11 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-from browser import ROOT, jupyter_lab, open_notebook, run_all
 from nbformat.v4 import new_code_cell, new_notebook
 
 from learn_diffusion.widgets import Scrubber
+from tools import ROOT
+from tools.browser import jupyter_lab, open_notebook, run_all
 
 N = 21  # frames
 LABELS = [f"t = {i / (N - 1):.2f}" for i in range(N)]

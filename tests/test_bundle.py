@@ -86,7 +86,7 @@ def test_setting_up_says_where_from_and_for_which_machines(course):
 STAND_IN = """#!/bin/sh
 case "$*" in
 *"pip download"*) echo "$*" >> calls; echo . > dist/learn_diffusion/wheels/a.whl ;;
-book/build.py) {build} ;;
+"-m tools.website.build") {build} ;;
 *) exec {python} "$@" ;;
 esac
 """
@@ -208,11 +208,11 @@ def test_in_the_namespace_there_is_no_way_out(offline):
     if missing := [name for name in ("unshare", "ip") if shutil.which(name) is None]:
         pytest.skip(f"no {missing[0]} found: apt-get install util-linux iproute2")
     code = (
-        "import sys, socket; sys.path.insert(0, sys.argv[1]); import offline; offline.cut_off(); "
+        "import socket, offline; offline.cut_off(); "
         "here = socket.create_server(('127.0.0.1', 0)); socket.create_connection(here.getsockname(), 5); print('ok')"
     )
-    command = offline.namespace([sys.executable, "-c", code, str(ROOT / "benchmarks")])
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = offline.namespace([sys.executable, "-c", code])
+    done = subprocess.run(command, cwd=ROOT / "benchmarks", capture_output=True, text=True, check=False)
     if "unshare failed" in done.stderr:
         pytest.skip(f"no network namespace may be made here: {done.stderr.strip()}")
     assert done.stdout == "ok\n", done.stderr

@@ -18,6 +18,8 @@ from learn_diffusion import checkpoints, cli, recipes, sampling
 from learn_diffusion.checkpoints import save
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import MLP, Classifier, UNet
+from learn_diffusion.recipes import pretrained
+from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.schedules import Cosine
 from learn_diffusion.widgets.images import tile, to_uint8
 
@@ -91,24 +93,24 @@ def test_python_m_is_the_same_and_help_needs_no_torch():
 
 
 @pytest.mark.parametrize(
-    ("name", "wish", "said"),
+    ("name", "wanted", "said"),
     [
-        ("labels", ["--label", "3"], "label 3 at scale 3"),
-        ("labels", ["--label", "3", "--scale", "-2.5"], "label 3 at scale -2.5"),
-        ("labels", ["--label", "3", "--scale", "1e30"], "label 3 at scale 1e+30"),
-        ("labels", [], "nothing asked for"),
-        ("words", ["--prompt", "A cat, on the moon"], "'A cat, on the moon' at scale 3"),
-        ("words", ["--prompt", "a cat", "--scale", "0"], "'a cat' at scale 0"),
-        ("words", [], "nothing asked for"),
-        ("neither", [], "nothing asked for"),
+        ("labels", ["--label", "3"], "label 3 at guidance scale 3"),
+        ("labels", ["--label", "3", "--guidance-scale", "-2.5"], "label 3 at guidance scale -2.5"),
+        ("labels", ["--label", "3", "--guidance-scale", "1e30"], "label 3 at guidance scale 1e+30"),
+        ("labels", [], "unconditional"),
+        ("words", ["--prompt", "A cat, on the moon"], "'A cat, on the moon' at guidance scale 3"),
+        ("words", ["--prompt", "a cat", "--guidance-scale", "0"], "'a cat' at guidance scale 0"),
+        ("words", [], "unconditional"),
+        ("neither", [], "unconditional"),
     ],
 )
-def test_sample_draws_and_says_what(shelf, tmp_path, name, wish, said):
+def test_sample_draws_and_says_what(shelf, tmp_path, name, wanted, said):
     out = tmp_path / "x.png"
-    result = run("sample", shelf / name, "--out", out, "--n", 3, "--steps", 2, "--zoom", 2, *wish)
+    result = run("sample", shelf / name, "--out", out, "--n", 3, "--steps", 2, "--zoom", 2, *wanted)
     assert result.exit_code == 0, result.stderr
     assert f"{out}: {said}; n 3, " in result.stdout
-    assert "drawn in" in result.stdout
+    assert "sampled in" in result.stdout
     side = 16 if name == "words" else 8
     assert Image.open(out).size == (2 * (2 * side + 1), 2 * (2 * side + 1))  # 2 x 2 places and a gap
     assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
@@ -138,7 +140,7 @@ BAD = {
     "missing file": ("nowhere", [], 1, "nowhere: no such checkpoint"),
     "foreign file": ("foreign", [], 1, "foreign: no whole safetensors file"),
     "truncated file": ("truncated", [], 1, "truncated: no whole safetensors file"),
-    "a classifier": ("reader", [], 1, "reader: holds a Classifier; this command draws with a Denoiser"),
+    "a classifier": ("reader", [], 1, "reader: expected a Denoiser to sample from, got a Classifier"),
     "a model of points": ("points", [], 1, "model: expected a network that draws pictures, got MLP"),
     "prompt without words": ("labels", ["--prompt", "a cat"], 1, "prompt: this model reads no words; it takes a label"),
     "label without labels": ("words", ["--label", "3"], 1, "label: this model knows no labels; it takes a prompt"),
@@ -149,9 +151,9 @@ BAD = {
     "empty prompt": ("words", ["--prompt", ""], 1, "prompt: expected at least one word"),
     "1000 words": ("words", ["--prompt", "cat " * 1000], 1, "prompt: expected at most 16 words, got 1000"),
     "many lines": ("words", ["--prompt", "a\ncut\non the moon"], 1, "'cut'"),
-    "scale nan": ("labels", ["--label", "3", "--scale", "nan"], 2, "--scale: expected a finite number"),
-    "scale inf": ("labels", ["--label", "3", "--scale", "inf"], 2, "--scale: expected a finite number"),
-    "scale of nothing": ("labels", ["--scale", "2"], 2, "--scale: guidance needs something to follow"),
+    "scale nan": ("labels", ["--label", "3", "--guidance-scale", "nan"], 2, "--guidance-scale: expected a finite number"),
+    "scale inf": ("labels", ["--label", "3", "--guidance-scale", "inf"], 2, "--guidance-scale: expected a finite number"),
+    "scale of nothing": ("labels", ["--guidance-scale", "2"], 2, "--guidance-scale: expected a --prompt or a --label"),
     "no pictures": ("labels", ["--n", "0"], 2, "'--n': 0 is not in the range"),
     "too many": ("labels", ["--n", "1000000"], 2, "'--n': 1000000 is not in the range"),
     "no steps": ("labels", ["--steps", "0"], 2, "'--steps': 0 is not in the range"),
@@ -173,12 +175,12 @@ def test_bad_places_for_the_picture(shelf, tmp_path, monkeypatch):
     model = shelf / "neither"
     assert "Missing option '--out'" in fails("sample", model, code=2)
     assert "--out: expected a name that ends in .png" in fails("sample", model, "--out", tmp_path / "x.jpg", code=2)
-    assert "is not there; make it first" in fails("sample", model, "--out", tmp_path / "no" / "x.png")
+    assert "does not exist" in fails("sample", model, "--out", tmp_path / "no" / "x.png")
     (tmp_path / "folder.png").mkdir()
-    assert "is a folder" in fails("sample", model, "--out", tmp_path / "folder.png")
+    assert "expected the name of a file, got the directory" in fails("sample", model, "--out", tmp_path / "folder.png")
     with monkeypatch.context() as patch:  # tests may run as root, who may write anywhere
         patch.setattr("os.access", lambda path, mode, **options: mode != os.W_OK)
-        assert "cannot be written" in fails("sample", model, "--out", tmp_path / "x.png")
+        assert "is not writable" in fails("sample", model, "--out", tmp_path / "x.png")
 
 
 def test_a_full_disk_keeps_the_old_picture(shelf, tmp_path, monkeypatch):
@@ -194,8 +196,8 @@ def test_a_full_disk_keeps_the_old_picture(shelf, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
 
 
-def test_about_prints_the_header(shelf):
-    lines = run("about", shelf / "words").stdout.splitlines()
+def test_info_prints_the_header(shelf):
+    lines = run("info", shelf / "words").stdout.splitlines()
     rows = dict(line.split(maxsplit=1) for line in lines[1:])
     assert lines[0].startswith(f"{shelf / 'words'}, ")
     assert rows["network"] == "UNet"
@@ -205,15 +207,15 @@ def test_about_prints_the_header(shelf):
     assert rows["data_shape"] == "[3, 16, 16]"
     assert rows["metrics.frechet"] == "0.3333"
     assert rows["seconds"] == "4000 (67 min)"
-    assert "a label from 0 to 9" in run("about", shelf / "labels").stdout
-    assert "Classifier" in run("about", shelf / "reader").stdout
-    assert "no whole safetensors file" in fails("about", shelf / "truncated")
-    assert "no such checkpoint" in fails("about", shelf)
+    assert "a label from 0 to 9" in run("info", shelf / "labels").stdout
+    assert "Classifier" in run("info", shelf / "reader").stdout
+    assert "no whole safetensors file" in fails("info", shelf / "truncated")
+    assert "no such checkpoint" in fails("info", shelf)
 
 
 def test_a_file_cannot_steer_the_terminal(tmp_path):
     save(tmp_path / "sly", MLP(width=8), data="\x1b[2Jé\x07", metrics={"\x1b]0;title": 1})
-    said = run("about", tmp_path / "sly").stdout
+    said = run("info", tmp_path / "sly").stdout
     assert "\\x1b[2Jé\\x07" in said
     assert not {"\x1b", "\x07"} & set(said)
 
@@ -222,7 +224,7 @@ def test_a_console_that_lacks_letters_is_no_reason_to_stop(shelf, tmp_path):
     """As on Windows, where what is written into a file or a pipe has the letters of one part of the world."""
     path = tmp_path / "Łódź"
     path.write_bytes((shelf / "neither").read_bytes())
-    command = [sys.executable, "-m", "learn_diffusion", "about", path]
+    command = [sys.executable, "-m", "learn_diffusion", "info", path]
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
     done = subprocess.run(command, env=environment, capture_output=True, encoding="cp1252", check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -237,7 +239,7 @@ def test_too_little_memory_is_one_line_and_other_errors_are_not_hidden(shelf, tm
     def draw(*arguments):
         raise errors.pop(0)
 
-    monkeypatch.setattr(sampling, "draw", draw)
+    monkeypatch.setattr(sampling, "sample", draw)
     for _ in full:
         assert "out of memory: ask for fewer pictures (--n)" in fails(
             "sample", shelf / "neither", "--out", tmp_path / "a.png"
@@ -249,11 +251,11 @@ def test_too_little_memory_is_one_line_and_other_errors_are_not_hidden(shelf, tm
 def test_list_names_every_recipe_with_the_time_in_its_header(tmp_path, monkeypatch):
     listed = run("list").stdout
     for name, recipe in recipes.RECIPES.items():
-        _, metadata = checkpoints.load(recipes.pretrained_path(name), "cpu")
+        _, metadata = checkpoints.load(pretrained_path(name), "cpu")
         assert f"{name}\n    {recipe.__doc__.splitlines()[0]}\n" in listed
         assert f"took {cli.duration(metadata['seconds'])} on {metadata['hardware']}\n" in listed
-    monkeypatch.setattr(recipes, "DATA", tmp_path)
-    assert "not there yet: learn-diffusion train digit_classifier" in run("list").stdout
+    monkeypatch.setattr(pretrained, "DATA", tmp_path)
+    assert "not trained yet: learn-diffusion train digit_classifier" in run("list").stdout
 
 
 def test_duration_says_it_in_a_fitting_unit():
@@ -274,7 +276,7 @@ def test_train_says_what_is_wrong(tmp_path):
     assert "recipe: expected one of 'digit_classifier', 'digits_by_label'" in fails("train", "cats")
     assert "name its file with --out" in fails("train", "digit_classifier", "--steps", 5, code=2)  # not over what ships
     assert "name its file with --out" in fails("train", "digit_classifier", "--seed", 5, code=2)
-    assert "is not there" in fails("train", "digit_classifier", "--out", tmp_path / "no" / "a")
+    assert "does not exist" in fails("train", "digit_classifier", "--out", tmp_path / "no" / "a")
     assert "device: expected" in fails("train", "digit_classifier", "--out", tmp_path / "a", "--device", "tpu3")
     assert "Missing argument 'RECIPE'" in fails("train", code=2)
     assert not list(tmp_path.iterdir())

@@ -8,11 +8,12 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from learn_diffusion.datasets import digits, gaussians, lattice, lattice_centres, moons, spiral
+from learn_diffusion.datasets.digits import small_digits
+from learn_diffusion.datasets.toy2d import gaussians, lattice, lattice_centres, moons, spiral
 
 
 def test_digits_are_the_real_ones_in_minus_one_to_one():
-    images, labels = digits()
+    images, labels = small_digits()
     assert images.shape == (1797, 1, 8, 8)
     assert images.dtype == torch.float32
     assert labels.shape == (1797,)
@@ -23,7 +24,7 @@ def test_digits_are_the_real_ones_in_minus_one_to_one():
 
 
 def test_train_and_held_out_divide_the_digits_without_overlap():
-    everything, (train, held_out) = digits()[0], (digits("train")[0], digits("held_out")[0])
+    everything, (train, held_out) = small_digits()[0], (small_digits("train")[0], small_digits("held_out")[0])
     assert (len(train), len(held_out)) == (1297, 500)
     together = torch.cat([train, held_out]).flatten(1)
     assert torch.equal(together.sort(0).values, everything.flatten(1).sort(0).values)
@@ -32,13 +33,13 @@ def test_train_and_held_out_divide_the_digits_without_overlap():
 
 def test_the_division_never_changes():
     """Every distance printed anywhere was measured against these 500."""
-    bytes_ = (digits("held_out")[0] * 8 + 8).to(torch.uint8).numpy().tobytes()
+    bytes_ = (small_digits("held_out")[0] * 8 + 8).to(torch.uint8).numpy().tobytes()
     assert hashlib.sha256(bytes_).hexdigest()[:16] == "ddd55dc813622754"
 
 
 def test_both_parts_hold_all_ten_digits():
     for split in ("train", "held_out"):
-        assert torch.bincount(digits(split)[1]).min() > 0.07 * len(digits(split)[1])
+        assert torch.bincount(small_digits(split)[1]).min() > 0.07 * len(small_digits(split)[1])
 
 
 def test_gaussians_lie_on_the_unit_circle():

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from learn_diffusion import cli, doctor, recipes
 from learn_diffusion.checkpoints import save
 from learn_diffusion.nets import Classifier
+from learn_diffusion.recipes import pretrained
 
 
 def rows(check) -> dict[str, doctor.Line]:
@@ -30,7 +31,7 @@ def shelf(tmp_path, monkeypatch):
     """A data folder with two small models, which are all the recipes."""
     for name in ("one", "two"):
         save(tmp_path / f"{name}.safetensors", Classifier(width=8))
-    monkeypatch.setattr(recipes, "DATA", tmp_path)
+    monkeypatch.setattr(pretrained, "DATA", tmp_path)
     monkeypatch.setattr(recipes, "RECIPES", {"one": None, "two": None})
     return tmp_path
 
@@ -54,7 +55,7 @@ def test_a_machine_where_all_is_well(well):
     assert wanted <= names
     assert f"  torch            {importlib.metadata.version('torch')}" in lines
     assert "  memory           8.0 of 16.0 GB free" in lines
-    assert f"  models           2 of 2 whole and unaltered in {recipes.DATA}" in lines
+    assert f"  models           2 of 2 whole and unaltered in {pretrained.DATA}" in lines
     assert "nbval" not in names  # asked for by the tests, not by the course
 
 

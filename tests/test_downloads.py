@@ -23,8 +23,9 @@ import numpy as np
 import pytest
 import torch
 
-from learn_diffusion.datasets import cifar10, download, famous, fashion_mnist, mnist
+from learn_diffusion.datasets import download, famous
 from learn_diffusion.datasets.download import DownloadError, fetch
+from learn_diffusion.datasets.famous import cifar10, fashion_mnist, mnist
 
 CONTENT = np.random.RandomState(0).bytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -299,7 +300,7 @@ def test_without_network_one_line_says_what_to_do(tmp_path, monkeypatch):
     message = str(error.value)
     assert "\n" not in message
     assert f"127.0.0.1:{port}: no connection" in message
-    assert "digits() needs no network" in message
+    assert "small_digits() needs no network" in message
     assert f"place it as {tmp_path / 'file.bin'}" in message
     assert SHA256 in message
     assert error.value.__cause__ is None

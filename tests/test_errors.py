@@ -10,27 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from learn_diffusion import checkpoints, devices, plots, recipes, validation
+from learn_diffusion import checkpoints, devices, plots, validation
 from learn_diffusion.checkpoints import CheckpointError, load, save
-from learn_diffusion.datasets import (
-    colours,
-    digits,
-    dye,
-    fields,
-    folder,
-    gaussians,
-    labelled_scenes,
-    moons,
-    palette,
-    patterns,
-    products,
-    scenes,
-    spiral,
-    terrain,
-    walkers,
-)  # fmt: skip
-from learn_diffusion.datasets.products import Shot, backdrops
-from learn_diffusion.datasets.scenes import Scene, all_scenes, canonical_caption
+from learn_diffusion.datasets import advection
+from learn_diffusion.datasets.digits import small_digits
+from learn_diffusion.datasets.image_files import image_folder
+from learn_diffusion.datasets.patterns import colours, draw_patterns, palette
+from learn_diffusion.datasets.products import Shot, backdrops, draw_products
+from learn_diffusion.datasets.scenes import Scene, all_scenes, canonical_caption, draw_scenes
+from learn_diffusion.datasets.sprites import walkers
+from learn_diffusion.datasets.terrain import height_maps
+from learn_diffusion.datasets.toy2d import gaussians, moons, spiral
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.guidance import autoguidance, cfg, classifier_guidance, clip_x0, guidance_interval
 from learn_diffusion.metrics import (
@@ -45,6 +35,7 @@ from learn_diffusion.metrics import (
 from learn_diffusion.nets import MLP, UNet
 from learn_diffusion.nets.text import TextEncoder, Tokeniser, record_attention
 from learn_diffusion.process import from_x0, renoise
+from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.samplers import ddim, dpmpp_2m, final_sample, heun
 from learn_diffusion.schedules import DDPM, EDM, VP, Cosine, Flow
 from learn_diffusion.training import EMA, loss, train
@@ -175,11 +166,11 @@ CASES = {
     "device": (lambda: first(train(tiny(), PICTURES, 1, device="tpu3")), ValueError, "device"),
     "absent device": (lambda: devices.resolve_device("xpu"), ValueError, "device"),
     # datasets and metrics
-    "split": (lambda: digits("test"), ValueError, "split"),
+    "split": (lambda: small_digits("test"), ValueError, "split"),
     "gaussians": (lambda: gaussians(0), ValueError, "n"),
     "moons": (lambda: moons(-1), ValueError, "n"),
     "spiral": (lambda: spiral(2.5), ValueError, "n"),
-    "folder of nobody": (lambda: folder("~nobody-there/a", 8), FileNotFoundError, "path"),
+    "folder of nobody": (lambda: image_folder("~nobody-there/a", 8), FileNotFoundError, "path"),
     "one feature row": (lambda: frechet(torch.zeros(1, 3), torch.zeros(5, 3)), ValueError, "a"),
     "other features": (lambda: frechet(torch.zeros(5, 3), torch.zeros(5, 4)), ValueError, "b"),
     "NaN features": (lambda: frechet(torch.zeros(5, 3) / 0, torch.zeros(5, 3)), ValueError, "a"),
@@ -187,39 +178,39 @@ CASES = {
     "no alt text": (lambda: plots.image_grid(NOISE, alt=" "), ValueError, "alt"),
     "NaN picture": (lambda: plots.image_grid(NOISE / 0, alt="noise"), ValueError, "images"),
     "flat picture": (lambda: plots.image_grid(torch.zeros(8, 8), alt="noise"), ValueError, "images"),
-    "unknown recipe": (lambda: recipes.pretrained_path("cats"), FileNotFoundError, ".*cats.safetensors"),
-    "scenes, n": (lambda: scenes(0), ValueError, "n"),
-    "scenes, seed": (lambda: scenes(2, seed=-1), ValueError, "seed"),
-    "scenes, unknown subject": (lambda: labelled_scenes(1, only=[DRAGON]), ValueError, "subject"),
+    "unknown recipe": (lambda: pretrained_path("cats"), FileNotFoundError, ".*cats.safetensors"),
+    "scenes, n": (lambda: draw_scenes(0), ValueError, "n"),
+    "scenes, seed": (lambda: draw_scenes(2, seed=-1), ValueError, "seed"),
+    "scenes, unknown subject": (lambda: draw_scenes(1, only=[DRAGON]), ValueError, "subject"),
     "scenes, unknown place": (lambda: canonical_caption(DRAGON._replace(subject="cat", place="mars")), ValueError, "place"),
     "scenes, unknown kind": (lambda: all_scenes("unseen"), ValueError, "which"),
-    "products, n": (lambda: products(0), ValueError, "n"),
-    "products, seed": (lambda: products(1, seed=-1), ValueError, "seed"),
-    "products, unknown product": (lambda: products(1, only=[Shot("cup", "red", "table")]), ValueError, "product"),
-    "products, unknown colour": (lambda: products(1, only=[Shot("mug", "pink", "table")]), ValueError, "colour"),
+    "products, n": (lambda: draw_products(0), ValueError, "n"),
+    "products, seed": (lambda: draw_products(1, seed=-1), ValueError, "seed"),
+    "products, unknown product": (lambda: draw_products(1, only=[Shot("cup", "red", "table")]), ValueError, "product"),
+    "products, unknown colour": (lambda: draw_products(1, only=[Shot("mug", "pink", "table")]), ValueError, "colour"),
     "backdrops": (lambda: backdrops(["moon"]), ValueError, "names"),
-    "patterns, n": (lambda: patterns(0), ValueError, "n"),
-    "patterns, height": (lambda: patterns(2, height=0), ValueError, "height"),
-    "patterns, width": (lambda: patterns(2, width=3.5), ValueError, "width"),
-    "patterns, seed": (lambda: patterns(2, seed=True), ValueError, "seed"),
+    "patterns, n": (lambda: draw_patterns(0), ValueError, "n"),
+    "patterns, height": (lambda: draw_patterns(2, height=0), ValueError, "height"),
+    "patterns, width": (lambda: draw_patterns(2, width=3.5), ValueError, "width"),
+    "patterns, seed": (lambda: draw_patterns(2, seed=True), ValueError, "seed"),
     "palette": (lambda: palette("beige"), ValueError, "name"),
     "colours": (lambda: colours(["#12345"]), ValueError, "hexes"),
-    "terrain, n": (lambda: terrain(0), ValueError, "n"),
-    "terrain, height": (lambda: terrain(2, height=0), ValueError, "height"),
-    "terrain, width": (lambda: terrain(2, width=3.5), ValueError, "width"),
-    "terrain, seed": (lambda: terrain(2, seed=-1), ValueError, "seed"),
+    "terrain, n": (lambda: height_maps(0), ValueError, "n"),
+    "terrain, height": (lambda: height_maps(2, height=0), ValueError, "height"),
+    "terrain, width": (lambda: height_maps(2, width=3.5), ValueError, "width"),
+    "terrain, seed": (lambda: height_maps(2, seed=-1), ValueError, "seed"),
     "walkers, n": (lambda: walkers(0), ValueError, "n"),
     "walkers, seed": (lambda: walkers(1, seed="a"), ValueError, "seed"),
-    "dye": (lambda: dye(0), ValueError, "n"),
-    "draw_settings": (lambda: fields.draw_settings(2.5), ValueError, "n"),
-    "stirred, shape": (lambda: fields.stirred(torch.zeros(3, 6)), ValueError, "settings"),
-    "stirred, a list": (lambda: fields.stirred([0.5] * 5), TypeError, "settings"),
-    "stirred, whole numbers": (lambda: fields.stirred(torch.zeros(1, 5).long()), TypeError, "settings"),
-    "stroke, c": (lambda: fields.stroke(torch.zeros(8, 8), ONE, ONE), ValueError, "c"),
-    "stroke, distance": (lambda: fields.stroke(torch.zeros(2, 8, 8), ONE, ONE), ValueError, "distance"),
-    "stroke, phase": (lambda: fields.stroke(torch.zeros(1, 8, 8), ONE, torch.zeros(2)), ValueError, "phase"),
-    "stroke, kappa": (lambda: fields.stroke(torch.zeros(1, 8, 8), ONE, ONE, kappa=-1.0), ValueError, "kappa"),
-    "stroke, steps": (lambda: fields.stroke(torch.zeros(1, 8, 8), ONE, ONE, steps=0), ValueError, "steps"),
+    "dye": (lambda: advection.dye(0), ValueError, "n"),
+    "draw_settings": (lambda: advection.draw_settings(2.5), ValueError, "n"),
+    "stirred, shape": (lambda: advection.stirred(torch.zeros(3, 6)), ValueError, "settings"),
+    "stirred, a list": (lambda: advection.stirred([0.5] * 5), TypeError, "settings"),
+    "stirred, whole numbers": (lambda: advection.stirred(torch.zeros(1, 5).long()), TypeError, "settings"),
+    "stroke, c": (lambda: advection.stroke(torch.zeros(8, 8), ONE, ONE), ValueError, "c"),
+    "stroke, distance": (lambda: advection.stroke(torch.zeros(2, 8, 8), ONE, ONE), ValueError, "distance"),
+    "stroke, phase": (lambda: advection.stroke(torch.zeros(1, 8, 8), ONE, torch.zeros(2)), ValueError, "phase"),
+    "stroke, kappa": (lambda: advection.stroke(torch.zeros(1, 8, 8), ONE, ONE, kappa=-1.0), ValueError, "kappa"),
+    "stroke, steps": (lambda: advection.stroke(torch.zeros(1, 8, 8), ONE, ONE, steps=0), ValueError, "steps"),
     "kernel_distance, a": (lambda: kernel_distance(ROWS[:1], ROWS), ValueError, "a"),
     "kernel_distance, b": (lambda: kernel_distance(ROWS, ROWS[:, :3]), ValueError, "b"),
     "precision_recall": (lambda: precision_recall(ROWS[:3], ROWS), ValueError, "samples"),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from learn_diffusion.exercises import chapters, core, exercise, progress
-from notebooks import NOTEBOOKS
+from tools.notebooks import NOTEBOOKS
 
 for chapter in chapters():
     progress(chapter)  # imports the chapter's module

@@ -22,8 +22,9 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import faults  # noqa: E402
 import forged  # noqa: E402
 
-from learn_diffusion import checkpoints, datasets, training  # noqa: E402
-from learn_diffusion.datasets import digits  # noqa: E402
+from learn_diffusion import checkpoints, training  # noqa: E402
+from learn_diffusion.datasets import image_files  # noqa: E402
+from learn_diffusion.datasets.digits import small_digits  # noqa: E402
 from learn_diffusion.denoiser import Denoiser  # noqa: E402
 from learn_diffusion.nets import MLP, UNet  # noqa: E402
 from learn_diffusion.schedules import Cosine  # noqa: E402
@@ -63,7 +64,7 @@ def test_the_judge_of_forgeries_sees_code_that_runs_and_errors_that_are_not_ours
     with pytest.raises(KeyError):
         forged.opened("labels", tmp_path / "good" / "labels")
     for images in (torch.zeros(1, 3, 16, 16), torch.full((2, 3, 16, 16), 1.5), torch.zeros(2, 3, 16, 16) / 0):
-        monkeypatch.setattr(datasets, "folder", lambda path, size, images=images: images)
+        monkeypatch.setattr(image_files, "image_folder", lambda path, size, images=images: images)
         with pytest.raises(AssertionError):
             forged.opened("jpeg", tmp_path / "good" / "jpeg")
 
@@ -150,7 +151,7 @@ def test_out_of_memory_gives_its_memory_back_and_leaves_other_errors_alone(monke
 
     def first(batch, accumulate=1):
         model = Denoiser(UNet(widths=(8, 8)), Cosine(), "v")
-        return next(training.train(model, digits()[0], 1, batch=batch, accumulate=accumulate))
+        return next(training.train(model, small_digits()[0], 1, batch=batch, accumulate=accumulate))
 
     real = training.loss
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from learn_diffusion.drawing import picture_shape
 from PIL import Image
 
 from learn_diffusion import checkpoints
-from learn_diffusion.datasets import folder
+from learn_diffusion.datasets.image_files import image_folder
+from learn_diffusion.sampling import picture_shape
 
 ROOT = Path(__file__).resolve().parent.parent
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -54,7 +54,7 @@ def one(tmp_path):
         picture.save(tmp_path / name, **options)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            images = folder(tmp_path, 32)
+            images = image_folder(tmp_path, 32)
         assert images.shape == (1, 3, 32, 32)
         assert images.dtype == torch.float32
         assert images.is_contiguous()
@@ -128,7 +128,7 @@ def test_16_bits_of_colour_keep_their_levels(tmp_path):
     header = struct.pack(">2I5B", 8, 8, 16, 2, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row * 8)) + chunk(b"IEND", b"")
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
-    assert alike(corners(folder(tmp_path, 8)[0]), 4 * [(10, 100, 250)])
+    assert alike(corners(image_folder(tmp_path, 8)[0]), 4 * [(10, 100, 250)])
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "1", "L"])
@@ -166,7 +166,7 @@ def test_in_the_order_of_their_names(tmp_path):
     shades = {"b.png": 10, "a.webp": 20, "C.jpg": 30, "b10.png": 40}
     for name, shade in shades.items():
         Image.new("L", (9, 9), shade).save(tmp_path / name, lossless=True)
-    levels = (folder(tmp_path, 4)[:, 0, 0, 0] + 1) * 127.5
+    levels = (image_folder(tmp_path, 4)[:, 0, 0, 0] + 1) * 127.5
     assert levels.round().tolist() == [shades[name] for name in sorted(shades)]
 
 
@@ -220,7 +220,7 @@ def test_what_cannot_be_used_is_skipped_with_a_reason(case, tmp_path):
     quarters().save(tmp_path / "good.png")
     (tmp_path / "odd.png").write_bytes(content)
     with pytest.warns(UserWarning, match=rf"1 of 2 files skipped: 'odd.png' \(({reason})") as seen:
-        images = folder(tmp_path, 32)
+        images = image_folder(tmp_path, 32)
     assert len(seen) == 1
     assert seen[0].filename == __file__
     assert "\n" not in str(seen[0].message)
@@ -232,7 +232,7 @@ def test_a_large_file_is_not_read(tmp_path):
         file.write(PNG)
         file.truncate(60_000_000)  # a hole: takes no space
     with pytest.raises(ValueError, match=r"found none; .*'large.png' \(more than 50 MB\)"):
-        folder(tmp_path, 8)
+        image_folder(tmp_path, 8)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes among its files")
@@ -244,7 +244,7 @@ def test_folders_pipes_and_broken_links_are_no_files(tmp_path):
     (tmp_path / "link.png").symlink_to(tmp_path / "good.png")
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.warns(UserWarning, match="4 of 6 files") as seen:
-        assert len(folder(tmp_path, 8)) == 2
+        assert len(image_folder(tmp_path, 8)) == 2
     for name in ("more", "lost.png", "round.png", "pipe.png"):
         assert f"'{name}' (no file)" in str(seen[0].message)
 
@@ -254,7 +254,7 @@ def test_hidden_files_are_passed_over(tmp_path):
     (tmp_path / ".DS_Store").write_bytes(b"Bud1")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert len(folder(str(tmp_path), 8)) == 1
+        assert len(image_folder(str(tmp_path), 8)) == 1
 
 
 def test_ten_are_named_and_the_rest_is_counted(tmp_path):
@@ -262,7 +262,7 @@ def test_ten_are_named_and_the_rest_is_counted(tmp_path):
     for i in range(25):
         (tmp_path / f"{i:02}.png").touch()
     with pytest.warns(UserWarning, match="25 of 26 files skipped: '00.png' .*'09.png' .*, and 15 more$") as seen:
-        folder(tmp_path, 8)
+        image_folder(tmp_path, 8)
     assert "'10.png'" not in str(seen[0].message)
 
 
@@ -270,7 +270,7 @@ def test_ten_are_named_and_the_rest_is_counted(tmp_path):
 def test_a_strange_name_stays_on_one_line(tmp_path):
     (tmp_path / "two\nlines\u202e.png").touch()
     with pytest.raises(ValueError, match=r"'two\\nlines\\u202e.png' \(empty\)"):
-        folder(tmp_path, 8)
+        image_folder(tmp_path, 8)
 
 
 @pytest.mark.parametrize("content", [PNG, JPEG, WEBP], ids=["png", "jpeg", "webp"])
@@ -286,7 +286,7 @@ def test_altered_files_never_stop_the_others(content, tmp_path):
         (tmp_path / f"{i:03}").write_bytes(altered)
     Image.new("L", (8, 8), 255).save(tmp_path / "z.png")
     with pytest.warns(UserWarning, match=r"\d+ of 301 files skipped") as seen:
-        images = folder(tmp_path, 8)
+        images = image_folder(tmp_path, 8)
     assert len(seen) == 1  # Pillow's own are not passed on
     skipped = int(re.search(r"(\d+) of 301", str(seen[0].message))[1])
     assert len(images) == 301 - skipped
@@ -314,7 +314,7 @@ def test_names_the_argument(case, tmp_path):
     quarters().save(tmp_path / "file.png")
     path, size, kind, message = BAD[case]
     with pytest.raises(kind, match=message):
-        folder(tmp_path / path if isinstance(path, str) else path, size)
+        image_folder(tmp_path / path if isinstance(path, str) else path, size)
 
 
 def test_the_page_on_your_own_pictures_runs(tmp_path, monkeypatch):

@@ -6,14 +6,14 @@ import hashlib
 
 import torch
 
-from learn_diffusion.datasets import terrain, walkers
-from learn_diffusion.datasets.sprites import PARTS, PHASES
+from learn_diffusion.datasets.sprites import PARTS, PHASES, walkers
+from learn_diffusion.datasets.terrain import height_maps
 
 # ---- terrain ----
 
 
 def test_terrain_is_pictures_around_the_sea_level():
-    maps = terrain(200, seed=3)
+    maps = height_maps(200, seed=3)
     assert maps.shape == (200, 1, 32, 32)
     assert maps.dtype == torch.float32
     assert maps.min() >= -1
@@ -25,31 +25,31 @@ def test_terrain_is_pictures_around_the_sea_level():
 
 def test_terrain_never_changes():
     """Every ratio printed anywhere was measured on this land."""
-    maps = terrain(2, seed=0, height=8, width=12)
+    maps = height_maps(2, seed=0, height=8, width=12)
     expected = [[0.2479, 0.3405, 0.2499], [0.4042, 0.4126, 0.3035]]
     torch.testing.assert_close(maps[:, 0, 3, 2:5], torch.tensor(expected), atol=1e-4, rtol=0)
-    assert torch.equal(maps, terrain(2, seed=0, height=8, width=12))
-    assert not torch.equal(maps, terrain(2, seed=1, height=8, width=12))
+    assert torch.equal(maps, height_maps(2, seed=0, height=8, width=12))
+    assert not torch.equal(maps, height_maps(2, seed=1, height=8, width=12))
 
 
 def test_terrain_has_no_edge_of_its_own():
     """Border and middle have the same statistics: a large map is as good as many small ones."""
-    maps = terrain(400, seed=5)[:, 0]
+    maps = height_maps(400, seed=5)[:, 0]
     slopes = maps.diff(dim=2).abs().mean((0, 1))  # (31,): across each vertical line
     assert (slopes / slopes.mean() - 1).abs().max() < 0.12
-    wide = terrain(30, seed=6, width=160)
+    wide = height_maps(30, seed=6, width=160)
     assert abs(wide.std() / maps.std() - 1) < 0.08
     assert abs(wide.diff(dim=3).abs().mean() / slopes.mean() - 1) < 0.08
 
 
 def test_terrain_is_not_periodic():
-    maps = terrain(300, seed=7)[:, 0]
+    maps = height_maps(300, seed=7)[:, 0]
     left, right = maps[:, :, 0].flatten(), maps[:, :, -1].flatten()
     assert abs(torch.corrcoef(torch.stack([left, right]))[0, 1]) < 0.2
 
 
 def test_terrain_erodes_what_is_too_steep():
-    maps = terrain(100, seed=8)
+    maps = height_maps(100, seed=8)
     assert maps.diff(dim=3).abs().quantile(0.99) < 0.25
 
 

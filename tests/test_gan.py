@@ -11,7 +11,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from learn_diffusion import checkpoints
-from learn_diffusion.datasets import gaussians
+from learn_diffusion.datasets.toy2d import gaussians
 from learn_diffusion.gan import critic_loss, generator_loss, lr_factor, sample_gan, train_gan
 from learn_diffusion.metrics import modes
 from learn_diffusion.nets import Critic, Generator

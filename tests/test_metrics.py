@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from learn_diffusion.checkpoints import load
-from learn_diffusion.datasets import digits
+from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.metrics import (
     density_coverage,
     frechet,
@@ -17,7 +17,8 @@ from learn_diffusion.metrics import (
     precision_recall,
     with_standard_error,
 )
-from learn_diffusion.recipes import digit_quality, pretrained_path, prompt_accuracy
+from learn_diffusion.recipes.evaluation import digit_quality, prompt_accuracy
+from learn_diffusion.recipes.pretrained import pretrained_path
 
 
 def features(n, d, seed, scale=1.0, shift=0.0):
@@ -47,13 +48,13 @@ def test_nearest_ratio_is_zero_for_copies_and_one_for_fresh_data():
 def test_the_ruler_tells_real_digits_from_noise_and_from_blur():
     reader, metadata = load(pretrained_path("digit_classifier"), "cpu")
     assert metadata["metrics"]["held_out_accuracy"] > 0.985
-    (train, _), (unseen, labels) = digits("train"), digits("held_out")
+    (train, _), (unseen, labels) = small_digits("train"), small_digits("held_out")
     with torch.no_grad():
         assert (reader(unseen).argmax(1) == labels).float().mean() == metadata["metrics"]["held_out_accuracy"]
         floor = frechet(reader.features(train[:500]), reader.features(unseen))
         noise = torch.randn(500, 1, 8, 8, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
         blur = torch.nn.functional.avg_pool2d(train[:500], 3, 1, 1)
-        one_class = train[digits("train")[1] == 1].repeat(4, 1, 1, 1)[:500]
+        one_class = train[small_digits("train")[1] == 1].repeat(4, 1, 1, 1)[:500]
         for bad in (noise, blur, one_class):
             assert frechet(reader.features(bad), reader.features(unseen)) > 20 * floor
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from notebooks import KERNEL, MARKS, NOTEBOOKS, ROOT, WIDGET, chapter_table, measured, normalise
+from tools.notebooks import KERNEL, MARKS, NOTEBOOKS, ROOT, WIDGET, chapter_table, measured, normalise
 
 # name: bytes, for a notebook that may exceed the bound, with the reason beside it
 LARGER = {

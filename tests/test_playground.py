@@ -7,19 +7,21 @@ import json
 import statistics
 
 import numpy as np
-import playground
 import pytest
 import torch
-from accessibility import AXE, findings
 from PIL import Image
 
-from learn_diffusion import checkpoints, recipes, sampling
-from learn_diffusion.datasets.scenes import Scene, all_scenes, canonical_caption, labelled_scenes
+from learn_diffusion import checkpoints, sampling
+from learn_diffusion.datasets.scenes import Scene, all_scenes, canonical_caption, draw_scenes
 from learn_diffusion.denoiser import with_image_cond
 from learn_diffusion.editing import ddnm
 from learn_diffusion.guidance import cfg, clip_x0
 from learn_diffusion.nets.text import Tokeniser
+from learn_diffusion.recipes import transforms
+from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.samplers import ddim, dpmpp_2m
+from tools.accessibility import AXE, findings
+from tools.website import playground
 
 PROMPT = playground.PROMPT
 PATIENCE = 120_000  # ms, for a model on a busy machine
@@ -97,7 +99,7 @@ WALK = """async ({ name, y, scale, sampler, noise, steps, known, mask }) => {
     ],
 )  # fmt: skip
 def test_every_step_agrees_with_python(page, name, sampler, scale, steps):
-    model, metadata = checkpoints.load(recipes.pretrained_path(playground.MODELS[name]), "cpu")
+    model, metadata = checkpoints.load(pretrained_path(playground.MODELS[name]), "cpu")
     model = checkpoints.to_fp16(model)
     noise = torch.randn(1, *metadata["data_shape"], generator=torch.Generator().manual_seed(7))
     path, task, known = model.schedule, playground.repair(), {}
@@ -109,7 +111,7 @@ def test_every_step_agrees_with_python(page, name, sampler, scale, steps):
         denoise = cfg(model, y, scale)
     if name == "repair":
         picture, mask = task.known[None], task.mask[None, None]
-        denoise = ddnm(cfg(with_image_cond(model, recipes.mask_cond(picture, mask)), y, scale), path, picture, mask)
+        denoise = ddnm(cfg(with_image_cond(model, transforms.mask_cond(picture, mask)), y, scale), path, picture, mask)
         known = {"known": picture.flatten().tolist(), "mask": mask.expand(1, 3, 32, 32).float().flatten().tolist()}
     walk = {"ddim": ddim, "dpmpp2m": dpmpp_2m}[sampler]
     expected = list(walk(clip_x0(denoise, path), path, noise, path.timesteps(steps)))
@@ -137,7 +139,7 @@ TOKENS = """async (captions) => {
 
 
 def test_a_sentence_becomes_the_same_tokens_as_in_python(page):
-    captions = labelled_scenes(200, seed=3).captions + [
+    captions = draw_scenes(200, seed=3).captions + [
         canonical_caption(scene) for scene in all_scenes("unseen pair")[:20]
     ]
     captions += [
@@ -152,7 +154,7 @@ def test_a_sentence_becomes_the_same_tokens_as_in_python(page):
         "cat " * 17,
     ]
     captions += ["<b>cat</b>", "a çat", "ein Kätzchen", "cat²", "cat\u00a0moon", "İcat", "__proto__", "constructor"]
-    model, _ = checkpoints.load(recipes.pretrained_path("scenes_by_caption"), "cpu")
+    model, _ = checkpoints.load(pretrained_path("scenes_by_caption"), "cpu")
 
     def tokens(tokenise: Tokeniser, caption: str) -> list[int] | None:
         try:
@@ -207,7 +209,7 @@ def test_every_part_draws_and_its_walk_can_be_scrubbed(page, tmp_path, screen, t
 
 def test_the_digit_that_is_asked_for_is_drawn(page):
     """The course's own reader of digits looks at the canvas."""
-    reader, _ = checkpoints.load(recipes.pretrained_path("digit_classifier"), "cpu")
+    reader, _ = checkpoints.load(pretrained_path("digit_classifier"), "cpu")
     root = loaded(page, "digits")
     read = []
     for digit in "0479":
@@ -226,7 +228,7 @@ def test_the_digit_that_is_asked_for_is_drawn(page):
 
 def test_the_sentence_that_is_typed_is_drawn(page):
     """The judge of scenes looks at the canvas; the sentence was never in the training data."""
-    judge, _ = checkpoints.load(recipes.pretrained_path("scene_classifier"), "cpu")
+    judge, _ = checkpoints.load(pretrained_path("scene_classifier"), "cpu")
     root = loaded(page, "scenes")
     right = 0
     for seed in (1, 2, 3):

@@ -7,15 +7,24 @@ from random import Random
 
 import torch
 
-from learn_diffusion import checkpoints, recipes, sampling
-from learn_diffusion.datasets import products
-from learn_diffusion.datasets.products import ATTRIBUTES, Shot, backdrops, canonical_caption, caption, vocabulary
+from learn_diffusion import checkpoints, sampling
+from learn_diffusion.datasets.products import (
+    ATTRIBUTES,
+    Shot,
+    backdrops,
+    canonical_caption,
+    caption,
+    draw_products,
+    vocabulary,
+)
+from learn_diffusion.recipes import evaluation, transforms
+from learn_diffusion.recipes.pretrained import pretrained_path
 
 MUG = Shot("mug", "red", "table")
 
 
 def test_products_are_pictures_with_captions_and_masks():
-    some = products(30, seed=1)
+    some = draw_products(30, seed=1)
     assert some.images.shape == (30, 3, 64, 64)
     assert some.images.dtype == torch.float32
     assert some.images.abs().max() <= 1
@@ -34,17 +43,17 @@ def test_products_are_pictures_with_captions_and_masks():
 def test_pictures_never_change():
     """Every number printed anywhere was measured on these pictures."""
     every = [Shot(p, c, b) for p, c, b in zip(*(list(values) for values in ATTRIBUTES.values()), strict=True)]
-    pixels = ((products(6, seed=0, only=every).images + 1) * 127.5).round().to(torch.uint8)
+    pixels = ((draw_products(6, seed=0, only=every).images + 1) * 127.5).round().to(torch.uint8)
     assert hashlib.sha256(pixels.numpy().tobytes()).hexdigest()[:16] == "4fa07d1ffccd4f88"
 
 
 def test_a_picture_depends_on_its_seed_and_place_alone():
-    assert torch.equal(products(5, seed=2).images[:3], products(3, seed=2).images)
-    assert not torch.equal(products(3, seed=2).images, products(3, seed=3).images)
+    assert torch.equal(draw_products(5, seed=2).images[:3], draw_products(3, seed=2).images)
+    assert not torch.equal(draw_products(3, seed=2).images, draw_products(3, seed=3).images)
 
 
 def test_the_same_shot_in_another_colour_differs_on_the_product_alone():
-    red, blue = products(8, seed=4, only=[MUG]), products(8, seed=4, only=[MUG._replace(colour="blue")])
+    red, blue = draw_products(8, seed=4, only=[MUG]), draw_products(8, seed=4, only=[MUG._replace(colour="blue")])
     differs = (red.images != blue.images).any(1, keepdim=True)
     assert torch.equal(red.outline, blue.outline)
     assert not (differs & ~red.outline).any()
@@ -52,7 +61,7 @@ def test_the_same_shot_in_another_colour_differs_on_the_product_alone():
 
 
 def test_the_same_shot_before_another_backdrop_keeps_the_product():
-    table, beach = products(8, seed=4, only=[MUG]), products(8, seed=4, only=[MUG._replace(backdrop="beach")])
+    table, beach = draw_products(8, seed=4, only=[MUG]), draw_products(8, seed=4, only=[MUG._replace(backdrop="beach")])
     inside = table.inside.expand_as(table.images)
     assert torch.equal(table.inside, beach.inside)
     assert torch.equal(table.shadow, beach.shadow)
@@ -62,7 +71,7 @@ def test_the_same_shot_before_another_backdrop_keeps_the_product():
 
 def test_an_empty_backdrop_is_what_stands_behind_the_product():
     names = list(ATTRIBUTES["backdrop"])
-    shots = products(len(names), seed=5, only=[MUG._replace(backdrop=name) for name in names])
+    shots = draw_products(len(names), seed=5, only=[MUG._replace(backdrop=name) for name in names])
     nothing = backdrops(names, seed=5)
     elsewhere = ~(shots.outline | shots.shadow)
     far = torch.nn.functional.max_pool2d((~elsewhere).float(), 3, 1, 1) == 0  # the shadow's rim is half in it
@@ -83,61 +92,61 @@ def test_captions_say_what_is_there_in_known_words():
 def test_shots_and_numbers_agree():
     shot = Shot("clock", "green", "street")
     assert Shot.of(shot.indices()) == shot
-    assert products(1, seed=0, only=[shot]).attributes.tolist() == [shot.indices()]
+    assert draw_products(1, seed=0, only=[shot]).attributes.tolist() == [shot.indices()]
 
 
 # ---- what ships ----
 
 
 def load(name):
-    return checkpoints.load(recipes.pretrained_path(name), "cpu")
+    return checkpoints.load(pretrained_path(name), "cpu")
 
 
 def test_the_judge_reads_products():
     judge, metadata = load("product_classifier")
-    some = products(100, seed=recipes.JUDGE_SEEDS[1] + 1)
-    assert recipes.product_right(judge, some.images, some.attributes)[1] >= 0.97
-    small = recipes.upsample_nearest(recipes.downsample(some.images))
-    assert recipes.product_right(judge, small, some.attributes)[1] >= 0.97
+    some = draw_products(100, seed=evaluation.CLASSIFIER_SEEDS[1] + 1)
+    assert evaluation.attribute_accuracy(judge, some.images, some.attributes, ATTRIBUTES)[1] >= 0.97
+    small = transforms.upsample_nearest(transforms.downsample(some.images))
+    assert evaluation.attribute_accuracy(judge, small, some.attributes, ATTRIBUTES)[1] >= 0.97
     assert metadata["metrics"]["held_out_accuracy"] >= 0.99
 
 
 def test_the_painter_draws_what_it_is_asked_for():
     painter, metadata = load("products_by_caption")
     judge, _ = load("product_classifier")
-    wanted = products(24, seed=recipes.JUDGE_SEEDS[1] + 2).attributes
+    wanted = draw_products(24, seed=evaluation.CLASSIFIER_SEEDS[1] + 2).attributes
     y = painter.net.text.tokenise([canonical_caption(Shot.of(row)) for row in wanted.tolist()])
-    images = sampling.sample(painter, (24, 3, 32, 32), y, recipes.SCALE, steps=10)
-    assert recipes.product_right(judge, recipes.upsample_nearest(images), wanted)[1] >= 0.75
+    images = sampling.sample(painter, (24, 3, 32, 32), y, evaluation.GUIDANCE_SCALE, steps=10)
+    assert evaluation.attribute_accuracy(judge, transforms.upsample_nearest(images), wanted, ATTRIBUTES)[1] >= 0.75
     assert metadata["metrics"]["prompt_accuracy"]["all"] >= 0.9
 
 
 def test_the_upscaler_draws_detail_and_its_mean_beats_interpolation():
     upscaler, metadata = load("product_upscaler")
-    real = products(12, seed=recipes.JUDGE_SEEDS[1] + 3).images
-    small = recipes.downsample(recipes.downsample(real))
-    drawn = [recipes.upscaled(upscaler, small, seed, steps=10) for seed in range(4)]
+    real = draw_products(12, seed=evaluation.CLASSIFIER_SEEDS[1] + 3).images
+    small = transforms.downsample(transforms.downsample(real))
+    drawn = [evaluation.upscaled(upscaler, small, seed, steps=10) for seed in range(4)]
     assert drawn[0].shape == real.shape
     assert drawn[0].abs().max() <= 1
     mean_error = (torch.stack(drawn).mean(0) - real).square().mean().item()
-    assert mean_error < (recipes.upsample_bicubic(small) - real).square().mean().item()
+    assert mean_error < (transforms.upsample_bicubic(small) - real).square().mean().item()
     assert (drawn[0] - drawn[1]).abs().mean() > 0.005
     assert metadata["metrics"]["mse"] < 2 * metadata["metrics"]["mse_bicubic"]
 
 
 def test_detail_is_what_interpolation_lacks():
-    real = products(8, seed=3).images
-    small = recipes.downsample(recipes.downsample(real))
-    detail = recipes.detail_of(real, small)
+    real = draw_products(8, seed=3).images
+    small = transforms.downsample(transforms.downsample(real))
+    detail = transforms.detail_of(real, small)
     assert detail.abs().max() <= 1
-    again = recipes.with_detail(small, detail)
-    whole = (real - recipes.upsample_bicubic(small)).abs() <= recipes.DETAIL
+    again = transforms.with_detail(small, detail)
+    whole = (real - transforms.upsample_bicubic(small)).abs() <= transforms.DETAIL
     torch.testing.assert_close(again[whole], real[whole], atol=1e-5, rtol=0)
     assert whole.float().mean() > 0.99
-    torch.testing.assert_close(recipes.with_detail(small, 0 * detail), recipes.upsample_bicubic(small))
+    torch.testing.assert_close(transforms.with_detail(small, 0 * detail), transforms.upsample_bicubic(small))
 
 
 def test_enlarged_is_bicubic_and_in_range():
     flat = torch.full((1, 3, 16, 16), 0.25)
-    torch.testing.assert_close(recipes.upsample_bicubic(flat), torch.full((1, 3, 64, 64), 0.25))
-    assert recipes.upsample_bicubic(torch.randn(2, 3, 16, 16)).abs().max() <= 1
+    torch.testing.assert_close(transforms.upsample_bicubic(flat), torch.full((1, 3, 64, 64), 0.25))
+    assert transforms.upsample_bicubic(torch.randn(2, 3, 16, 16)).abs().max() <= 1

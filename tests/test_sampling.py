@@ -1,17 +1,18 @@
-"""Drawing with a trained model: the same picture as by hand, and clear words for wishes a model does not take."""
+"""Sampling a trained model: the same picture as by hand, and an error for a condition that the model does not take."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from learn_diffusion.drawing import condition, picture_shape, sample, takes
 from torch.testing import assert_close
 
-from learn_diffusion import recipes, sampling
+from learn_diffusion import sampling
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.guidance import cfg, clip_x0
 from learn_diffusion.nets import MLP, UNet
+from learn_diffusion.recipes import evaluation
 from learn_diffusion.samplers import dpmpp_2m, final_sample
+from learn_diffusion.sampling import condition, initial_noise, picture_shape, sample, takes
 from learn_diffusion.schedules import EDM, Cosine
 
 WORDS = ["a", "cat", "moon", "on", "the"]
@@ -38,22 +39,22 @@ def worded() -> Denoiser:
     return lively(UNet(channels=3, widths=(8, 16), patch_size=2, words=WORDS, text=16), EDM(), "edm")
 
 
-def test_draw_is_guided_dpm_solver_in_range(labelled):
+def test_sample_is_guided_dpm_solver_in_range(labelled):
     y, schedule = torch.tensor([1, 7]), labelled.schedule
     noise = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(5)) * schedule.sigma(
         torch.tensor(schedule.t_max)
     )
     by_hand = final_sample(dpmpp_2m(clip_x0(cfg(labelled, y, 2.0), schedule), schedule, noise, schedule.timesteps(6)))
-    drawn = sample(labelled, (2, 1, 8, 8), y, scale=2.0, steps=6, seed=5)
-    assert torch.equal(drawn, by_hand)
-    assert drawn.abs().max() <= 1
-    assert not torch.equal(drawn, sample(labelled, (2, 1, 8, 8), y, scale=3.0, steps=6, seed=5))
-    assert not torch.equal(drawn, sample(labelled, (2, 1, 8, 8), None, steps=6, seed=5))
-    assert not torch.equal(drawn, sample(labelled, (2, 1, 8, 8), y, scale=2.0, steps=6, seed=6))
+    pictures = sample(labelled, (2, 1, 8, 8), y, scale=2.0, steps=6, seed=5)
+    assert torch.equal(pictures, by_hand)
+    assert pictures.abs().max() <= 1
+    assert not torch.equal(pictures, sample(labelled, (2, 1, 8, 8), y, scale=3.0, steps=6, seed=5))
+    assert not torch.equal(pictures, sample(labelled, (2, 1, 8, 8), None, steps=6, seed=5))
+    assert not torch.equal(pictures, sample(labelled, (2, 1, 8, 8), y, scale=2.0, steps=6, seed=6))
 
 
 def test_noise_starts_where_the_schedule_does(worded):
-    assert 70 < sampling.initial_noise(worded.schedule, (4, 3, 16, 16)).std() < 90  # EDM's sigma_max is 80
+    assert 70 < initial_noise(worded.schedule, (4, 3, 16, 16)).std() < 90  # EDM's sigma_max is 80
 
 
 def test_batches_do_not_change_the_pictures(labelled, monkeypatch):
@@ -65,13 +66,13 @@ def test_batches_do_not_change_the_pictures(labelled, monkeypatch):
 
 def test_more_pictures_begin_with_the_same_ones(labelled):
     assert torch.equal(
-        sampling.initial_noise(labelled.schedule, (9, 1, 8, 8), 3)[:4],
-        sampling.initial_noise(labelled.schedule, (4, 1, 8, 8), 3),
+        initial_noise(labelled.schedule, (9, 1, 8, 8), 3)[:4],
+        initial_noise(labelled.schedule, (4, 1, 8, 8), 3),
     )
 
 
 def test_sample_digits_takes_the_same_way(labelled):
-    assert torch.equal(recipes.sample_digits(labelled, labelled.schedule, 3, steps=4, seed=2),
+    assert torch.equal(evaluation.sample_digits(labelled, labelled.schedule, 3, steps=4, seed=2),
                        sample(labelled, (3, 1, 8, 8), steps=4, seed=2))  # fmt: skip
 
 
@@ -89,7 +90,7 @@ def test_what_a_model_takes(labelled, worded):
     assert takes(neither).startswith("no condition")
     assert condition(neither, 3) is condition(labelled, 3) is None
     assert condition(labelled, 3, label=4).tolist() == [4, 4, 4]
-    for model, wish, message in (
+    for model, wanted, message in (
         (labelled, {"prompt": "a cat"}, "prompt: this model reads no words; it takes a label from 0 to 9"),
         (neither, {"prompt": "a cat"}, "prompt: .* no condition"),
         (worded, {"label": 3}, "label: this model knows no labels; it takes a prompt"),
@@ -103,7 +104,7 @@ def test_what_a_model_takes(labelled, worded):
         (worded, {"prompt": "cat " * 1000}, "prompt: expected at most 16 words, got 1000"),
     ):
         with pytest.raises(ValueError, match=message):
-            condition(model, 2, **wish)
+            condition(model, 2, **wanted)
 
 
 def test_the_shape_comes_from_the_header_or_from_the_caller(labelled, worded):

@@ -9,7 +9,6 @@ from random import Random
 import pytest
 import torch
 
-from learn_diffusion.datasets import labelled_scenes, scenes
 from learn_diffusion.datasets.scenes import (
     ATTRIBUTES,
     HELD_PAIRS,
@@ -21,6 +20,7 @@ from learn_diffusion.datasets.scenes import (
     all_scenes,
     canonical_caption,
     caption,
+    draw_scenes,
     split_of,
     vocabulary,
 )  # fmt: skip
@@ -31,7 +31,7 @@ CAT = Scene("cat", "sunglasses", "moon", "orange")
 
 @pytest.fixture(scope="module")
 def training():
-    return labelled_scenes(4000, seed=11)
+    return draw_scenes(4000, seed=11)
 
 
 def named(row: torch.Tensor) -> Scene:
@@ -39,7 +39,7 @@ def named(row: torch.Tensor) -> Scene:
 
 
 def test_pictures_are_float32_in_range_and_captions_strings():
-    images, captions = scenes(5)
+    images, captions, _ = draw_scenes(5)
     assert images.shape == (5, 3, 32, 32)
     assert images.dtype == torch.float32
     assert images.is_contiguous()
@@ -60,17 +60,17 @@ def test_the_world_is_as_large_as_promised():
 
 
 def test_a_seed_gives_the_same_pictures_on_every_machine():
-    drawn = labelled_scenes(64, seed=7, hold_out=False)
+    drawn = draw_scenes(64, seed=7, hold_out=False)
     bytes_drawn = ((drawn.images + 1) * 127.5).round().to(torch.uint8).numpy().tobytes()
     digest = hashlib.sha256(bytes_drawn + "\n".join(drawn.captions).encode()).hexdigest()
     assert digest == "7ed18e0af1c0756bf614873d5ab60f0ca60513503af6eb484445e4f47c791d42"
 
 
 def test_picture_i_depends_on_seed_and_i_alone():
-    few, many = labelled_scenes(4, seed=3), labelled_scenes(9, seed=3)
+    few, many = draw_scenes(4, seed=3), draw_scenes(9, seed=3)
     assert torch.equal(few.images, many.images[:4])
     assert few.captions == many.captions[:4]
-    assert not torch.equal(few.images, labelled_scenes(4, seed=4).images)
+    assert not torch.equal(few.images, draw_scenes(4, seed=4).images)
 
 
 def leaks(attributes: torch.Tensor) -> list[Scene]:
@@ -84,7 +84,7 @@ def test_nothing_held_out_leaks_into_training(training):
 
 
 def test_the_check_above_can_fail():
-    found = {split_of(scene) for scene in leaks(labelled_scenes(600, seed=11, hold_out=False).attributes)}
+    found = {split_of(scene) for scene in leaks(draw_scenes(600, seed=11, hold_out=False).attributes)}
     assert found == {"unseen triple", "unseen pair"}
 
 
@@ -114,7 +114,7 @@ def test_held_out_is_what_the_mission_asks_and_its_pairs_are_all_seen():
 @pytest.mark.parametrize("name", ATTRIBUTES)
 def test_each_attribute_shows_in_the_picture(name):
     """The same seed with one attribute changed: some pixels change much."""
-    pictures = [labelled_scenes(1, seed=5, only=[CAT._replace(**{name: value})]).images for value in ATTRIBUTES[name]]
+    pictures = [draw_scenes(1, seed=5, only=[CAT._replace(**{name: value})]).images for value in ATTRIBUTES[name]]
     for a, b in combinations(pictures, 2):
         assert ((a - b).abs().amax(1) > 0.4).sum() >= 6, name
 
@@ -160,4 +160,4 @@ def test_the_plainest_caption_says_everything():
 
 def test_asked_for_scenes_come_in_turn():
     wanted = [CAT, Scene("fish", "crown", "moon", "blue")]
-    assert [named(row) for row in labelled_scenes(4, only=wanted).attributes] == wanted * 2
+    assert [named(row) for row in draw_scenes(4, only=wanted).attributes] == wanted * 2

@@ -6,7 +6,8 @@ from math import exp, pi
 
 import torch
 
-from learn_diffusion.datasets import dye, fields
+from learn_diffusion.datasets import fields
+from learn_diffusion.datasets.advection import dye
 
 same = torch.testing.assert_close
 

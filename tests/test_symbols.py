@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from learn_diffusion.exercises import chapters, core, progress
-from notebooks import NOTEBOOKS
+from tools.notebooks import NOTEBOOKS
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 # commands that shape a formula and stand for nothing themselves

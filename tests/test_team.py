@@ -22,7 +22,7 @@ TRAINING = """
 import sys
 import torch
 from learn_diffusion import team
-from learn_diffusion.datasets import digits
+from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import UNet
 from learn_diffusion.schedules import Cosine
@@ -30,7 +30,7 @@ from learn_diffusion.training import train
 
 until, path = int(sys.argv[1]), sys.argv[2]
 torch.manual_seed(team.rank())  # others start from other weights, and must take those of the first
-images, labels = digits("train")
+images, labels = small_digits("train")
 model = Denoiser(UNet(widths=(8, 8), classes=10), Cosine(), "v")
 for step in train(model, images, 8, labels=labels, batch=15, lr=1e-4, seed=3, device="cpu", checkpoint=path, checkpoint_every=4):
     if step.step == until:
@@ -40,7 +40,7 @@ print(f"process {team.rank()} of {team.size()}: loss {step.loss:.6f}")
 RECIPE = """
 import sys
 from learn_diffusion import cli, recipes
-from learn_diffusion.datasets import digits
+from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import UNet
 from learn_diffusion.schedules import Cosine
@@ -48,7 +48,8 @@ from learn_diffusion.training import train
 
 def tiny(steps=4, seed=0, device=None, work=None):
     "A recipe."
-    *_, end = train(Denoiser(UNet(widths=(8, 8)), Cosine(), "v"), digits()[0], steps, device=device, checkpoint=work)
+    images, _ = small_digits()
+    *_, end = train(Denoiser(UNet(widths=(8, 8)), Cosine(), "v"), images, steps, device=device, checkpoint=work)
     return end.ema, {"data": "digits"}
 
 recipes.RECIPES["tiny"] = tiny

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from learn_diffusion import checkpoints, recipes, sampling
-from learn_diffusion.datasets import labelled_scenes
-from learn_diffusion.datasets.scenes import ATTRIBUTES, Scene, split_of
+from learn_diffusion import checkpoints, sampling
+from learn_diffusion.datasets.scenes import ATTRIBUTES, Scene, draw_scenes, split_of
 from learn_diffusion.nets import AttributeClassifier
+from learn_diffusion.recipes import evaluation, transforms
+from learn_diffusion.recipes.pretrained import pretrained_path
 
 CAT = [Scene("cat", "sunglasses", "moon", colour) for colour in ("orange", "gray", "white", "brown", "blue", "pink")]
 OTHER = [scene._replace(subject="dog") for scene in CAT]
@@ -16,12 +17,12 @@ OTHER = [scene._replace(subject="dog") for scene in CAT]
 
 @pytest.fixture(scope="module")
 def judge():
-    return checkpoints.load(recipes.pretrained_path("scene_classifier"), "cpu")[0]
+    return checkpoints.load(pretrained_path("scene_classifier"), "cpu")[0]
 
 
 @pytest.fixture(scope="module")
 def painter():
-    return checkpoints.load(recipes.pretrained_path("scenes_by_caption"), "cpu")
+    return checkpoints.load(pretrained_path("scenes_by_caption"), "cpu")
 
 
 def truth(scenes):
@@ -29,24 +30,35 @@ def truth(scenes):
 
 
 def test_the_judge_reads_real_scenes_of_both_sizes(judge):
-    real = labelled_scenes(600, seed=3_000_001, hold_out=False)
-    each, together = recipes.right(judge, real.images, real.attributes)
+    real = draw_scenes(600, seed=3_000_001, hold_out=False)
+    each, together = evaluation.attribute_accuracy(judge, real.images, real.attributes, ATTRIBUTES)
     assert together >= 0.99  # 0.999 on 4000, see its header: at 600, three mistakes are chance
     assert min(each.values()) >= 0.99
-    assert recipes.right(judge, recipes.upsample_nearest(recipes.downsample(real.images)), real.attributes)[1] >= 0.98
+    assert (
+        evaluation.attribute_accuracy(
+            judge, transforms.upsample_nearest(transforms.downsample(real.images)), real.attributes, ATTRIBUTES
+        )[1]
+        >= 0.98
+    )
 
 
 def test_the_judge_is_not_fooled_by_the_wrong_scene_or_by_noise(judge):
-    real = labelled_scenes(60, seed=3_000_002, only=CAT)
-    assert recipes.right(judge, real.images, truth(CAT * 10))[1] > 0.95
-    assert recipes.right(judge, real.images, truth(OTHER * 10))[1] == 0
+    real = draw_scenes(60, seed=3_000_002, only=CAT)
+    assert evaluation.attribute_accuracy(judge, real.images, truth(CAT * 10), ATTRIBUTES)[1] > 0.95
+    assert evaluation.attribute_accuracy(judge, real.images, truth(OTHER * 10), ATTRIBUTES)[1] == 0
     noise = torch.randn(60, 3, 32, 32, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
-    assert recipes.right(judge, noise, truth(CAT * 10))[1] < 0.2
+    assert evaluation.attribute_accuracy(judge, noise, truth(CAT * 10), ATTRIBUTES)[1] < 0.2
+
+
+def test_the_judge_says_how_good_it_is():
+    metrics = checkpoints.load(pretrained_path("scene_classifier"), "cpu")[1]["metrics"]
+    assert metrics["held_out_accuracy"] >= 0.995
+    assert metrics["held_out_accuracy_16x16"] >= 0.99
 
 
 def test_the_painter_fits_and_says_where_it_comes_from(painter):
     _, metadata = painter
-    assert recipes.pretrained_path("scenes_by_caption").stat().st_size <= 5e6
+    assert pretrained_path("scenes_by_caption").stat().st_size <= 5e6
     assert metadata["recipe"] == "scenes_by_caption"
     assert metadata["half"] is True
     assert {"seconds", "hardware", "seed", "steps", "data"} <= metadata.keys()
@@ -56,8 +68,8 @@ def test_the_painter_fits_and_says_where_it_comes_from(painter):
 
 def test_the_painter_draws_a_cat_wearing_sunglasses_on_the_moon_which_it_never_saw(painter, judge):
     assert {split_of(scene) for scene in CAT} == {"unseen triple"}
-    images = recipes.sample_scenes(painter[0], CAT * 2, seed=21)
-    each, _ = recipes.right(judge, images, truth(CAT * 2))
+    images = evaluation.sample_scenes(painter[0], CAT * 2, seed=21)
+    each, _ = evaluation.attribute_accuracy(judge, images, truth(CAT * 2), ATTRIBUTES)
     assert each["subject"] >= 0.75  # all 12 as a rule
     assert each["accessory"] >= 0.75
     assert each["place"] >= 0.9
@@ -65,9 +77,9 @@ def test_the_painter_draws_a_cat_wearing_sunglasses_on_the_moon_which_it_never_s
 
 def test_the_words_are_what_decides(painter, judge):
     """The same noise with another subject asked for: the judge must see the other one."""
-    images = recipes.sample_scenes(painter[0], OTHER, seed=21)
-    assert recipes.right(judge, images, truth(OTHER))[0]["subject"] >= 0.6
-    assert recipes.right(judge, images, truth(CAT))[0]["subject"] <= 0.4
+    images = evaluation.sample_scenes(painter[0], OTHER, seed=21)
+    assert evaluation.attribute_accuracy(judge, images, truth(OTHER), ATTRIBUTES)[0]["subject"] >= 0.6
+    assert evaluation.attribute_accuracy(judge, images, truth(CAT), ATTRIBUTES)[0]["subject"] <= 0.4
 
 
 @pytest.mark.parametrize("scale", [-1.0, 0.0, 1.0, 1000.0])
@@ -87,7 +99,7 @@ def test_scores_are_shares_of_pictures():
             return torch.zeros(len(x), 4, dtype=torch.int64)
 
     rows = torch.tensor([[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [2, 0, 1, 0]])
-    each, together = recipes.right(First(), torch.zeros(4, 3, 32, 32), rows)
+    each, together = evaluation.attribute_accuracy(First(), torch.zeros(4, 3, 32, 32), rows, ATTRIBUTES)
     assert each == {"subject": 0.75, "accessory": 0.75, "place": 0.75, "colour": 1.0}
     assert together == 0.5
 

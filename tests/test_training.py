@@ -17,14 +17,15 @@ from torch.testing import assert_close
 
 from learn_diffusion import devices
 from learn_diffusion.checkpoints import load
-from learn_diffusion.datasets import digits, gaussians
+from learn_diffusion.datasets.digits import small_digits
+from learn_diffusion.datasets.toy2d import gaussians
 from learn_diffusion.denoiser import Denoiser, drop_cond
 from learn_diffusion.nets import MLP, UNet
 from learn_diffusion.samplers import dpmpp_2m, final_sample
 from learn_diffusion.schedules import DDPM, EDM, Cosine
 from learn_diffusion.training import EMA, loss, lr_at_step, sample_timesteps, train
 
-IMAGES = digits()[0][:64]
+IMAGES = small_digits()[0][:64]
 
 
 def model(seed: int = 0, **kwargs) -> Denoiser:
@@ -126,7 +127,7 @@ def test_labels_are_dropped_for_the_share_that_was_asked_for(share):
     seen = []
     net = model(classes=10)
     net.net.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[2]))
-    finish(train(net, IMAGES, steps=20, labels=digits()[1][:64], cond_drop=share, device="cpu"))
+    finish(train(net, IMAGES, steps=20, labels=small_digits()[1][:64], cond_drop=share, device="cpu"))
     dropped = torch.cat(seen).eq(-1).double().mean().item()
     assert abs(dropped - share) <= 4 * (share * (1 - share) / (20 * 64)) ** 0.5
 
@@ -211,7 +212,7 @@ def test_a_finished_training_is_not_repeated(tmp_path):
 
 
 def test_labels_survive_a_resume(tmp_path):
-    labels = digits()[1][:64]
+    labels = small_digits()[1][:64]
     whole = finish(train(model(classes=10), IMAGES, 12, labels=labels))
     some = train(model(classes=10), IMAGES, 12, labels=labels, checkpoint=tmp_path / "run", checkpoint_every=5)
     for _ in range(7):
@@ -224,7 +225,7 @@ def test_labels_survive_a_resume(tmp_path):
 
 TRAINING = """
 import sys, torch
-from learn_diffusion.datasets import digits
+from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import UNet
 from learn_diffusion.schedules import Cosine
@@ -232,7 +233,7 @@ from learn_diffusion.training import train
 torch.set_num_threads(1)
 torch.manual_seed(0)
 net = Denoiser(UNet(widths=(8, 16)), Cosine(), "v")
-for step in train(net, digits()[0], 150, batch=16, checkpoint=sys.argv[1], checkpoint_every=3):
+for step in train(net, small_digits()[0], 150, batch=16, checkpoint=sys.argv[1], checkpoint_every=3):
     print(step.step, flush=True)
 """
 

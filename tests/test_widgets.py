@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from learn_diffusion.datasets import digits
+from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.widgets import Interactive, Scrubber
 from learn_diffusion.widgets.images import GAP_COLOUR, data_uri, encode, png, tile, to_uint8
 from learn_diffusion.widgets.scrubber import BUDGET, script
@@ -36,7 +36,7 @@ def dissolving(x0: torch.Tensor) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def film() -> torch.Tensor:
     """One digit on its way to noise: (N, 1, 8, 8)."""
-    return dissolving(digits()[0][:1])[:, 0]
+    return dissolving(small_digits()[0][:1])[:, 0]
 
 
 def sheet_of(page: str) -> np.ndarray:
@@ -214,7 +214,7 @@ def test_the_script_is_small_and_free_of_comments():
 
 @pytest.mark.parametrize(("pictures", "most"), [(1, 12), (4, 25), (16, 80)])
 def test_digits_stay_exact_and_small(pictures, most):
-    x = dissolving(digits()[0][:pictures])
+    x = dissolving(small_digits()[0][:pictures])
     page = Scrubber(x, LABELS, alt=ALT).html
     assert len(page.encode()) < most * 1024
     np.testing.assert_array_equal(sheet_of(page)[:8, :8], to_uint8(x[0, 0]))

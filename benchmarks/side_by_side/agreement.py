@@ -16,12 +16,13 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from learn_diffusion import checkpoints, recipes
+from learn_diffusion import checkpoints
 from learn_diffusion.process import Denoise
+from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.samplers import ddim, dpmpp_2m, final_sample, heun
 from learn_diffusion.schedules import DDPM, EDM, Cosine, convert_schedule
 from side_by_side.peers import peer
-from side_by_side.tables import Table
+from tools.tables import Table
 
 PATH = DDPM()
 
@@ -63,7 +64,7 @@ UNLIKE = (
 
 def network() -> Denoise:
     """The shipped painter of digits in double precision, carried from its own path to DDPM."""
-    model, _ = checkpoints.load(recipes.pretrained_path("digits_by_label"), "cpu")
+    model, _ = checkpoints.load(pretrained_path("digits_by_label"), "cpu")
     return convert_schedule(model.double().eval(), Cosine(), PATH)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import torch
 
-from side_by_side.tables import Table
 from side_by_side.throughput import compare
+from tools.tables import Table
 
 
 def run(options: Namespace) -> Iterator[Table]:

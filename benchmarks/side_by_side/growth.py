@@ -7,22 +7,19 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 
-from side_by_side.tables import Table, machine
+from tools.tables import Table, machine
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 BATCH, SIDE, WIDTHS = 64, 32, (32, 64)
 
 WORK = """
 import json, sys, time
-sys.path.insert(0, sys.argv[2])
 from itertools import islice
 import torch
 from learn_diffusion.denoiser import Denoiser
-from learn_diffusion.drawing import start, walk
+from learn_diffusion.sampling import initial_noise, run_sampler
 from learn_diffusion.nets import UNet
 from learn_diffusion.schedules import Cosine
 from learn_diffusion.training import train
@@ -51,7 +48,7 @@ step = (time.perf_counter() - begun) / job["steps"]
 after = peak()
 model.eval()
 begun = time.perf_counter()
-walk(model, model.schedule, start(model.schedule, (16, 3, side, side)), 10)
+run_sampler(model, model.schedule, initial_noise(model.schedule, (16, 3, side, side)), 10)
 print(json.dumps({"parameters": sum(w.numel() for w in net.parameters()), "step": step, "before": before,
                   "after": after, "draw": time.perf_counter() - begun}))
 """
@@ -60,9 +57,7 @@ print(json.dumps({"parameters": sum(w.numel() for w in net.parameters()), "step"
 def measured(batch: int, side: int, widths: tuple[int, ...], steps: int) -> dict:
     """Seconds a training step, peak memory of the process in MB, seconds to draw 16 pictures in 10 calls."""
     job = {"batch": batch, "side": side, "widths": widths, "steps": steps, "threads": torch.get_num_threads()}
-    out = subprocess.run(
-        [sys.executable, "-c", WORK, json.dumps(job), str(ROOT)], check=True, capture_output=True, text=True
-    )
+    out = subprocess.run([sys.executable, "-c", WORK, json.dumps(job)], check=True, capture_output=True, text=True)
     return json.loads(out.stdout)
 
 

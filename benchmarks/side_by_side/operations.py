@@ -14,8 +14,8 @@ from torch.profiler import ProfilerActivity, profile
 from learn_diffusion import devices
 from side_by_side.contenders import matched, our_steps, peer_steps
 from side_by_side.peers import PEERS, peer
-from side_by_side.tables import Table, machine
 from side_by_side.throughput import pictures
+from tools.tables import Table, machine
 
 # Parts of the names of torch's operations, the first that fits; what fits none is "the rest"
 KINDS = {

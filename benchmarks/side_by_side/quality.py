@@ -20,15 +20,16 @@ from statistics import mean, stdev
 import torch
 from torch import Tensor, nn
 
-from learn_diffusion import checkpoints, recipes
-from learn_diffusion.datasets import digits
+from learn_diffusion import checkpoints
+from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.metrics import frechet
+from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.schedules import Cosine
 from learn_diffusion.training import train
 from side_by_side.contenders import MAKERS, Contender, matched, parameters, stock
 from side_by_side.peers import PEERS, peer
-from side_by_side.tables import Table
+from tools.tables import Table
 
 SHAPE, N, CALLS = (1, 8), 500, 20
 
@@ -131,14 +132,14 @@ def distance(recipe: Recipe, average: nn.Module, reader: nn.Module) -> float:
     average = copy.deepcopy(average).eval()
     entrant: Contender = MAKERS[recipe.who](average, SHAPE)
     samples = torch.cat([entrant.sample(N // 5, CALLS) for _ in range(5)])
-    return frechet(reader.features(samples.float()), reader.features(digits("held_out")[0]))
+    return frechet(reader.features(samples.float()), reader.features(small_digits("held_out")[0]))
 
 
 def one(name: str, lr: float, seed: int, seconds: float, marks: tuple[float, ...]) -> list[tuple[float, float]]:
     """A training in a process of its own: (seconds of the core so far, distance) at these shares of its steps."""
     torch.set_num_threads(1)
-    recipe, data = RECIPES[name], digits("train")[0]
-    reader, _ = checkpoints.load(recipes.pretrained_path("digit_classifier"), "cpu")
+    recipe, data = RECIPES[name], small_digits("train")[0]
+    reader, _ = checkpoints.load(pretrained_path("digit_classifier"), "cpu")
     steps = steps_in(recipe, data, seconds)
     stops, found, spent, begun = {max(1, round(steps * mark)) for mark in marks}, [], 0.0, time.process_time()
     for step, average in enumerate(training(recipe, data, steps, lr, seed), 1):

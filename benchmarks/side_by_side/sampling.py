@@ -17,15 +17,16 @@ from statistics import mean, stdev
 import torch
 from torch import Tensor
 
-from learn_diffusion import checkpoints, recipes, sampling
-from learn_diffusion.datasets import digits
+from learn_diffusion import checkpoints, sampling
+from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.guidance import clip_x0
 from learn_diffusion.metrics import frechet
 from learn_diffusion.process import Denoise
+from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.samplers import ddim, dpmpp_2m, final_sample, heun
 from side_by_side.peers import peer
-from side_by_side.tables import Table
+from tools.tables import Table
 
 Draw = Callable[[Denoise, int, int, int], Tensor]  # (model, network calls, pictures, seed) -> (n, 1, 8, 8)
 
@@ -90,7 +91,7 @@ REFERENCES = ("ours: ddim, eta 1", "diffusers: DDPM")
 
 def measured(name: str, model: Denoiser, reader, calls: int, options: Namespace) -> tuple[float, float, float]:
     """(Frechet distance to the held-out digits, its standard deviation over seeds, pictures a second)."""
-    target = reader.features(digits("held_out")[0][: options.n])
+    target = reader.features(small_digits("held_out")[0][: options.n])
     distances, start = [], time.perf_counter()
     pictures = [CONTENDERS[name](model, calls, options.n, 100 + seed) for seed in range(options.seeds)]
     rate = options.seeds * options.n / (time.perf_counter() - start)
@@ -102,10 +103,10 @@ def measured(name: str, model: Denoiser, reader, calls: int, options: Namespace)
 def run(options: Namespace) -> Iterator[Table]:
     """Every sampler at every number of calls, beside DDPM with a thousand of them."""
     peer("diffusers")
-    model, _ = checkpoints.load(recipes.pretrained_path("digits_by_label"), "cpu")
-    reader, _ = checkpoints.load(recipes.pretrained_path("digit_classifier"), "cpu")
+    model, _ = checkpoints.load(pretrained_path("digits_by_label"), "cpu")
+    reader, _ = checkpoints.load(pretrained_path("digit_classifier"), "cpu")
     model.eval()
-    held_out, train = digits("held_out")[0][: options.n], digits("train")[0]
+    held_out, train = small_digits("held_out")[0][: options.n], small_digits("train")[0]
     floor = frechet(reader.features(train[: options.n]), reader.features(held_out))
     table = Table(
         f"Fréchet distance of {options.n} samples to as many held-out digits, {options.seeds} seeds",

@@ -12,8 +12,8 @@ from pathlib import Path
 from statistics import median
 
 from side_by_side.peers import PEERS, peer
-from side_by_side.tables import Table
 from side_by_side.timing import seconds
+from tools.tables import Table
 
 HERE = Path(__file__).resolve().parent.parent
 OURS = "from learn_diffusion import training, samplers, guidance, datasets, nets, recipes"
@@ -26,8 +26,8 @@ USES = {
 
 def fresh(code: str) -> float:
     """Seconds of a fresh process that does this, torch and the way to the peers imported first."""
-    whole = f"import sys; sys.path[:0] = [{str(HERE)!r}, {str(HERE.parent)!r}]; import torch; {code}"
-    return seconds(lambda: subprocess.run([sys.executable, "-c", whole], check=True, capture_output=True))
+    whole = f"import torch; {code}"
+    return seconds(lambda: subprocess.run([sys.executable, "-c", whole], cwd=HERE, check=True, capture_output=True))
 
 
 def own_bytes(name: str) -> int:

@@ -16,8 +16,8 @@ from torch import Tensor
 from learn_diffusion import devices
 from side_by_side.contenders import MAKERS, matched, our_steps, parameters, peer_steps
 from side_by_side.peers import PEERS, peer
-from side_by_side.tables import Table, machine
 from side_by_side.timing import each, flops, pairs, peak, repeats
+from tools.tables import Table, machine
 
 SETTINGS = [(nhwc, bf16) for nhwc in (False, True) for bf16 in (False, True)]
 

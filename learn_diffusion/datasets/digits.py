@@ -11,7 +11,7 @@ from learn_diffusion import validation
 HELD_OUT = 500
 
 
-def digits(split: str = "all") -> tuple[Tensor, Tensor]:
+def small_digits(split: str = "all") -> tuple[Tensor, Tensor]:
     """Handwritten digits of 13 writers (Alpaydin & Kaynak 1998, the test part of the UCI optical digits).
 
     split  "all" 1797 pictures; "train" 1297 and "held_out" 500 are a fixed random division of them

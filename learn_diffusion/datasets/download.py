@@ -72,7 +72,7 @@ def fetch(
     why = ", ".join(f"{host}: {reason}" for host, reason in reasons.items())
     there = " (the file there has wrong bytes)" if path.exists() else ""
     raise DownloadError(
-        f"{path.name}: no mirror gave it ({why}); digits() needs no network, or get the file elsewhere "
+        f"{path.name}: no mirror gave it ({why}); small_digits() needs no network, or get the file elsewhere "
         f"(SHA-256 {sha256}) and place it as {path}{there}"
     )
 

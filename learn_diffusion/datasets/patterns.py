@@ -53,7 +53,7 @@ def colours(hexes: Sequence[str]) -> Tensor:
     return torch.tensor([list(bytes.fromhex(code[1:])) for code in hexes]) / 127.5 - 1
 
 
-def patterns(n: int, seed: int = 0, height: int = 32, width: int = 32) -> Fabrics:
+def draw_patterns(n: int, seed: int = 0, height: int = 32, width: int = 32) -> Fabrics:
     """n cut-outs of n fabrics.
 
     height, width  in pixels, at least 1. Any size shows the same motifs, at the same scale

@@ -61,7 +61,7 @@ class Products(NamedTuple):
     shadow: Tensor  # (n, 1, 64, 64) bool: this pixel is floor in the product's shadow
 
 
-def products(n: int, seed: int = 0, only: Sequence[Shot] | None = None, progress: bool = False) -> Products:
+def draw_products(n: int, seed: int = 0, only: Sequence[Shot] | None = None, progress: bool = False) -> Products:
     """n pictures with captions, attributes and masks; picture i depends on (seed, i) and its shot alone.
 
     seed      a whole number from 0. The same seed with another colour in `only` is the same picture in that colour;
@@ -90,7 +90,7 @@ def products(n: int, seed: int = 0, only: Sequence[Shot] | None = None, progress
 
 
 def backdrops(names: Sequence[str], seed: int = 0) -> Tensor:
-    """Empty backdrops, (len(names), 3, 64, 64) in [-1, 1]: those that `products` with this seed would draw."""
+    """Empty backdrops, (len(names), 3, 64, 64) in [-1, 1]: those that draw_products with this seed would draw."""
     for name in names:
         validation.one_of("names", name, list(BACKDROPS))
     pixels = np.stack([empty(name, _randoms(seed, i)[2]) for i, name in enumerate(names)])

@@ -126,7 +126,7 @@ class Scenes(NamedTuple):
     attributes: Tensor  # (n, 4) int64: subject, accessory, place, colour as numbers, see ATTRIBUTES
 
 
-def labelled_scenes(
+def draw_scenes(
     n: int, seed: int = 0, hold_out: bool = True, only: Sequence[Scene] | None = None, progress: bool = False
 ) -> Scenes:
     """n pictures with captions and attributes; picture i depends on (seed, i) alone, on any machine.
@@ -153,11 +153,6 @@ def labelled_scenes(
         pixels[i] = draw(*scene, r)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
     return Scenes(images.contiguous(), captions, torch.tensor(attributes))
-
-
-def scenes(n: int, seed: int = 0, hold_out: bool = True) -> tuple[Tensor, list[str]]:
-    """n captioned pictures: images (n, 3, 32, 32) float32 in [-1, 1] and captions. See labelled_scenes."""
-    return labelled_scenes(n, seed, hold_out)[:2]
 
 
 def all_scenes(which: str) -> list[Scene]:

@@ -19,7 +19,7 @@ ROUNDS, STEEPEST = 8, 0.09  # of erosion; the step between neighbours (in units 
 CHUNK = 64  # maps at a time, so that memory does not grow with n
 
 
-def terrain(n: int, seed: int = 0, height: int = 32, width: int = 32) -> Tensor:
+def height_maps(n: int, seed: int = 0, height: int = 32, width: int = 32) -> Tensor:
     """n height maps (n, 1, height, width), float32 in [-1, 1]: 0 is the sea level, 1 the highest peak.
 
     height, width  in pixels, at least 1. Any size shows the same land, at the same scale

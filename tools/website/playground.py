@@ -21,13 +21,16 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from torch import Tensor
 
-from learn_diffusion import checkpoints, recipes, sampling
+from learn_diffusion import checkpoints, sampling
 from learn_diffusion.datasets.scenes import canonical_caption
 from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.recipes import evaluation
+from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.widgets import PaintedMask
 from learn_diffusion.widgets.images import to_uint8
+from tools import ROOT
 
-BOOK = Path(__file__).resolve().parent
+BOOK = ROOT / "book"
 MODELS = {"digits": "digits_by_label", "scenes": "scenes_by_caption", "repair": "scenes_by_mask"}
 RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 PROMPT = "a cat wearing sunglasses on the moon"
@@ -54,8 +57,8 @@ class Repair(NamedTuple):
 @cache
 def repair() -> Repair:
     """One of chapter 13's tasks: a scene, a hole where something is worn, and other words for it."""
-    known, wishes, mask = recipes.inpainting_tasks(8, seed=11)
-    olds, _ = recipes.one_word(8, "accessory", seed=11)
+    known, wishes, mask = evaluation.inpainting_tasks(8, seed=11)
+    olds, _ = evaluation.one_word(8, "accessory", seed=11)
     i = next(i for i, wish in enumerate(wishes) if wish.accessory in ("crown", "sunglasses", "hat"))
     return Repair(known[i], mask[i, 0], canonical_caption(olds[i]), canonical_caption(wishes[i]))
 
@@ -63,7 +66,7 @@ def repair() -> Repair:
 def network(model: Denoiser, shape: tuple[int, int, int]) -> onnx.ModelProto:
     """The network (x (n, C, H, W), logsnr (n,), cond (n, ...) int64) -> v (n, ...), for any n, as ONNX."""
     net, arguments = model.net, model.net.config
-    x = torch.randn(2, shape[0] + arguments["cond_channels"], *shape[1:])
+    x = torch.randn(2, shape[0] + arguments["hints"], *shape[1:])
     cond = torch.zeros(2, net.text.tokenise.length if net.text else 1, dtype=torch.int64).squeeze(1)
     file = io.BytesIO()
     named = {"input_names": ["x", "logsnr", "cond"], "output_names": ["v"]}
@@ -96,7 +99,7 @@ def halve(graph: onnx.GraphProto) -> None:
 
 def export(name: str, out: Path) -> dict[str, object]:
     """Write one model to out; what the page has to know about it."""
-    model, metadata = checkpoints.load(recipes.pretrained_path(MODELS[name]), "cpu")
+    model, metadata = checkpoints.load(pretrained_path(MODELS[name]), "cpu")
     model = checkpoints.to_fp16(model)  # as the page will have it
     assert str(model.schedule) == "Cosine()", "diffusion.mjs knows one path"
     assert model.target == "v", "and one target"
@@ -119,9 +122,7 @@ def painter(task: Repair) -> str:
 
 def stills(out: Path) -> None:
     """What the page shows before, or without, a model: pictures that the models drew, and the one to repair."""
-    digits, scenes = (
-        checkpoints.load(recipes.pretrained_path(MODELS[name]), "cpu")[0] for name in ("digits", "scenes")
-    )
+    digits, scenes = (checkpoints.load(pretrained_path(MODELS[name]), "cpu")[0] for name in ("digits", "scenes"))
     three = sampling.sample(digits, (1, 1, 8, 8), sampling.condition(digits, 1, label=3), scale=2.0)
     cat = sampling.sample(scenes, (1, 3, 32, 32), sampling.condition(scenes, 1, prompt=PROMPT), scale=2.0)
     for name, picture in {"digits": three[0], "scenes": cat[0], "scene": repair().known}.items():

@@ -20,7 +20,7 @@ LARGEST = 1024  # side
 NAMED = 10  # skipped files that are named; the others are counted
 
 
-def folder(path: str | os.PathLike, size: int) -> Tensor:
+def image_folder(path: str | os.PathLike, size: int) -> Tensor:
     """The PNG, JPEG and WebP pictures in a folder, (N, 3, size, size) float32 in [-1, 1], in the order of their names.
 
     path  the folder. Its own files are read, not those of folders in it; hidden files are passed over

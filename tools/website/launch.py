@@ -3,32 +3,34 @@
 LEARN_DIFFUSION_REPOSITORY is the one place: the Pages workflow fills it in. Where it is not set, as on a laptop, the
 pages have no buttons, rather than buttons that point nowhere.
 
-`python book/launch.py` puts a first cell into every notebook, which fetches the course where it is not installed. Colab
-needs that: it opens a notebook without the repository around it. The workflow runs it on a branch of its own, BRANCH.
+`python -m tools.website.launch` puts a first cell into every notebook, which fetches the course where it is not
+installed. Colab needs that: it opens a notebook without the repository around it. The workflow runs it on a branch of
+its own, BRANCH.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import Any
 
 import nbformat
 
-NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+from tools import ROOT
+
+NOTEBOOKS = ROOT / "notebooks"
 BRANCH = "launch"
 FOLDER = "learn_diffusion_course"
 CELL = """\
 # Only where the course is not installed, as in Colab: fetch it.
 import importlib.util
 import os
-import sys
+import site
 
 if importlib.util.find_spec("learn_diffusion") is None:
     !git clone --quiet --depth 1 {address} {folder}
     %pip install --quiet --editable {folder}
-    sys.path.insert(0, os.path.abspath("{folder}"))  # this kernel started before the installation
+    site.addsitedir(os.path.abspath("{folder}"))  # this kernel started before the installation
 """
 
 

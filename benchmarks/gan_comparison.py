@@ -1,8 +1,8 @@
-"""Trials for the race of chapter 15, as many for the GAN as for its rival: `python benchmarks/race.py digits`.
+"""Trials for the comparison of chapter 15, as many for both methods: `python benchmarks/gan_comparison.py digits`.
 
-Each trial is one training with other settings, on one core, for about half the seconds of the race; the best goes into
-`race.SETTINGS`, and the steps that fit into the seconds become the default of the recipes race_*. Then
-`learn-diffusion train digits_gan` and its like run the race itself.
+Each trial is one training with other settings, on one core, for about half the seconds of the comparison; the best goes
+into `gan_comparison.SETTINGS`, and the steps that fit into the seconds become the default of the recipes. Then
+`learn-diffusion train digits_gan` and its like run the comparison itself.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from pathlib import Path
 
 import torch
 
-from learn_diffusion import devices, race, recipes
+from learn_diffusion import devices
 from learn_diffusion.metrics import frechet
+from learn_diffusion.recipes import gan_comparison
 
 RESULTS = Path(__file__).resolve().parent / "results"
-SECONDS = 150.0  # of one training in the race
+SECONDS = 150.0  # of one training in the comparison
 TRIAL = 80.0  # of a trial
-SEED = 100  # of the trials; the race has others
+SEED = 100  # of the trials; the comparison has others
 TRIALS = {
     "gan": (
         {"batch": 64, "lr": 5e-4, "gamma": 1.0},
@@ -47,21 +48,21 @@ TRIALS = {
 }
 
 
-def trial(track: str, contender: str, settings: dict[str, float], seconds: float) -> dict[str, float]:
+def trial(name: str, method: str, settings: dict[str, float], seconds: float) -> dict[str, float]:
     """One training on one core: how many steps, in how many seconds, and how far from real pictures it came."""
     torch.set_num_threads(1)
-    images, real, look = recipes.eval_data(track)
-    steps = race.steps_in(seconds, contender, images, **settings)
+    images, real, features = gan_comparison.eval_data(name)
+    steps = gan_comparison.steps_in(seconds, method, images, **settings)
     begun = time.process_time()
-    *_, model = race.training(contender, images, steps, SEED, **settings)
+    *_, model = gan_comparison.train_model(method, images, steps, SEED, **settings)
     spent = time.process_time() - begun
-    sheet = race.drawn(model, tuple(real.shape[1:]), len(real), seed=SEED)
-    return {"steps": steps, "seconds": round(spent, 1), "frechet": frechet(look(sheet), look(real))}
+    sheet = gan_comparison.sample_images(model, tuple(real.shape[1:]), len(real), seed=SEED)
+    return {"steps": steps, "seconds": round(spent, 1), "frechet": frechet(features(sheet), features(real))}
 
 
-def kept(path: Path, seconds: float, fresh: bool) -> list[dict]:
+def kept(path: Path, seconds: float, restart: bool) -> list[dict]:
     """The trials that were run before, if they had as many seconds."""
-    if fresh or not path.exists():
+    if restart or not path.exists():
         return []
     before = json.loads(path.read_text(encoding="utf-8"))
     return before["trials"] if before["seconds"] == seconds else []
@@ -69,29 +70,29 @@ def kept(path: Path, seconds: float, fresh: bool) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("track", choices=["digits", "scenes"])
+    parser.add_argument("name", choices=["digits", "scenes"])
     parser.add_argument("--seconds", type=float, default=TRIAL, help="of one trial")
     parser.add_argument("--workers", type=int, default=2, help="trainings at a time, one core each")
-    parser.add_argument("--fresh", action="store_true", help="run trials again that were kept")
+    parser.add_argument("--restart", action="store_true", help="run trials again that were kept")
     options = parser.parse_args()
-    path, seconds = RESULTS / f"race_{options.track}.json", options.seconds
-    before = {json.dumps([row["contender"], row["settings"]]): row for row in kept(path, seconds, options.fresh)}
+    path, seconds = RESULTS / f"gan_comparison_{options.name}.json", options.seconds
+    before = {json.dumps([row["method"], row["settings"]]): row for row in kept(path, seconds, options.restart)}
     jobs = [(who, settings) for pair in zip(*TRIALS.values(), strict=True)
             for who, settings in zip(TRIALS, pair, strict=True)]  # fmt: skip
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        running = {json.dumps(job): pool.submit(trial, options.track, *job, seconds)
+        running = {json.dumps(job): pool.submit(trial, options.name, *job, seconds)
                    for job in jobs if json.dumps(job) not in before}  # fmt: skip
         rows = []
         for who, settings in jobs:
             job = json.dumps([who, settings])
-            rows.append(before.get(job) or {"contender": who, "settings": settings, **running[job].result()})
+            rows.append(before.get(job) or {"method": who, "settings": settings, **running[job].result()})
             print(rows[-1], flush=True)
     for who in TRIALS:
-        best = min((row for row in rows if row["contender"] == who), key=lambda row: row["frechet"])
+        best = min((row for row in rows if row["method"] == who), key=lambda row: row["frechet"])
         steps = round(best["steps"] * SECONDS / best["seconds"])
         print(f"best {who}: {best['settings']}, {steps} steps in {SECONDS:.0f} s")
     hardware = devices.hardware(torch.device("cpu"))
-    whole = {"track": options.track, "seconds": seconds, "seed": SEED, "hardware": hardware, "trials": rows}
+    whole = {"name": options.name, "seconds": seconds, "seed": SEED, "hardware": hardware, "trials": rows}
     path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     print(f"kept in {path}")
 

@@ -1,4 +1,4 @@
-"""Execute the course's notebooks, each alone: `python tests/notebooks.py [--timings | --normalise] [NAME ...]`.
+"""Execute the course's notebooks, each alone: `python -m tools.notebooks [--timings | --normalise] [NAME ...]`.
 
 Each runs in a fresh kernel and in an empty temporary folder, so that none can lean on another or on the checkout. What
 it took, in seconds and memory, is printed as a table, and goes into its first cell and from there into the README.
@@ -21,7 +21,8 @@ import nbformat
 import yaml
 from nbclient import NotebookClient
 
-ROOT = Path(__file__).resolve().parent.parent
+from tools import ROOT
+
 NOTEBOOKS = ROOT / "notebooks"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KERNEL = {

@@ -1,4 +1,4 @@
-"""A real browser and a real JupyterLab for the tests; nothing of the user's own settings is read or written."""
+"""A real browser and a real JupyterLab; nothing of the user's own settings is read or written."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ import nbformat
 import pytest
 from nbformat.sign import NotebookNotary
 
-ROOT = Path(__file__).resolve().parent.parent
 NO_CHROMIUM = "no Chromium found: apt-get install chromium, or set LEARN_DIFFUSION_CHROMIUM"
 ARGUMENTS = [
     "--no-sandbox",  # containers run tests as root
@@ -127,7 +126,7 @@ def _command(served: Path) -> list[str]:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Settings of its own, the package of this checkout, and no news pop-up."""
+    """Settings of its own, and no news pop-up."""
     page_config = folder / "config" / "labconfig" / "page_config.json"
     page_config.parent.mkdir(parents=True)
     page_config.write_text(json.dumps({"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}))
@@ -139,8 +138,7 @@ def _environment(folder: Path) -> dict[str, str]:
         "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
         "IPYTHONDIR": "ipython",
     }
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, **{name: str(folder / place) for name, place in own.items()}, "PYTHONPATH": path}
+    return {**os.environ, **{name: str(folder / place) for name, place in own.items()}}
 
 
 def _wait_for(server: subprocess.Popen, runtime: Path, served: Path, log: Path) -> Lab:

@@ -1,6 +1,6 @@
-"""Build the website: `python book/build.py [FOLDER]` (make book) writes book/_build/html, or FOLDER/_build/html.
+"""Build the website: `python -m tools.website.build [FOLDER]` writes book/_build/html, or FOLDER/_build/html.
 
-Jupyter Book reads one folder, and the notebooks live beside this one: both are copied into a source folder first. There
+Jupyter Book reads one folder, and the notebooks live beside book/: both are copied into a source folder first. There
 {{chapters}} becomes the README's table of chapters, {{time 07}} what chapter 07 was measured to take, {{table speed 0}}
 the first table of benchmarks/results/speed.json, and {{table speed 0: name; seconds}} two of its columns. Warnings are
 errors.
@@ -14,22 +14,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-import launch
-import playground
 import yaml
 
-BOOK = Path(__file__).resolve().parent
-ROOT = BOOK.parent
-sys.path.append(str(ROOT / "benchmarks"))
+from tools import ROOT, tables
+from tools.website import launch, playground
 
-from side_by_side import tables  # noqa: E402 - beside the benchmarks
+BOOK = ROOT / "book"
 
 
 def assemble(source: Path) -> None:
     """Copy the book's own pages and the committed notebooks into one folder, made anew."""
     shutil.rmtree(source, ignore_errors=True)
-    left = ("_build", "__pycache__", "node_modules", "package*.json", "build.py", "playground.py", "launch.py")
-    shutil.copytree(BOOK, source, ignore=shutil.ignore_patterns(*left))
+    shutil.copytree(BOOK, source, ignore=shutil.ignore_patterns("_build", "node_modules", "package*.json"))
     (source / "notebooks").mkdir()
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         shutil.copy(notebook, source / "notebooks")

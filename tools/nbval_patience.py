@@ -1,6 +1,6 @@
-"""A pytest plugin for nbval (`-p patience`), which waits 5 seconds for what a cell that has ended still has to print.
+"""A pytest plugin for nbval (`-p tools.nbval_patience`): a cell that has ended gets 60 seconds to print the rest.
 
-On a machine with two notebooks at a time, or one that was asleep meanwhile, that is too short.
+nbval gives it 5. On a machine with two notebooks at a time, or one that was asleep meanwhile, that is too short.
 """
 
 from __future__ import annotations

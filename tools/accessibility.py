@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from browser import ROOT
+from tools import ROOT
 
 AXE = ROOT / "book" / "node_modules" / "axe-core" / "axe.min.js"
 # What the theme and Sphinx write themselves, and what the checker wrongly takes for a fault: rule, part of the element

@@ -1,0 +1,179 @@
+"""How good is a model? Samples of it, read by a classifier and compared with real pictures."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from learn_diffusion import sampling
+from learn_diffusion.datasets.digits import small_digits
+from learn_diffusion.datasets.scenes import (
+    ATTRIBUTES,
+    Scene,
+    all_scenes,
+    canonical_caption,
+    draw,
+    draw_scenes,
+    split_of,
+)
+from learn_diffusion.denoiser import Denoiser, with_image_cond
+from learn_diffusion.metrics import frechet, nn_distance_ratio
+from learn_diffusion.nets import AttributeClassifier, Classifier
+from learn_diffusion.process import Denoise
+from learn_diffusion.recipes.transforms import upsample_bicubic, with_detail
+from learn_diffusion.schedules import Schedule
+
+# Seeds of pictures that no training draws: the training of scenes_by_caption has the seed 0
+CLASSIFIER_SEEDS = (1_000_001, 1_000_002)
+REAL_SEEDS = 2_000_000
+GUIDANCE_SCALE = 2.0  # wherever prompt accuracy is measured: fixed before the first model was trained
+
+
+@torch.no_grad()
+def accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
+    """The share of pictures (N, C, H, W) that the classifier reads as their labels (N,)."""
+    return (classifier(images).argmax(1) == labels).float().mean().item()
+
+
+@torch.no_grad()
+def attribute_accuracy(
+    classifier: AttributeClassifier, images: Tensor, truth: Tensor, attributes: Iterable[str]
+) -> tuple[dict[str, float], float]:
+    """The shares of pictures (N, 3, H, W) in which the classifier reads what truth (N, K) says: of each of the K named
+    attributes, and of all in one picture."""
+    agree = torch.cat([classifier.read(part) for part in images.split(500)]) == truth
+    return dict(zip(attributes, agree.float().mean(0).tolist(), strict=True)), agree.all(1).float().mean().item()
+
+
+def sample_digits(denoise: Denoise, schedule: Schedule, n: int, steps: int = 15, seed: int = 0) -> Tensor:
+    """n pictures (n, 1, 8, 8) in [-1, 1] drawn with DPM-Solver++(2M) from the noise of this seed."""
+    return sampling.run_sampler(denoise, schedule, sampling.initial_noise(schedule, (n, 1, 8, 8), seed), steps)
+
+
+@torch.no_grad()
+def digit_quality(denoise: Denoise, schedule: Schedule, classifier: Classifier, seeds: int = 3) -> dict[str, Any]:
+    """How far are 500 samples from 500 held-out real digits? As a table: Frechet distance, error bar, floor, copies.
+
+    The error bar is the standard deviation over sampling seeds; the floor is 500 training digits against the held-out
+    ones, over as many random draws.
+    """
+    train_images, unseen = small_digits("train")[0], small_digits("held_out")[0]
+    target = classifier.features(unseen)
+    distances, ratios, floors = [], [], []
+    for seed in range(seeds):
+        samples = sample_digits(denoise, schedule, len(unseen), seed=seed)
+        distances.append(frechet(classifier.features(samples), target))
+        ratios.append(nn_distance_ratio(samples, train_images, unseen))
+        rows = torch.randperm(len(train_images), generator=torch.Generator().manual_seed(seed))[: len(unseen)]
+        floors.append(frechet(classifier.features(train_images[rows]), target))
+    return {
+        "frechet": mean(distances), "frechet_std": stdev(distances),
+        "floor": mean(floors), "floor_std": stdev(floors),
+        "nn_distance_ratio": mean(ratios),
+    }  # fmt: skip
+
+
+@torch.no_grad()
+def prompt_accuracy(model: Denoiser, classifier: Classifier, n: int = 500) -> float:
+    """The share of n samples that the classifier reads as the digit that was asked for."""
+    wanted = torch.arange(n) % 10
+    samples = sample_digits(lambda x, t: model(x, t, wanted), model.schedule, n)
+    return accuracy(classifier, samples, wanted)
+
+
+def sample_scenes(
+    model: Denoiser, scenes: Sequence[Scene], seed: int = 0, scale: float = GUIDANCE_SCALE, steps: int = 15
+) -> Tensor:
+    """One picture of each scene, (n, 3, 32, 32) in [-1, 1], from the plainest caption that says all of it."""
+    y = model.net.text.tokenise([canonical_caption(scene) for scene in scenes])
+    return sampling.sample(model, (len(scenes), 3, 32, 32), y, scale, steps, seed)
+
+
+def some_scenes(split: str, n: int, seed: int) -> list[Scene]:
+    """n scenes of a split ("seen", "unseen triple", "unseen pair"), all of them in turn, in an order of this seed."""
+    every = all_scenes(split)
+    random.Random(seed).shuffle(every)
+    return [every[i % len(every)] for i in range(n)]
+
+
+def scene_quality(
+    model: Denoiser,
+    classifier: AttributeClassifier,
+    n: int = 340,
+    n_seen: int = 1000,
+    seeds: Sequence[int] = (1, 2, 3),
+    **how: Any,
+) -> dict[str, Any]:
+    """How often is all that a caption asks for in the picture, and how far are the pictures from real ones?
+
+    For each kind of caption: the share of n pictures a seed (n_seen of seen captions) with all four attributes right,
+    and that of each attribute; mean over seeds, and standard deviation. Fréchet distances are between n_seen pictures
+    and as many real ones of the same scenes; the floor is other real ones against them. how: see sample_scenes.
+    """
+    table: dict[str, list[float]] = {}
+    for seed in seeds:
+        for which in ("seen", "unseen triple", "unseen pair"):
+            wanted = some_scenes(which, n_seen if which == "seen" else n, seed)
+            images = sample_scenes(model, wanted, seed, **how)
+            truth = torch.tensor([scene.indices() for scene in wanted])
+            each, all_right = attribute_accuracy(classifier, images, truth, ATTRIBUTES)
+            for name, share in {**each, "all": all_right}.items():
+                table.setdefault(f"{which}, {name}", []).append(share)
+            if which == "seen":
+                real, other = (draw_scenes(len(wanted), REAL_SEEDS + 2 * seed + i, only=wanted) for i in (0, 1))
+                with torch.no_grad():
+                    target, drawn, floor = (classifier.features(x) for x in (real.images, images, other.images))
+                table.setdefault("frechet", []).append(frechet(drawn, target))
+                table.setdefault("floor", []).append(frechet(floor, target))
+    return {name: {"mean": mean(values), "std": stdev(values)} for name, values in table.items()}
+
+
+def one_word(n: int, attribute: str, seed: int) -> tuple[list[Scene], list[Scene]]:
+    """n seen scenes, and beside each another seen one that differs in one attribute."""
+    r = random.Random(seed)
+    scenes = some_scenes("seen", n, seed)
+    return scenes, [r.choice(_with_another(scene, attribute)) for scene in scenes]
+
+
+def _with_another(scene: Scene, attribute: str) -> list[Scene]:
+    others = (scene._replace(**{attribute: value}) for value in ATTRIBUTES[attribute])
+    return [other for other in others if other != scene and split_of(other) == "seen"]
+
+
+def inpainting_tasks(n: int, seed: int) -> tuple[Tensor, list[Scene], Tensor]:
+    """n tasks: real scenes (n, 3, 32, 32), what they should show instead, and masks (n, 1, 32, 32), True = kept.
+
+    What is asked for is another accessory; the hole is a random box around the upper part of the picture that covers
+    all of the old one, since no method could change what it must keep.
+    """
+    scenes, wanted = one_word(n, "accessory", seed)
+    pictures, mask = [], torch.ones(n, 1, 32, 32, dtype=torch.bool)
+    for i, (scene, other) in enumerate(zip(scenes, wanted, strict=True)):
+        pose = (seed << 32) + i
+        worn, bare = (draw(*each, random.Random(pose)) for each in (scene, scene._replace(accessory="nothing")))
+        pictures.append(torch.from_numpy(worn))
+        r = random.Random(-1 - pose)
+        width, height = r.randint(20, 26), r.randint(16, 21)
+        left, top = round(16 - width / 2 + r.uniform(-3, 3)), round(10 - height / 2 + r.uniform(-3, 3))
+        right, bottom = left + width, top + height
+        if "balloon" in (scene.accessory, other.accessory):  # it floats beside the figure, on a string
+            left, right, bottom = 0, 32, max(bottom, 24)
+        elif scene.accessory != "nothing":
+            differs = abs(worn.astype(int) - bare).max(2) > 60  # more than the light, which is drawn anew
+            rows, columns = differs.nonzero()
+            left, right = min(left, columns.min()), max(right, columns.max() + 1)
+            top, bottom = min(top, rows.min()), max(bottom, rows.max() + 1)
+        mask[i, :, max(0, top) : bottom, max(0, left) : right] = False
+    return torch.stack(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1, wanted, mask
+
+
+def upscaled(upscaler: Denoiser, small: Tensor, seed: int = 0, steps: int = 15) -> Tensor:
+    """Pictures (N, 3, 64, 64) drawn from small ones (N, 3, 16, 16)."""
+    large = upsample_bicubic(small)
+    noise = sampling.initial_noise(upscaler.schedule, large.shape, seed)
+    return with_detail(small, sampling.run_sampler(with_image_cond(upscaler, large), upscaler.schedule, noise, steps))

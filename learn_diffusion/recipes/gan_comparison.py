@@ -1,0 +1,188 @@
+"""The comparison of chapter 15: a GAN and a diffusion model of one size, on the same pictures, for the same seconds.
+
+Seconds are those of one processor core, spent in training alone. What a learning rate has to fall to 0 by is a number
+of steps, so the steps that fit are found beforehand, from a short run. Both methods were given the same number of
+trials; `python benchmarks/gan_comparison.py` runs and prints them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import mean
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from learn_diffusion import checkpoints, gan, sampling
+from learn_diffusion.datasets.digits import small_digits
+from learn_diffusion.datasets.scenes import draw_scenes
+from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.metrics import AllMetrics, all_metrics, frechet
+from learn_diffusion.nets import Critic, Generator, UNet
+from learn_diffusion.recipes.evaluation import REAL_SEEDS
+from learn_diffusion.recipes.pretrained import pretrained_path
+from learn_diffusion.recipes.transforms import downsample, upsample_nearest
+from learn_diffusion.schedules import Cosine
+from learn_diffusion.training import train
+
+METHODS = ("gan", "diffusion")
+NFE = 20  # network evaluations of the diffusion model for a picture; the GAN needs one
+LATENT = 96
+PATCH_SIZES = {(1, 8, 8): 1, (3, 16, 16): 2}  # of the pictures that are compared: both networks work on 8x8
+SETTINGS: dict[tuple[str, str], dict[str, float]] = {  # the best of the trials
+    ("digits", "gan"): {"batch": 16, "lr": 1e-3, "gamma": 1.0},
+    ("digits", "diffusion"): {"batch": 64, "lr": 2e-3},
+    ("scenes", "gan"): {"batch": 16, "lr": 1e-3, "gamma": 1.0},
+    ("scenes", "diffusion"): {"batch": 64, "lr": 4e-3},
+}
+TRAININGS = 3  # of each method
+SHEETS = 3  # of pictures that each training is measured on; its metrics are their means, its curve is of the first
+
+
+def digits_gan(
+    steps: int = 1506, seed: int = 0, device: str | torch.device | None = None, work: Path | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A GAN that draws digits, for chapter 15's comparison: three trainings, the first of which is kept."""
+    return _compare("digits", "gan", steps, seed, device)
+
+
+def digits_diffusion(
+    steps: int = 1316, seed: int = 0, device: str | torch.device | None = None, work: Path | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A diffusion model of the same size as digits_gan, trained for the same seconds."""
+    return _compare("digits", "diffusion", steps, seed, device)
+
+
+def scenes_gan(
+    steps: int = 1479, seed: int = 0, device: str | torch.device | None = None, work: Path | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A GAN that draws scenes at 16x16, for chapter 15's comparison: three trainings, the first of which is kept."""
+    return _compare("scenes", "gan", steps, seed, device)
+
+
+def scenes_diffusion(
+    steps: int = 1204, seed: int = 0, device: str | torch.device | None = None, work: Path | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A diffusion model of the same size as scenes_gan, trained for the same seconds."""
+    return _compare("scenes", "diffusion", steps, seed, device)
+
+
+class EvalData(NamedTuple):
+    """The pictures of a comparison, and the features in which they are compared."""
+
+    train: Tensor  # pictures to learn from
+    real: Tensor  # as many unseen ones as are drawn, to measure against
+    features: Callable[[Tensor], Tensor]  # pictures -> features
+
+
+def eval_data(name: str) -> EvalData:
+    """The pictures of the comparison, "digits" (1, 8, 8) or "scenes" (3, 16, 16). Drawing the scenes takes seconds."""
+    if name == "digits":
+        classifier, _ = checkpoints.load(pretrained_path("digit_classifier"), "cpu")
+        return EvalData(small_digits("train")[0], small_digits("held_out")[0], torch.no_grad()(classifier.features))
+    classifier, _ = checkpoints.load(pretrained_path("scene_classifier"), "cpu")
+    train, real = (downsample(draw_scenes(n, seed=REAL_SEEDS + seed, hold_out=False).images)
+                   for n, seed in ((8_000, 100), (1_000, 101)))  # fmt: skip
+
+    @torch.no_grad()
+    def features(images: Tensor) -> Tensor:  # in parts: all at once would take gigabytes
+        return torch.cat([classifier.features(upsample_nearest(part)) for part in images.split(500)])
+
+    return EvalData(train, real, features)
+
+
+def build_model(method: str, shape: tuple[int, int, int]) -> nn.Module:
+    """A new network that draws pictures of this shape; the two methods' have as many parameters within 5 %."""
+    channels, side, _ = shape
+    if method == "gan":
+        return Generator(channels, side, widths=(32, 64), blocks=3, latent=LATENT, patch_size=PATCH_SIZES[shape])
+    return Denoiser(UNet(channels, widths=(24, 48), patch_size=PATCH_SIZES[shape]), Cosine(), "v")
+
+
+def train_model(
+    method: str, images: Tensor, steps: int, seed: int, batch: int, lr: float, gamma: float = 1.0
+) -> Iterator[nn.Module]:
+    """A training from new weights of this seed; yields, step by step, the average of the weights to draw with."""
+    torch.manual_seed(seed)
+    shape = tuple(images.shape[1:])
+    model = build_model(method, shape)
+    if method == "diffusion":
+        for step in train(model, images, steps, batch=batch, lr=lr, seed=seed, device="cpu"):
+            yield step.ema
+        return
+    critic = Critic(shape[0], shape[1], widths=(32, 64), blocks=2, patch_size=PATCH_SIZES[shape])
+    for step in gan.train_gan(
+        model, critic, images, steps, latent=LATENT, batch=batch, lr=lr, gamma=gamma, seed=seed, device="cpu"
+    ):
+        yield step.ema
+
+
+def sample_images(model: nn.Module, shape: tuple[int, int, int], n: int, seed: int = 0) -> Tensor:
+    """n pictures by a model of either kind, in [-1, 1]."""
+    if isinstance(model, Generator):
+        return gan.sample_gan(model, LATENT, n, seed).clamp(-1, 1)
+    return sampling.sample(model, (n, *shape), steps=NFE, seed=seed)
+
+
+def steps_in(seconds: float, method: str, images: Tensor, **settings: Any) -> int:
+    """How many steps of a training fit into that many seconds of this core."""
+    run = train_model(method, images, 10**6, seed=0, **settings)
+    for _ in range(3):
+        next(run)
+    begun, done = time.process_time(), 0
+    while done < 10 or time.process_time() - begun < seconds / 20:
+        next(run)
+        done += 1
+    return max(2, round(seconds * done / (time.process_time() - begun)))
+
+
+def _compare(
+    name: str, method: str, steps: int, seed: int, device: str | torch.device | None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Train and measure TRAININGS times, with the seeds seed, seed + 1 ...; the first model, and all that was measured.
+
+    On one core of the CPU, whose seconds both methods get in equal number. Minutes long, and not resumed where it was
+    killed. Raises ValueError for another device.
+    """
+    if device is not None and torch.device(device).type != "cpu":
+        raise ValueError(
+            f"device: expected 'cpu' or None, both methods train on one core of a processor, got {device!r}"
+        )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _one_core(name, method, steps, seed)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _one_core(name: str, method: str, steps: int, seed: int) -> tuple[nn.Module, dict[str, Any]]:
+    train_images, real, features = eval_data(name)
+    settings, shape = SETTINGS[name, method], tuple(real.shape[1:])
+    target, learned_from = features(real), features(train_images)
+    marks = {max(1, round(steps * share)): share for share in (0.25, 0.5, 0.75, 1.0)}
+    kept, curve, found, seconds = None, [], [], []
+    for k in range(TRAININGS):
+        spent, points, clock = 0.0, {}, time.process_time()
+        for step, model in enumerate(train_model(method, train_images, steps, seed + k, **settings), 1):
+            if step in marks:
+                spent += time.process_time() - clock
+                now = checkpoints.to_fp16(model)  # what comes back from the file
+                sheet = features(sample_images(now, shape, len(real), seed=1 + k))
+                points[marks[step]] = frechet(sheet, target)
+                clock = time.process_time()
+        # noise of its own for each training, or what one noise happens to do would look like what all trainings do
+        others = [features(sample_images(now, shape, len(real), seed=1 + k + TRAININGS * j)) for j in range(1, SHEETS)]
+        each = [all_metrics(one, target, learned_from) for one in (sheet, *others)]
+        found.append(AllMetrics(*map(mean, zip(*each, strict=True))))
+        kept = kept or now
+        curve.append(points)
+        seconds.append(round(spent, 1))
+    metrics = {key: [getattr(one, key) for one in found] for key in AllMetrics._fields}
+    return kept, {
+        "data": name, "data_shape": list(shape), "steps": steps, "seed": seed, "settings": settings,
+        "training_seconds": seconds, "curve": curve, "metrics": metrics, "half": True,
+    }  # fmt: skip

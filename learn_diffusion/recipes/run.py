@@ -1,0 +1,67 @@
+"""Run a recipe: resume where a killed run stopped, time it, write the file."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from learn_diffusion import checkpoints, devices, team, validation
+from learn_diffusion.recipes import RECIPES, pretrained
+
+
+def run_recipe(
+    name: str, out: Path | None = None, checkpoint_dir: Path | None = None, restart: bool = False, **options: Any
+) -> Path:
+    """Run a recipe and write its file, by default data/NAME.safetensors; returns the path.
+
+    checkpoint_dir  for the checkpoint from which a killed run is resumed, deleted at the end; None: beside out
+    restart         ignore that checkpoint
+    options         steps, seed, device, where they differ from the recipe's own
+
+    The header says how many seconds it took: of a resumed run, since the step in `resumed_at`. Raises ValueError for an
+    unknown recipe, for a checkpoint of another training, and while another process makes the same file; OSError where
+    out or checkpoint_dir cannot be written, before anything is trained. Of several processes, the first writes.
+    """
+    validation.one_of("recipe", name, RECIPES)
+    out = pretrained.DATA / f"{name}.safetensors" if out is None else Path(out)
+    require_writable("out", out)
+    work = (out.parent if checkpoint_dir is None else Path(checkpoint_dir)) / f"{out.name}.work"
+    require_writable("checkpoint_dir", work)
+    with checkpoints.file_lock("checkpoint_dir", work) if team.first() else nullcontext():
+        metadata = {"recipe": name}
+        if team.first() and restart:
+            work.unlink(missing_ok=True)
+        if team.first() and work.exists():
+            metadata["resumed_at"] = _step(work)
+            print(f"resuming at step {metadata['resumed_at']} from {work}")
+        team.wait()  # the others read the checkpoint too
+        start = time.perf_counter()
+        model, measured = RECIPES[name](work=work, **options)
+        if team.first():
+            hardware = devices.hardware(devices.resolve_device(options.get("device")))
+            checkpoints.save(
+                out, model, **metadata, seconds=round(time.perf_counter() - start, 1), hardware=hardware, **measured
+            )
+            work.unlink(missing_ok=True)
+        team.wait()
+    return out
+
+
+def require_writable(argument: str, path: Path) -> None:
+    """path must be a file, existing or not, in a writable directory: raises OSError that names the argument."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{argument}: parent directory of {path} does not exist")
+    if path.is_dir():
+        raise IsADirectoryError(f"{argument}: expected the name of a file, got the directory {path}")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"{argument}: parent directory of {path} is not writable")
+
+
+def _step(work: Path) -> int:
+    try:
+        return checkpoints.read(work)[2]["training"]["step"]
+    except (checkpoints.CheckpointError, KeyError, TypeError) as error:
+        raise ValueError(f"checkpoint_dir: cannot resume from {work} ({error}); --restart starts again") from error

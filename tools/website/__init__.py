@@ -1,0 +1,1 @@
+"""Build the website from the pages in book/ and the notebooks."""
