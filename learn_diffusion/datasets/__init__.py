@@ -1,8 +1,8 @@
 """Functions that return tensors: pictures are float32 (N, C, H, W) in [-1, 1], points are float32 (N, 2)."""
 
 from learn_diffusion.datasets.advection import dye
+from learn_diffusion.datasets.benchmarks import cifar10, fashion_mnist, mnist
 from learn_diffusion.datasets.digits import digits
-from learn_diffusion.datasets.famous import cifar10, fashion_mnist, mnist
 from learn_diffusion.datasets.folder import folder
 from learn_diffusion.datasets.patterns import PALETTES, colours, palette, patterns
 from learn_diffusion.datasets.products import products
