@@ -1,7 +1,7 @@
-"""The course side by side with other projects: `python benchmarks/peers.py COMMAND`.
+"""The course compared with other projects: `python benchmarks/peers.py COMMAND`.
 
 Peers are diffusers, denoising-diffusion-pytorch and smalldiffusion. `make peers` installs them into an environment of
-their own; run this with .venv-peers/bin/python. Each command prints tables and keeps them, with hardware, versions,
+their own; run this with .venv-peers/bin/python. Each command prints tables and stores them, with hardware, versions,
 command and date, in benchmarks/results/COMMAND.json. Nothing here is a test; seconds are never asserted.
 """
 
@@ -13,17 +13,14 @@ import sys
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-
+RESULTS = Path(__file__).resolve().parent / "results"
 COMMANDS = {
-    "agreement": "our samplers and diffusers' schedulers on the same network: the largest difference",
+    "parity": "our samplers and diffusers' schedulers on the same network: the largest difference",
     "throughput": "training pictures a second, alternating in one process",
     "operations": "where the time of a training step goes, by kind of operation",
     "sampling": "quality against network calls, the same weights in ours and in diffusers' schedulers",
     "quality": "quality of digits against seconds of training",
-    "growth": "our seconds and memory against batch, resolution and size of the network",
-    "start": "seconds to import, and size on the disk",
-    "gpu": "training on a GPU, where there is one",
+    "model_scaling": "our seconds and memory against batch, resolution and size of the network",
 }
 
 
@@ -36,16 +33,15 @@ def parser() -> argparse.ArgumentParser:
         own[name] = commands.add_parser(
             name, help=metadata, description=metadata, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
-        own[name].add_argument("--out", type=Path, default=HERE / "results", help="folder of the JSON file")
+        own[name].add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON file")
         own[name].add_argument("--threads", type=int, default=0, help="of torch; 0: as many as it takes by itself")
-    own["agreement"].add_argument("--steps", type=int, nargs="+", default=[10, 20, 50], help="of each sampler")
-    own["agreement"].add_argument("--n", type=int, default=8, help="pictures")
-    for name in ("throughput", "gpu"):
-        own[name].add_argument("--batches", type=int, nargs="+", default=[1, 16, 64, 128])
-        own[name].add_argument("--sizes", nargs="+", choices=("8x8x1", "32x32x3"), default=["8x8x1", "32x32x3"])
-        own[name].add_argument("--pairs", type=int, default=7, help="turns of ours and of the peer")
-        own[name].add_argument("--seconds", type=float, default=1.0, help="of one turn")
-        own[name].add_argument("--compile", action="store_true", help="try torch.compile for the peers, minutes each")
+    own["parity"].add_argument("--steps", type=int, nargs="+", default=[10, 20, 50], help="of each sampler")
+    own["parity"].add_argument("--n", type=int, default=8, help="pictures")
+    own["throughput"].add_argument("--batches", type=int, nargs="+", default=[1, 16, 64, 128])
+    own["throughput"].add_argument("--sizes", nargs="+", default=["8x8x1", "32x32x3"])
+    own["throughput"].add_argument("--pairs", type=int, default=7, help="turns of ours and of the peer")
+    own["throughput"].add_argument("--seconds", type=float, default=1.0, help="of one turn")
+    own["throughput"].add_argument("--device", default="cpu", help="cpu or cuda; give --out too for cuda")
     own["operations"].add_argument("--batch", type=int, default=64)
     own["operations"].add_argument("--steps", type=int, default=10, help="that are profiled")
     own["sampling"].add_argument("--calls", type=int, nargs="+", default=[5, 10, 15, 20, 50])
@@ -55,33 +51,30 @@ def parser() -> argparse.ArgumentParser:
     own["quality"].add_argument("--seconds", type=float, default=75.0, help="of one core, a training")
     own["quality"].add_argument("--seeds", type=int, default=3, help="trainings of each")
     own["quality"].add_argument("--workers", type=int, default=2, help="trainings at a time, a core each")
-    own["quality"].add_argument("--only", nargs="+", help="some of the recipes")
-    own["growth"].add_argument("--steps", type=int, default=10, help="training steps that are timed")
-    own["start"].add_argument("--repeats", type=int, default=5)
+    own["model_scaling"].add_argument("--steps", type=int, default=10, help="training steps that are timed")
     return whole
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command. Whatever is not there is said in one line."""
+    """Run a command. A missing package is one line."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parser().parse_args(arguments)
-    from side_by_side.peers import MissingPeerError
+    import torch
+    from comparison.baselines import MissingPeerError
 
     from tools.tables import machine, markdown, versions, write
 
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    print(f"{machine()}; " + ", ".join(f"{name} {version}" for name, version in versions().items()), flush=True)
+    start, tables = time.perf_counter(), []
+    command, path = f"python benchmarks/peers.py {' '.join(arguments)}", options.out / f"{options.command}.json"
     try:
-        import torch
-
-        if options.threads:
-            torch.set_num_threads(options.threads)
-        print(f"{machine()}; " + ", ".join(f"{name} {version}" for name, version in versions().items()), flush=True)
-        start, tables = time.perf_counter(), []
-        for table in importlib.import_module(f"side_by_side.{options.command}").run(options):
+        for table in importlib.import_module(f"comparison.{options.command}").run(options):
             print(f"\n{markdown(table)}", flush=True)
             tables.append(table)
-            path = options.out / f"{options.command}.json"
-            write(path, f"python benchmarks/peers.py {' '.join(arguments)}", tables, time.perf_counter() - start)
-    except (MissingPeerError, ModuleNotFoundError) as error:
+            write(path, command, tables, time.perf_counter() - start)
+    except MissingPeerError as error:
         sys.exit(f"peers.py: {error}")
 
 

@@ -3,8 +3,8 @@
     python benchmarks/scaling.py
 
 The first table is counted, not timed: operations by torch's own counter, bytes by what the backward pass keeps. The
-second divides it by what data sheets promise, under assumptions that stand in its notes; nothing of it was measured.
-The third is measured, on the processor of this machine. All are kept in benchmarks/results/scaling.json.
+second divides it by figures of data sheets, under the assumptions in its notes; nothing of it was measured. The third
+is measured, on the processor of this machine. All are stored in benchmarks/results/scaling.json.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import torch
-from side_by_side.timing import flops, peak
+from comparison.timing import flops, peak
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -32,7 +32,6 @@ from learn_diffusion.schedules import Cosine
 from learn_diffusion.training import loss
 from tools.tables import Table, machine, markdown, write
 
-HERE = Path(__file__).resolve().parent
 FLOAT = 4  # bytes
 KEPT = 5  # numbers for each weight: itself, its gradient, Adam's two moments, the running average
 
@@ -53,13 +52,13 @@ def untrained(**net) -> Callable[[], Denoiser]:
     return lambda: Denoiser(UNet(**net), Cosine(), "v")
 
 
-def pretrained(name: str) -> Callable[[], Denoiser]:
+def pretrained_path(name: str) -> Callable[[], Denoiser]:
     return lambda: checkpoints.load(pretrained_path(name), "cpu")[0].float().requires_grad_()
 
 
 TRAININGS = (
     Work("digits, 8x8 (chapter 07)", (1, 8, 8), untrained(), 64, 1000),
-    Work("scenes_by_caption, 32x32", (3, 32, 32), pretrained("scenes_by_caption"), 40, 6500, "a cat on the moon"),
+    Work("scenes_by_caption, 32x32", (3, 32, 32), pretrained_path("scenes_by_caption"), 40, 6500, "a cat on the moon"),
     Work("photographs, 64x64", (3, 64, 64), untrained(channels=3, widths=(128, 256, 256, 512)), 256, 200_000),
     Work(
         "photographs, 256x256", (3, 256, 256), untrained(channels=3, widths=(128, 256, 512, 512, 1024)), 256, 500_000,
@@ -74,17 +73,16 @@ class Machines:
     name: str
     n: int
     peak: float  # FLOP/s of one, in the number format that trains
-    memory: float  # bytes of one
     link: float
 
 
-# NVIDIA A100 80GB SXM data sheet (2021): 312 TFLOP/s bfloat16, 80 GB, NVLink 600 GB/s, half of it in each direction.
+# NVIDIA A100 80GB SXM data sheet (2021): 312 TFLOP/s bfloat16, NVLink 600 GB/s, half of it in each direction.
 # Between hosts: InfiniBand HDR, 200 Gb/s a port, one port a GPU.
-A100 = (312e12, 80e9)
+A100 = 312e12
 ON_PAPER = (
-    Machines("1 GPU", 1, *A100, float("inf")),
-    Machines("8 GPUs, one host", 8, *A100, 300e9),
-    Machines("64 GPUs, 8 hosts", 64, *A100, 25e9),
+    Machines("1 GPU", 1, A100, float("inf")),
+    Machines("8 GPUs, one host", 8, A100, 300e9),
+    Machines("64 GPUs, 8 hosts", 64, A100, 25e9),
 )
 SHARE = 0.3  # of the peak that a convolutional network reaches: an assumption
 LAUNCH = 5e-6  # seconds until a GPU has begun the next operation: an assumption
@@ -113,40 +111,30 @@ def kept_for_backward(model: Denoiser, work: Work) -> int:
     return sum(kept.values())
 
 
-class Counted(TorchDispatchMode):
-    """Counts the operations that a GPU would have to start: all but those that look at memory in another way."""
+class Launches(TorchDispatchMode):
+    """Counts the operations that a GPU would have to start: all but views."""
 
-    def __init__(self):
-        super().__init__()
-        self.n = 0
+    n = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.n += not func.is_view
         return func(*args, **kwargs or {})
 
 
-def operations(model: Denoiser, work: Work) -> int:
-    """Forward and backward."""
-    with Counted() as counted:
+def counted(work: Work) -> dict[str, float]:
+    """Parameters; of one picture FLOPs, bytes kept for the backward pass, and operations."""
+    model = work.build()
+    with Launches() as launches:
         one_loss(model, work).backward()
-    return counted.n
+    return {
+        "parameters": sum(w.numel() for w in model.parameters()),
+        "flops": flops(lambda: one_loss(model, work).backward()),
+        "kept": kept_for_backward(model, work),
+        "operations": launches.n,
+    }
 
 
-def counted() -> Iterator[tuple[Work, dict[str, float]]]:
-    for work in TRAININGS:
-        model = work.build()
-        yield (
-            work,
-            {
-                "parameters": sum(w.numel() for w in model.parameters()),
-                "flops": flops(lambda: one_loss(model, work).backward()),  # noqa: B023 - called at once
-                "kept": kept_for_backward(model, work),
-                "operations": operations(model, work),
-            },
-        )
-
-
-def asked(found: list[tuple[Work, dict[str, float]]]) -> Table:
+def requirements(found: dict[Work, dict[str, float]]) -> Table:
     """What each training asks for."""
     table = Table(
         "What a training asks for",
@@ -155,7 +143,7 @@ def asked(found: list[tuple[Work, dict[str, float]]]) -> Table:
         notes=["a picture: forward and backward; MB a picture: what the backward pass needs again, in float32",
                f"GB of weights: {KEPT} numbers of {FLOAT} bytes for each (weight, gradient, two of Adam, average)"],
     )  # fmt: skip
-    for work, has in found:
+    for work, has in found.items():
         table.rows.append((
             work.name, has["parameters"] / 1e6, has["flops"] / 1e9, has["kept"] / 1e6, work.batch, work.steps,
             has["flops"] * work.batch * work.steps / 1e15, has["parameters"] * FLOAT * KEPT / 1e9,
@@ -178,7 +166,7 @@ def step_on(machines: Machines, work: Work, has: dict[str, float]) -> tuple[floa
     return max(computing, has["operations"] * LAUNCH), talking
 
 
-def planned(found: list[tuple[Work, dict[str, float]]]) -> Table:
+def planned(found: dict[Work, dict[str, float]]) -> Table:
     """How long it takes, on paper."""
     here = peak(torch.device("cpu"))
     table = Table(
@@ -191,7 +179,7 @@ def planned(found: list[tuple[Work, dict[str, float]]]) -> Table:
                "links: each GPU sends 300 GB/s within its host (NVLink), 25 GB/s to other hosts (InfiniBand HDR)",
                "talking: share of a step in which gradients travel, when nothing is computed meanwhile"],
     )  # fmt: skip
-    for work, has in found:
+    for work, has in found.items():
         row = [work.name, in_words(has["flops"] * work.batch * work.steps / here)]
         for machines in ON_PAPER:
             row.append(in_words(sum(step_on(machines, work, has)) * work.steps))
@@ -200,16 +188,10 @@ def planned(found: list[tuple[Work, dict[str, float]]]) -> Table:
     return table
 
 
-# ---- measured: one process and two
-
-
 PROGRAM = """
 import sys, time
-from itertools import islice
 import torch
 from learn_diffusion import team
-from learn_diffusion import checkpoints
-from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import UNet
 from learn_diffusion.schedules import Cosine
@@ -218,31 +200,32 @@ from learn_diffusion.training import train
 side, batch, steps, threads = map(int, sys.argv[1:])
 torch.set_num_threads(threads)
 torch.manual_seed(0)
-channels = 1 if side == 8 else 3
 net = UNet() if side == 8 else UNet(channels=3, widths=(48, 96, 128), patch_size=2)
-data = torch.rand(256, channels, side, side) * 2 - 1
+data = torch.rand(256, 1 if side == 8 else 3, side, side) * 2 - 1
 training = train(Denoiser(net, Cosine(), "v"), data, 10**6, batch=batch, device="cpu")
-for _ in islice(training, 3):
-    pass
+for _ in range(3):
+    next(training)
 team.wait()
 begun = time.perf_counter()
-for _ in islice(training, steps):
-    pass
+for _ in range(steps):
+    next(training)
 if team.first():
     print((time.perf_counter() - begun) / steps)
 """
-LAUNCH_TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
-def seconds_a_step(program: Path, side: int, batch: int, steps: int, threads: int, processes: int = 1) -> float:
-    command = [sys.executable, *(LAUNCH_TWO if processes == 2 else ()), program, side, batch, steps, threads]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=HERE.parent)
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    return float(done.stdout.split()[-1])
+def step_ms(side: int, batch: int, steps: int, threads: int = 1, processes: int = 1) -> float:
+    """Milliseconds a training step."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "program.py"
+        program.write_text(PROGRAM)
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        command = [sys.executable, *(launch if processes > 1 else []), program, side, batch, steps, threads]
+        done = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True)
+    return 1e3 * float(done.stdout.split()[-1])
 
 
-def measured(program: Path, turns: int, seconds: float) -> Table:
+def measured(turns: int, seconds: float) -> Table:
     """One process and two, in turns."""
     table = Table(
         "Two processes of one thread each, measured",
@@ -253,17 +236,17 @@ def measured(program: Path, turns: int, seconds: float) -> Table:
                "at best: against one process with half the batch: what two could reach if talking cost nothing"],
     )  # fmt: skip
     for side, batch in ((8, 16), (8, 128), (32, 16), (32, 64)):
-        steps = max(3, round(seconds / seconds_a_step(program, side, batch, 3, 1)))
+        steps = max(3, round(1e3 * seconds / step_ms(side, batch, 3)))
         times = [
             (
-                seconds_a_step(program, side, batch, steps, 1),
-                seconds_a_step(program, side, batch, steps, 2),
-                seconds_a_step(program, side, batch, steps, 1, 2),
-                seconds_a_step(program, side, batch // 2, steps, 1),
+                step_ms(side, batch, steps),
+                step_ms(side, batch, steps, threads=2),
+                step_ms(side, batch, steps, processes=2),
+                step_ms(side, batch // 2, steps),
             )
             for _ in range(turns)
         ]
-        one, threads, two, _ = (median(column) * 1e3 for column in zip(*times, strict=True))
+        one, threads, two, _ = map(median, zip(*times, strict=True))
         gain = median(alone / both for alone, _, both, _ in times)
         best = median(alone / half for alone, _, _, half in times)
         table.rows.append((f"{side}x{side}", batch, one, threads, two, gain, best))
@@ -275,18 +258,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=3, help="measurements of each")
     parser.add_argument("--seconds", type=float, default=2.0, help="of one measurement")
-    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the JSON file")
     args = parser.parse_args()
     begun = time.perf_counter()
-    found = list(counted())
-    tables = [asked(found), planned(found)]
+    found = {work: counted(work) for work in TRAININGS}
+    tables = [requirements(found), planned(found)]
     print(*map(markdown, tables), sep="\n\n", end="\n\n", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        program = Path(folder) / "program.py"
-        program.write_text(PROGRAM)
-        tables.append(measured(program, args.turns, args.seconds))
+    tables.append(measured(args.turns, args.seconds))
     print(markdown(tables[-1]))
-    write(args.out / "scaling.json", "python benchmarks/scaling.py", tables, time.perf_counter() - begun)
+    path = Path(__file__).resolve().parent / "results" / "scaling.json"
+    write(path, "python benchmarks/scaling.py", tables, time.perf_counter() - begun)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from tools.browser import launched, served
 from tools.tables import Table, machine, markdown
 from tools.website import build
 
-TIMES = 5
 # Milliseconds from an input to the slider until the canvas holds, and gives back, other pixels.
 SCRUB = """async (slider) => {
   const canvas = slider.closest('.ld-scrubber').querySelector('canvas');
@@ -31,44 +30,28 @@ SCRUB = """async (slider) => {
 }"""
 
 
-def scrubbing(browser, address: str, pages: Path) -> list[float]:
+def scrubbing(page, address: str, pages: Path) -> list[float]:
     """Milliseconds from an input to changed pixels, of every slider of every chapter."""
     taken = []
     for path in sorted((pages / "notebooks").glob("*.html")):
-        page = browser.new_page()
         page.goto(f"{address}/notebooks/{path.name}")
         page.wait_for_function("!document.querySelector('.ld-scrubber:not([data-state=ready])')")
         for slider in page.locator(".ld-scrubber input[type=range]").all():
             taken += slider.evaluate(SCRUB)
-        page.close()
     return taken
 
 
-def finished(page, part: str) -> None:
-    """Wait until the part has drawn. Raises RuntimeError where it could not."""
+def playground(page, address: str, part: str) -> list[float]:
+    """Seconds until a model is ready, and of its 20 guided steps. Raises RuntimeError if it fails."""
+    root = page.locator(f"[data-playground={part}]")
     state = f"document.querySelector('[data-playground={part}]').dataset.state"
-    found = page.wait_for_function(f"['done', 'failed'].includes({state}) && {state}", timeout=120_000).json_value()
-    if found == "failed":
-        raise RuntimeError(page.locator(f"[data-playground={part}] .ld-status").text_content())
-
-
-def playground(browser, address: str) -> dict[str, list[float]]:
-    """Seconds until each model is ready, and of its 20 guided steps, several times each."""
-    taken: dict[str, list[float]] = {}
-    for part in ("digits", "scenes", "repair"):
-        for _ in range(TIMES):
-            page = browser.new_page()
-            page.goto(f"{address}/playground.html")
-            root = page.locator(f"[data-playground={part}]")
-            root.get_by_role("button", name="Load the model").click()
-            finished(page, part)
-            root.get_by_role("button", name="Other noise").click()  # the first picture also warms up
-            finished(page, part)
-            found = root.evaluate("part => [part.dataset.loaded, part.dataset.ms]")
-            for what, ms in zip(("ready", "20 guided steps"), found, strict=True):
-                taken.setdefault(f"{part}, {what}", []).append(float(ms) / 1000)
-            page.close()
-    return taken
+    page.goto(f"{address}/playground.html")
+    for button in ("Load the model", "Other noise"):  # the first picture also warms up
+        root.get_by_role("button", name=button).click()
+        found = page.wait_for_function(f"['done', 'failed'].includes({state}) && {state}", timeout=120_000)
+        if found.json_value() == "failed":
+            raise RuntimeError(root.locator(".ld-status").text_content())
+    return [float(ms) / 1000 for ms in root.evaluate("part => [part.dataset.loaded, part.dataset.ms]")]
 
 
 def main() -> None:
@@ -76,25 +59,23 @@ def main() -> None:
         start = time.perf_counter()
         pages = build.build(Path(folder))
         rows = [["build", "s", time.perf_counter() - start, None]]
-        sizes = {path.stem: path.stat().st_size / 1e6 for path in (pages / "notebooks").glob("*.html")}
-        largest = max(sizes, key=sizes.get)
+        text = (pages / "index.html").read_text(encoding="utf-8")
+        shown = [path for path in (pages / "_images").iterdir() if path.name in text]
+        weight = len(text.encode()) + sum(path.stat().st_size for path in shown)
+        largest = max((pages / "notebooks").glob("*.html"), key=lambda path: path.stat().st_size)
         rows += [
-            ["landing page, its pictures too", "MB", weight(pages), None],
-            [f"largest chapter ({largest})", "MB", sizes[largest], None],
+            ["landing page, its pictures too", "MB", weight / 1e6, None],
+            [f"largest chapter ({largest.stem})", "MB", largest.stat().st_size / 1e6, None],
         ]
         with served(pages) as address, launched() as browser:
-            scrubs = scrubbing(browser, address, pages)
+            page = browser.new_page()
+            scrubs = scrubbing(page, address, pages)
             rows.append([f"scrub, {len(scrubs)} moves", "ms", statistics.median(scrubs), max(scrubs)])
-            for what, seconds in playground(browser, address).items():
-                rows.append([what, "s", statistics.median(seconds), max(seconds)])
+            for part in ("digits", "scenes", "repair"):
+                taken = [playground(page, address, part) for _ in range(5)]
+                for what, seconds in zip(("ready", "20 guided steps"), zip(*taken, strict=True), strict=True):
+                    rows.append([f"{part}, {what}", "s", statistics.median(seconds), max(seconds)])
     print(markdown(Table(f"The website on {machine()}", ["what", "unit", "median", "most"], rows)))
-
-
-def weight(pages: Path) -> float:
-    """The landing page and the pictures it shows, in MB."""
-    text = (pages / "index.html").read_text(encoding="utf-8")
-    shown = [path for path in (pages / "_images").iterdir() if path.name in text]
-    return (len(text.encode()) + sum(path.stat().st_size for path in shown)) / 1e6
 
 
 if __name__ == "__main__":

@@ -185,7 +185,7 @@ def mean_and_bar(cell: str) -> tuple[float, float]:
 
 
 def test_the_page_on_peers_says_what_its_tables_say():
-    assert max(row["difference"] for row in kept("agreement", 0)) < 1e-5  # "no pixel differs by more than"
+    assert max(row["difference"] for row in kept("parity", 0)) < 1e-5  # "no pixel differs by more than"
     pictures, work = {}, {}
     for row in kept("throughput", 0):
         size = row["size"], row["batch"]
@@ -212,7 +212,7 @@ def test_the_page_on_peers_says_what_its_tables_say():
 
 
 def test_the_other_pages_say_what_their_measured_tables_say():
-    lessons = {(row["kernels"], row["threads a kernel"]): row for row in kept("classroom", 0)}
+    lessons = {(row["kernels"], row["threads a kernel"]): row for row in kept("concurrent_kernels", 0)}
     alone, four, crowd = (lessons[n, "1"] for n in (1, 4, 20))
     assert (crowd["finished"], crowd["failed"]) == (20, 0)  # "everybody finishes"
     assert round(crowd["minutes in all"] / alone["minutes in all"]) == 11  # "eleven times as long as alone"

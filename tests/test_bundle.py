@@ -5,15 +5,12 @@ Nothing is downloaded or installed here; benchmarks/offline.py does all of it, w
 
 from __future__ import annotations
 
-import errno
-import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -67,26 +64,11 @@ def test_what_the_bundle_has_not_still_comes_from_the_network(course):
     assert ["--no-index" in line for line in installs(make(course, "-n", "peers"))] == [True, False, False]
 
 
-def test_setting_up_says_where_from_and_for_which_machines(course):
-    (course / ".venv").mkdir()
-    fake = course / "fake"
-    fake.write_text("#!/bin/sh\nmkdir -p .venv/bin && cp fake .venv/bin/python\n")
-    fake.chmod(0o755)
-    assert "wheels" not in make(course, ".venv/.course", "PYTHON=./fake", TORCH_INDEX="").splitlines()[1]
-    (course / ".venv" / ".course").unlink()
-    (course / "wheels").mkdir()
-    (course / "wheels" / "made_for.txt").write_text("for Linux-x86_64-python3.11\n")
-    assert "\n... from wheels/ for Linux-x86_64-python3.11\n" in make(course, ".venv/.course", "PYTHON=./fake")
-    (course / ".venv" / ".course").unlink()
-    (course / "wheels" / "made_for.txt").unlink()  # as where somebody filled the folder by hand
-    assert "\n... from wheels/ \n" in make(course, ".venv/.course", "PYTHON=./fake")
-
-
 # pip writes down how it was called, and leaves a file
 STAND_IN = """#!/bin/sh
 case "$*" in
 *"pip download"*) echo "$*" >> calls; echo . > dist/learn_diffusion/wheels/a.whl ;;
-"-m tools.website.build") {build} ;;
+book/build.py) {build} ;;
 *) exec {python} "$@" ;;
 esac
 """
@@ -151,68 +133,3 @@ def test_the_wheels_include_what_builds_the_course():
     )
     assert required == 'requires = ["setuptools>=77"]'
     assert '"setuptools>=77" ".[course]"' in (ROOT / "Makefile").read_text()
-
-
-@pytest.fixture
-def offline(monkeypatch):
-    """benchmarks/offline.py as a module."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    spec = importlib.util.spec_from_file_location("offline_proof", ROOT / "benchmarks" / "offline.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_proof_counts_what_an_archive_holds(offline, tmp_path):
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as whole:
-        for name, size in {"wheels/a.whl": 3, "wheels/b.whl": 4, "book/_build/html/i.html": 5, "Makefile": 6}.items():
-            whole.writestr(f"learn_diffusion/{name}", b"x" * size * 1000)
-        whole.mkdir("learn_diffusion/data")
-    packed = (tmp_path / "a.zip").stat().st_size / 1e6
-    assert offline.contents(tmp_path / "a.zip") == [
-        ["archive", 4, packed], ["wheels", 2, 0.007], ["website", 1, 0.005], ["course", 1, 0.006]
-    ]  # fmt: skip
-
-
-def test_the_proof_takes_none_of_pips_settings_along(offline, tmp_path, monkeypatch):
-    monkeypatch.setenv("PIP_FIND_LINKS", "/somewhere/else")
-    monkeypatch.setenv("PYTHONPATH", "/somewhere/else")
-    settings = offline.settings(tmp_path)
-    assert {name for name in settings if name.startswith(("PIP_", "PYTHON"))} == {"PIP_CONFIG_FILE"}
-    assert settings["PIP_CONFIG_FILE"] == os.devnull
-    assert settings["HOME"] == str(tmp_path)
-
-
-@pytest.mark.parametrize(("found", "stops"), [(errno.ENETUNREACH, False), (errno.ECONNREFUSED, True), (0, True)])
-def test_the_proof_proves_nothing_where_something_can_be_reached(offline, monkeypatch, found, stops):
-    class Probe(offline.socket.socket):
-        def connect_ex(self, address):
-            return found
-
-    monkeypatch.setattr(offline, "socket", SimpleNamespace(socket=Probe))
-    if stops:
-        with pytest.raises(SystemExit, match="expected no route"):
-            offline.cut_off()
-    else:
-        offline.cut_off()
-
-
-def test_the_proof_says_what_it_needs(offline, monkeypatch):
-    monkeypatch.setattr(offline.shutil, "which", lambda name: None)
-    with pytest.raises(SystemExit, match=r"unshare: not found; this proof needs Linux"):
-        offline.namespace(["true"])
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are Linux's")
-def test_in_the_namespace_there_is_no_way_out(offline):
-    if missing := [name for name in ("unshare", "ip") if shutil.which(name) is None]:
-        pytest.skip(f"no {missing[0]} found: apt-get install util-linux iproute2")
-    code = (
-        "import socket, offline; offline.cut_off(); "
-        "here = socket.create_server(('127.0.0.1', 0)); socket.create_connection(here.getsockname(), 5); print('ok')"
-    )
-    command = offline.namespace([sys.executable, "-c", code])
-    done = subprocess.run(command, cwd=ROOT / "benchmarks", capture_output=True, text=True, check=False)
-    if "unshare failed" in done.stderr:
-        pytest.skip(f"no network namespace may be made here: {done.stderr.strip()}")
-    assert done.stdout == "ok\n", done.stderr

@@ -108,7 +108,7 @@ def test_importing_the_package_imports_no_plotting_and_no_torch():
 def test_the_core_imports_neither_matplotlib_nor_sklearn():
     code = (
         "import sys; from learn_diffusion import training, samplers, guidance, datasets, metrics, recipes; "
-        "print([m for m in ('matplotlib', 'sklearn', 'IPython', 'ipywidgets') if m in sys.modules])"
+        "print([m for m in ('matplotlib', 'sklearn', 'IPython', 'ipywidgets', 'pooch') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from learn_diffusion import checkpoints, recipes, training
-from learn_diffusion.datasets import digits
+from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers
 from learn_diffusion.nets import UNet
@@ -52,7 +52,7 @@ def _oracle(picture, off=0.0, noises=None):
 
 @mended_loss.oracle
 def _(loss):
-    x0 = digits("held_out")[0][:1].expand(512, 1, 8, 8)
+    x0 = small_digits("held_out")[0][:1].expand(512, 1, 8, 8)
     t = torch.linspace(0.1, 0.9, 512)
     square = x0.square().mean().double()
     silence = _Answers(lambda xt, t, *_: torch.zeros_like(xt))
@@ -207,7 +207,7 @@ def _(step):
 @torch.no_grad()
 def unseen_loss(model: Denoiser) -> float:
     """The loss of v on the held-out digits, averaged over ten levels, with the same noise each time."""
-    unseen, device = digits("held_out")[0], next(model.parameters()).device
+    unseen, device = small_digits("held_out")[0], next(model.parameters()).device
     total = 0.0
     for t in torch.linspace(0.05, 0.95, 10).tolist():
         xt_noise = torch.randn(unseen.shape, generator=torch.Generator().manual_seed(1))
@@ -224,14 +224,14 @@ def unseen_loss(model: Denoiser) -> float:
 def my_step():
     torch.manual_seed(0)
     model = Denoiser(UNet(widths=(32, 64)), Cosine(), "v")
-    for step in training.train(model, digits("train")[0], steps=500, batch=128):  # noqa: B007 - the last one stays
+    for step in training.train(model, small_digits("train")[0], steps=500, batch=128):  # noqa: B007 - the last one stays
         pass
     return step
 
 
 def _shipped(change=None) -> Denoiser:
     """The shipped model, with its weights changed."""
-    model, _ = checkpoints.load(recipes.pretrained_path("digits_by_label"), device="cpu")
+    model, _ = checkpoints.load(pretrained_path("digits_by_label"), device="cpu")
     with torch.no_grad():
         for w in model.parameters() if change else ():
             change(w)

@@ -1,8 +1,7 @@
 """Quality against network calls: the same weights and the same clipping, in our samplers and in diffusers' schedulers.
 
-The shipped painter of digits was trained along our cosine path. diffusers' nearest schedule is squaredcos_cap_v2, a
-table of 1000 levels; at each of them the model is asked at the level with the same signal-to-noise ratio, so it does
-its best in both.
+The model of digits in data/ was trained on our cosine schedule. diffusers' nearest one is squaredcos_cap_v2, a table of
+1000 levels; for each of them the model gets the time of the same signal-to-noise ratio.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from statistics import mean, stdev
 import torch
 from torch import Tensor
 
+from comparison.baselines import peer
 from learn_diffusion import checkpoints, sampling
 from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.denoiser import Denoiser
@@ -25,7 +25,6 @@ from learn_diffusion.metrics import frechet
 from learn_diffusion.process import Denoise
 from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.samplers import ddim, dpmpp_2m, final_sample, heun
-from side_by_side.peers import peer
 from tools.tables import Table
 
 Draw = Callable[[Denoise, int, int, int], Tensor]  # (model, network calls, pictures, seed) -> (n, 1, 8, 8)
@@ -37,14 +36,14 @@ def ours(sampler: Callable, a_step: int, model: Denoiser, calls: int, n: int, se
     extra = {"generator": torch.Generator().manual_seed(seed + 1)} if "eta" in getattr(sampler, "keywords", {}) else {}
     noise = sampling.initial_noise(schedule, (n, 1, 8, 8), seed)
     return final_sample(
-        sampler(clip_x0(asked(model, n), schedule), schedule, noise, schedule.timesteps(steps), **extra)
+        sampler(clip_x0(with_labels(model, n), schedule), schedule, noise, schedule.timesteps(steps), **extra)
     )
 
 
-def asked(model: Denoiser, n: int) -> Denoise:
-    """The model, asked for the digits 0 to 9 in turn."""
-    wanted = torch.arange(n) % 10
-    return lambda x, t: model(x, t, wanted[: len(x)])
+def with_labels(model: Denoiser, n: int) -> Denoise:
+    """The model, conditioned on the digits 0 to 9 in turn."""
+    labels = torch.arange(n) % 10
+    return lambda x, t: model(x, t, labels)
 
 
 @torch.no_grad()
@@ -56,7 +55,7 @@ def theirs(name: str, settings: dict, a_step: int, model: Denoiser, calls: int, 
     g = torch.Generator().manual_seed(seed + 1)
     extra = {"generator": g} if name == "DDPMScheduler" else {}
     x = sampling.initial_noise(model.schedule, (n, 1, 8, 8), seed) * made.init_noise_sigma
-    denoise = clip_x0(asked(model, n), model.schedule)
+    denoise = clip_x0(with_labels(model, n), model.schedule)
     alpha_bar = made.alphas_cumprod.double()
     for i in made.timesteps:
         seen = made.scale_model_input(x, i).float()
@@ -69,34 +68,25 @@ def theirs(name: str, settings: dict, a_step: int, model: Denoiser, calls: int, 
     return x.float()
 
 
-NEW, OWN = {"clip_sample": False, "timestep_spacing": "trailing"}, {"timestep_spacing": "trailing"}
-CONTENDERS: dict[str, Draw] = {
+TRAILING = {"timestep_spacing": "trailing"}
+UNCLIPPED = {"clip_sample": False}
+SAMPLERS: dict[str, Draw] = {
     "ours: ddim": partial(ours, ddim, 1),
     "ours: heun": partial(ours, heun, 2),
     "ours: dpmpp_2m": partial(ours, dpmpp_2m, 1),
     "ours: ddim, eta 1": partial(ours, partial(ddim, eta=1.0), 1),
-    "diffusers: DDIM": partial(theirs, "DDIMScheduler", NEW, 1),
-    "diffusers: DDIM, default spacing": partial(theirs, "DDIMScheduler", {"clip_sample": False}, 1),
-    "diffusers: Heun": partial(theirs, "HeunDiscreteScheduler", OWN, 2),
+    "diffusers: DDIM": partial(theirs, "DDIMScheduler", UNCLIPPED | TRAILING, 1),
+    "diffusers: DDIM, default spacing": partial(theirs, "DDIMScheduler", UNCLIPPED, 1),
+    "diffusers: Heun": partial(theirs, "HeunDiscreteScheduler", TRAILING, 2),
     "diffusers: Heun, Karras sigmas, leading": partial(
         theirs, "HeunDiscreteScheduler", {"use_karras_sigmas": True, "timestep_spacing": "leading"}, 2
     ),
-    "diffusers: DPMSolverMultistep": partial(theirs, "DPMSolverMultistepScheduler", OWN, 1),
+    "diffusers: DPMSolverMultistep": partial(theirs, "DPMSolverMultistepScheduler", TRAILING, 1),
     "diffusers: DPMSolverMultistep, default spacing": partial(theirs, "DPMSolverMultistepScheduler", {}, 1),
-    "diffusers: UniPC": partial(theirs, "UniPCMultistepScheduler", OWN, 1),
-    "diffusers: DDPM": partial(theirs, "DDPMScheduler", NEW, 1),
+    "diffusers: UniPC": partial(theirs, "UniPCMultistepScheduler", TRAILING, 1),
+    "diffusers: DDPM": partial(theirs, "DDPMScheduler", UNCLIPPED | TRAILING, 1),
 }
 REFERENCES = ("ours: ddim, eta 1", "diffusers: DDPM")
-
-
-def measured(name: str, model: Denoiser, reader, calls: int, options: Namespace) -> tuple[float, float, float]:
-    """(Frechet distance to the held-out digits, its standard deviation over seeds, pictures a second)."""
-    target = reader.features(small_digits("held_out")[0][: options.n])
-    distances, start = [], time.perf_counter()
-    pictures = [CONTENDERS[name](model, calls, options.n, 100 + seed) for seed in range(options.seeds)]
-    rate = options.seeds * options.n / (time.perf_counter() - start)
-    distances = [frechet(reader.features(x), target) for x in pictures]
-    return mean(distances), stdev(distances) if len(distances) > 1 else 0.0, rate
 
 
 @torch.no_grad()
@@ -118,29 +108,32 @@ def run(options: Namespace) -> Iterator[Table]:
         ],
     )  # fmt: skip
     found = {}
-    for name in CONTENDERS:
+    target = reader.features(held_out)
+    for name, draw in SAMPLERS.items():
         for calls in [*([options.reference] if name in REFERENCES else []), *options.calls]:
-            if "eun" in name:
-                calls = calls // 2 * 2 + 1 if calls % 2 else calls - 1
-            if (name, calls) in found:
-                continue
-            found[name, calls] = measured(name, model, reader, calls, options)
-            table.rows.append((name, calls, *found[name, calls]))
-            print(f"  {name}, {calls} calls: {found[name, calls][0]:.2f} ± {found[name, calls][1]:.2f}", flush=True)
+            if "eun" in name and calls % 2 == 0:
+                calls -= 1
+            begun = time.perf_counter()
+            drawn = [draw(model, calls, options.n, 100 + seed) for seed in range(options.seeds)]
+            rate = options.seeds * options.n / (time.perf_counter() - begun)
+            distances = [frechet(reader.features(x), target) for x in drawn]
+            found[name, calls] = mean(distances), stdev(distances) if len(distances) > 1 else 0.0
+            table.rows.append((name, calls, *found[name, calls], rate))
+            print(f"  {name}, {calls} calls: {found[name, calls][0]:.2f}", flush=True)
     yield table
     yield few(found, options.reference)
 
 
-def few(found: dict[tuple[str, int], tuple[float, float, float]], reference: int) -> Table:
-    """The fewest calls with which each sampler is no farther than the long DDPM, its error bar added."""
-    far, bar, _ = found[REFERENCES[0], reference]
+def few(found: dict[tuple[str, int], tuple[float, float]], reference: int) -> Table:
+    """The fewest calls with which each sampler is within the error bar of the long DDPM."""
+    far, bar = found[REFERENCES[0], reference]
     table = Table(
         f"Fewest calls within the error bar of our {reference}-call DDPM, {far:.3g} ± {bar:.1g}",
         ("sampler", "calls", "distance", "times fewer calls"),
         notes=[f"a distance of at most {far + bar:.3g}; '-' where none of the tried numbers of calls reached it"],
     )
     for name in dict.fromkeys(name for name, _ in found):
-        good = [calls for (who, calls), (d, _, _) in found.items() if who == name and d <= far + bar]
+        good = [calls for (who, calls), (d, _) in found.items() if who == name and d <= far + bar]
         least = min(good, default=None)
         table.rows.append((name, least, *((found[name, least][0], reference / least) if least else (None, None))))
     return table

@@ -14,12 +14,14 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from math import cos, isnan, pi
 from multiprocessing import get_context
 from statistics import mean, stdev
 
 import torch
 from torch import Tensor, nn
 
+from comparison.baselines import MAKERS, PEERS, matched, parameters, peer, stock
 from learn_diffusion import checkpoints
 from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.denoiser import Denoiser
@@ -27,16 +29,15 @@ from learn_diffusion.metrics import frechet
 from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.schedules import Cosine
 from learn_diffusion.training import train
-from side_by_side.contenders import MAKERS, Contender, matched, parameters, stock
-from side_by_side.peers import PEERS, peer
 from tools.tables import Table
 
 SHAPE, N, CALLS = (1, 8), 500, 20
+MARKS = (0.1, 0.3, 1.0)  # shares of a training at which its distance is measured
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one contender is trained."""
+    """How one baseline is trained."""
 
     who: str
     build: Callable[[str, tuple[int, int]], nn.Module]
@@ -63,12 +64,10 @@ RECIPES = {
     "smalldiffusion, stock": Recipe(
         "smalldiffusion", stock, 64, (7e-4, 2e-4, 2e-3), "its UNet example, batch 64 for 1024",
     ),
-    "ours, matched": Recipe("ours", matched, 64, OURS, "as above"),
     "diffusers, matched": Recipe("diffusers", matched, 64, OURS, ema=0.995, falls=True),
     "denoising-diffusion-pytorch, matched": Recipe("denoising-diffusion-pytorch", matched, 64, OURS, ema=0.995),
     "smalldiffusion, matched": Recipe("smalldiffusion", matched, 64, OURS, ema=0.995),
 }  # fmt: skip
-SAME = {"ours, matched": "ours"}  # the same recipe: it is not run twice
 
 
 def rate_at(recipe: Recipe, step: int, steps: int, peak: float) -> float:
@@ -78,41 +77,28 @@ def rate_at(recipe: Recipe, step: int, steps: int, peak: float) -> float:
     warmup = min(500, max(1, steps // 20))
     if step < warmup:
         return peak * (step + 1) / warmup
-    return peak * (1 + torch.cos(torch.tensor(torch.pi * (step - warmup) / (steps - warmup))).item()) / 2
+    return peak * (1 + cos(pi * (step - warmup) / (steps - warmup))) / 2
 
 
-def peer_training(recipe: Recipe, net: nn.Module, data: Tensor, steps: int, lr: float) -> Iterator[nn.Module]:
-    """One step after the other; yields the running average of the weights."""
-    net.train()
-    entrant, average = MAKERS[recipe.who](net, SHAPE), copy.deepcopy(net).requires_grad_(False)
+def training(recipe: Recipe, data: Tensor, steps: int, lr: float, seed: int) -> Iterator[nn.Module]:
+    """A training from new weights of this seed; yields the running average of the weights after each step."""
+    torch.manual_seed(seed)
+    net = recipe.build(recipe.who, SHAPE).to(memory_format=torch.channels_last)
+    if recipe.who == "ours":
+        model = Denoiser(net, Cosine(), "v")
+        yield from (s.ema for s in train(model, data, steps, batch=recipe.batch, lr=lr, seed=seed, device="cpu"))
+        return
+    baseline, average = MAKERS[recipe.who](net.train(), SHAPE), copy.deepcopy(net).requires_grad_(False)
     optimiser = torch.optim.AdamW(net.parameters(), lr=lr, betas=recipe.betas, weight_decay=recipe.decay, fused=True)
     for step in range(steps):
-        value = entrant.loss(data[torch.randint(len(data), (recipe.batch,))])
         optimiser.zero_grad()
-        value.backward()
-        for group in optimiser.param_groups:
-            group["lr"] = rate_at(recipe, step, steps, lr)
+        baseline.loss(data[torch.randint(len(data), (recipe.batch,))]).backward()
+        optimiser.param_groups[0]["lr"] = rate_at(recipe, step, steps, lr)
         optimiser.step()
         with torch.no_grad():
             decay = min(recipe.ema, (step + 1) / (step + 10))
             torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - decay)
         yield average
-
-
-def our_training(recipe: Recipe, net: nn.Module, data: Tensor, steps: int, lr: float, seed: int) -> Iterator[nn.Module]:
-    """training.train, with its own learning rate and running average."""
-    model = Denoiser(net, Cosine(), "v")
-    for step in train(model, data, steps, batch=recipe.batch, lr=lr, seed=seed, device="cpu"):
-        yield step.ema
-
-
-def training(recipe: Recipe, data: Tensor, steps: int, lr: float, seed: int) -> Iterator[nn.Module]:
-    """A training from new weights of this seed."""
-    torch.manual_seed(seed)
-    net = recipe.build(recipe.who, SHAPE).to(memory_format=torch.channels_last)
-    if recipe.who == "ours":
-        return our_training(recipe, net, data, steps, lr, seed)
-    return peer_training(recipe, net, data, steps, lr)
 
 
 def steps_in(recipe: Recipe, data: Tensor, seconds: float) -> int:
@@ -130,8 +116,8 @@ def steps_in(recipe: Recipe, data: Tensor, seconds: float) -> int:
 def distance(recipe: Recipe, average: nn.Module, reader: nn.Module) -> float:
     """Fréchet distance of samples to the held-out digits."""
     average = copy.deepcopy(average).eval()
-    entrant: Contender = MAKERS[recipe.who](average, SHAPE)
-    samples = torch.cat([entrant.sample(N // 5, CALLS) for _ in range(5)])
+    baseline = MAKERS[recipe.who](average, SHAPE)
+    samples = torch.cat([baseline.sample(N // 5, CALLS) for _ in range(5)])
     return frechet(reader.features(samples.float()), reader.features(small_digits("held_out")[0]))
 
 
@@ -150,60 +136,56 @@ def one(name: str, lr: float, seed: int, seconds: float, marks: tuple[float, ...
     return found
 
 
-def tuned(pool: ProcessPoolExecutor, names: list[str], seconds: float) -> tuple[dict[str, float], Table]:
+def tuned(pool: ProcessPoolExecutor, seconds: float) -> tuple[dict[str, float], Table]:
     """The best of each recipe's learning rates after a third of the seconds, and all trials."""
     jobs = {
-        (name, lr): pool.submit(one, name, lr, 0, seconds / 3, (1.0,)) for name in names for lr in RECIPES[name].rates
+        (name, lr): pool.submit(one, name, lr, 0, seconds / 3, (1.0,))
+        for name, recipe in RECIPES.items()
+        for lr in recipe.rates
     }
     found = {key: job.result()[-1][1] for key, job in jobs.items()}
     table = Table(
         f"Tuning: distance after {seconds / 3:.3g} s of one core, seed 0",
         ("recipe", "from", "batch", "trials: learning rate, distance"),
     )
-    for name in names:
-        said = "; ".join(f"{lr:g}: {found[name, lr]:.2f}" for lr in RECIPES[name].rates)
-        table.rows.append((name, RECIPES[name].said or "matched network, its own loss", RECIPES[name].batch, said))
-    # a training that broke down has a distance of nan, which no comparison finds the smallest
-    best = {name: min(RECIPES[name].rates, key=lambda lr: (found[name, lr] != found[name, lr], found[name, lr]))
-            for name in names}  # fmt: skip
+    best = {}
+    for name, recipe in RECIPES.items():
+        said = "; ".join(f"{lr:g}: {found[name, lr]:.2f}" for lr in recipe.rates)
+        table.rows.append((name, recipe.said or "matched network, its own loss", recipe.batch, said))
+        best[name] = min(recipe.rates, key=lambda lr: (isnan(found[name, lr]), found[name, lr]))
     return best, table
 
 
-def curve(title: str, names: list[str], best: dict, found: dict, marks: tuple[float, ...], seeds: int) -> Table:
+def curve(title: str, names: list[str], best: dict, found: dict, seeds: int) -> Table:
     """Distance against seconds, the mean over training seeds and its spread."""
     table = Table(
         title,
         ("recipe", "parameters", "learning rate",
-         *(f"{word} at {mark:.0%}" for mark in marks for word in ("s", "distance"))),
+         *(f"{word} at {mark:.0%}" for mark in MARKS for word in ("s", "distance"))),
         notes=[f"mean ± standard deviation over {seeds} training seeds; {N} samples, {CALLS} network calls; "
                "s: seconds of one core spent training"],
     )  # fmt: skip
     for name in names:
-        as_run = SAME.get(name, name)
         cells = []
-        for i in range(len(marks)):
-            spent, far = zip(*(found[as_run, seed][i] for seed in range(seeds)), strict=True)
+        for i in range(len(MARKS)):
+            spent, far = zip(*(found[name, seed][i] for seed in range(seeds)), strict=True)
             spread = f" ± {stdev(far):.2g}" if seeds > 1 else ""
             cells += [mean(spent), f"{mean(far):.3g}{spread}"]
         recipe = RECIPES[name]
-        table.rows.append((name, parameters(recipe.build(recipe.who, SHAPE)), best[as_run], *cells))
+        table.rows.append((name, parameters(recipe.build(recipe.who, SHAPE)), best[name], *cells))
     return table
 
 
 def run(options: Namespace) -> Iterator[Table]:
-    """The trials, and the two tables: stock recipes, and networks of one size."""
+    """The trials, and the two tables: stock recipes, and networks of one size (ours is in both)."""
     for name in PEERS:
         peer(name)
-    wanted = options.only or list(RECIPES)
-    names, marks = [name for name in wanted if name not in SAME], (0.1, 0.3, 1.0)
-    names += [SAME[name] for name in wanted if name in SAME and SAME[name] not in names]
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        best, table = tuned(pool, names, options.seconds)
+        best, table = tuned(pool, options.seconds)
         yield table
-        jobs = {(name, seed): pool.submit(one, name, best[name], 1 + seed, options.seconds, marks)
-                for name in names for seed in range(options.seeds)}  # fmt: skip
+        jobs = {(name, seed): pool.submit(one, name, best[name], 1 + seed, options.seconds, MARKS)
+                for name in RECIPES for seed in range(options.seeds)}  # fmt: skip
         found = {key: job.result() for key, job in jobs.items()}
-    for title, is_matched in (("Stock recipes", False), ("Networks of one size, each with its own loss", True)):
-        chosen = [name for name in wanted if name.endswith("matched") == is_matched]
-        if chosen:
-            yield curve(f"{title}: Fréchet distance to held-out digits", chosen, best, found, marks, options.seeds)
+    for title, kind in (("Stock recipes", "stock"), ("Networks of one size, each with its own loss", "matched")):
+        names = ["ours", *(name for name in RECIPES if name.endswith(kind))]
+        yield curve(f"{title}: Fréchet distance to held-out digits", names, best, found, options.seeds)

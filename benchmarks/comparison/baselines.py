@@ -1,4 +1,4 @@
-"""Ours and each peer in the same clothes: a network, the loss of a batch, and pictures drawn with it.
+"""Ours and each peer behind one interface: a network, the loss of a batch, and samples.
 
 A peer's loss and sampler are its own code; only the loop around them is ours, and the same for all peers.
 """
@@ -6,9 +6,14 @@ A peer's loss and sampler are its own code; only the loop around them is ours, a
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from types import ModuleType
+from unittest.mock import MagicMock
 
 import torch
 import torch.nn.functional as F
@@ -19,13 +24,42 @@ from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import UNet
 from learn_diffusion.schedules import Cosine
 from learn_diffusion.training import loss, sample_timesteps, train
-from side_by_side.peers import peer
 
+PEERS = {
+    "diffusers": "diffusers",
+    "denoising-diffusion-pytorch": "denoising_diffusion_pytorch",
+    "smalldiffusion": "smalldiffusion",
+}
+# two peers import these for data sets and scores that are not used here
+UNUSED = ("torchvision", "pytorch_fid", "pytorch_fid.fid_score", "pytorch_fid.inception")
 Shape = tuple[int, int]  # (channels, side) of a picture
 
 
+class MissingPeerError(Exception):
+    """A peer, or something that it needs, is not installed; the message says how to get it."""
+
+
+def peer(name: str) -> ModuleType:
+    """The module of the peer of that name on PyPI. Raises MissingPeerError if it cannot be imported."""
+    missing = []
+    try:
+        if name != "diffusers":
+            importlib.import_module("accelerate")  # looks for torchvision itself, so it comes before the stand-ins
+            missing = [part for part in UNUSED if importlib.util.find_spec(part.split(".")[0]) is None]
+            sys.modules.update({part: MagicMock() for part in missing})
+        return importlib.import_module(PEERS[name])
+    except ModuleNotFoundError as error:
+        raise MissingPeerError(
+            f"{name} is not installed here (no module {error.name}): `make peers` installs it into .venv-peers; "
+            "then use .venv-peers/bin/python"
+        ) from None
+    finally:
+        for part in missing:
+            del sys.modules[part]
+
+
 @dataclass
-class Contender:
+class Baseline:
     """A network in training."""
 
     net: nn.Module
@@ -33,31 +67,26 @@ class Contender:
     sample: Callable[[int, int], Tensor]  # (pictures, network calls each) -> (n, C, H, W); random by torch's seed
 
 
-def ours(net: nn.Module, shape: Shape) -> Contender:
+def ours(net: nn.Module, shape: Shape) -> Baseline:
     """The package's defaults: cosine path, target v, DPM-Solver++(2M)."""
     model = net if isinstance(net, Denoiser) else Denoiser(net, Cosine(), "v")
 
-    def ask(x0: Tensor) -> Tensor:
+    def batch_loss(x0: Tensor) -> Tensor:
         return loss(model, x0, sample_timesteps(model.schedule, len(x0), torch.Generator(x0.device)))
 
     def sample(n: int, calls: int) -> Tensor:
-        seed = int(torch.randint(2**31, ()))
-        return sampling.run_sampler(
-            model,
-            model.schedule,
-            sampling.initial_noise(model.schedule, (n, shape[0], shape[1], shape[1]), seed),
-            calls,
-        )
+        noise = sampling.initial_noise(model.schedule, (n, shape[0], shape[1], shape[1]), int(torch.randint(2**31, ())))
+        return sampling.run_sampler(model, model.schedule, noise, calls)
 
-    return Contender(model, ask, sample)
+    return Baseline(model, batch_loss, sample)
 
 
-def diffusers(net: nn.Module, shape: Shape) -> Contender:
-    """Ho's linear betas and noise prediction, as in its training example; drawn by its DPM-Solver++(2M)."""
+def diffusers(net: nn.Module, shape: Shape) -> Baseline:
+    """Ho's linear betas and noise prediction, as in its training example; its DPM-Solver++(2M)."""
     lib = peer("diffusers")
     noiser = lib.DDPMScheduler(num_train_timesteps=1000)
 
-    def ask(x0: Tensor) -> Tensor:
+    def batch_loss(x0: Tensor) -> Tensor:
         eps, t = torch.randn_like(x0), torch.randint(1000, (len(x0),), device=x0.device)
         return F.mse_loss(net(noiser.add_noise(x0, eps, t), t).sample.float(), eps)
 
@@ -70,11 +99,11 @@ def diffusers(net: nn.Module, shape: Shape) -> Contender:
             x = solver.step(net(x, t).sample, t, x).prev_sample
         return x.clamp(-1, 1)
 
-    return Contender(net, ask, sample)
+    return Baseline(net, batch_loss, sample)
 
 
-def lucidrains(net: nn.Module, shape: Shape) -> Contender:
-    """denoising-diffusion-pytorch's GaussianDiffusion with its defaults: sigmoid betas, v; drawn by its DDIM."""
+def lucidrains(net: nn.Module, shape: Shape) -> Baseline:
+    """denoising-diffusion-pytorch's GaussianDiffusion with its defaults: sigmoid betas, v; its DDIM."""
     lib = peer("denoising-diffusion-pytorch")
     whole = lib.GaussianDiffusion(net, image_size=shape[1], auto_normalize=False, sampling_timesteps=20)
     whole.to(next(net.parameters()).device)
@@ -83,15 +112,15 @@ def lucidrains(net: nn.Module, shape: Shape) -> Contender:
         whole.sampling_timesteps = calls
         return whole.sample(n).clone()
 
-    return Contender(net, whole, sample)
+    return Baseline(net, whole, sample)
 
 
-def smalldiffusion(net: nn.Module, shape: Shape) -> Contender:
+def smalldiffusion(net: nn.Module, shape: Shape) -> Baseline:
     """smalldiffusion's log-linear sigmas and noise prediction, as in its UNet example; its accelerated sampler."""
     lib = peer("smalldiffusion")
     schedule = lib.ScheduleLogLinear(sigma_min=0.01, sigma_max=20, N=800)
 
-    def ask(x0: Tensor) -> Tensor:
+    def batch_loss(x0: Tensor) -> Tensor:
         x0, sigma, eps, _ = lib.generate_train_sample(x0, schedule)
         return type(net).get_loss(net, x0, sigma, eps)
 
@@ -102,7 +131,12 @@ def smalldiffusion(net: nn.Module, shape: Shape) -> Contender:
         *_, x = lib.samples(net, schedule.sample_sigmas(calls), gam=1.6, batchsize=n, accelerator=Accelerator(cpu=True))
         return x.clamp(-1, 1)
 
-    return Contender(net, ask, sample)
+    return Baseline(net, batch_loss, sample)
+
+
+MAKERS = {
+    "ours": ours, "diffusers": diffusers, "denoising-diffusion-pytorch": lucidrains, "smalldiffusion": smalldiffusion,
+}  # fmt: skip
 
 
 def matched(name: str, shape: Shape) -> nn.Module:
@@ -140,45 +174,30 @@ def stock(name: str, shape: Shape) -> nn.Module:
     return lib.Scaled(lib.Unet)(side, channels, channels, ch=64, ch_mult=(1, 1, 2), attn_resolutions=(side // 2,))
 
 
-MAKERS = {
-    "ours": ours, "diffusers": diffusers, "denoising-diffusion-pytorch": lucidrains, "smalldiffusion": smalldiffusion,
-}  # fmt: skip
-
-
 def parameters(net: nn.Module) -> int:
-    """How many numbers are trained."""
     return sum(weight.numel() for weight in net.parameters())
 
 
-def our_steps(net: nn.Module, data: Tensor, batch: int) -> Callable[[], object]:
-    """One step of training.train a call, with its defaults, running average included."""
+def our_step(net: nn.Module, data: Tensor, batch: int) -> Callable[[], object]:
+    """A function that makes one step of training.train, with its defaults, running average included."""
     steps = train(Denoiser(net, Cosine(), "v"), data, 10**9, batch=batch, device=data.device)
     return lambda: next(steps)
 
 
-def peer_steps(
-    name: str, net: nn.Module, data: Tensor, batch: int, nhwc: bool, bf16: bool, compiled: bool = False
-) -> Callable[[], object]:
-    """One step of a peer a call: its loss, fused AdamW, no running average (which spares it that work)."""
-    net = copy.deepcopy(net).to(data.device).train()
-    if nhwc:
-        net.to(memory_format=torch.channels_last)
-    if compiled:
-        net.compile()
-    entrant = MAKERS[name](net, (data.shape[1], data.shape[2]))
+def peer_step(name: str, net: nn.Module, data: Tensor, batch: int, nhwc: bool, bf16: bool) -> Callable[[], object]:
+    """A function that makes one step of a peer: its loss, fused AdamW, no running average (which spares it that)."""
+    layout = torch.channels_last if nhwc else torch.contiguous_format
+    net = copy.deepcopy(net).to(data.device, memory_format=layout).train()
+    baseline = MAKERS[name](net, (data.shape[1], data.shape[2]))
     optimiser = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
-    steps = _steps(entrant, optimiser, data, batch, nhwc, bf16)
-    return lambda: next(steps)
 
-
-def _steps(entrant: Contender, optimiser, data: Tensor, batch: int, nhwc: bool, bf16: bool) -> Iterator[float]:
-    while True:
-        x0 = data[torch.randint(len(data), (batch,), device=data.device)]
-        if nhwc:
-            x0 = x0.contiguous(memory_format=torch.channels_last)
+    def step() -> float:
+        x0 = data[torch.randint(len(data), (batch,), device=data.device)].contiguous(memory_format=layout)
         with torch.autocast(data.device.type, torch.bfloat16) if bf16 else nullcontext():
-            value = entrant.loss(x0)
+            value = baseline.loss(x0)
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
-        yield value.item()
+        return value.item()
+
+    return step

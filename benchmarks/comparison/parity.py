@@ -1,8 +1,8 @@
 """Do our samplers and diffusers' schedulers draw the same picture, from the same noise, with the same network?
 
-Both walk Ho's table of 1000 betas, where diffusers' step i is our t = (i + 1) / 1000. The network is the shipped
-painter of digits in double precision, carried to that path, so that what is left is the samplers' own. diffusers keeps
-its tables in single precision; the last column puts our table, in double precision, in their place.
+Both follow Ho's table of 1000 betas, where diffusers' step i is our t = (i + 1) / 1000. The network is the model of
+digits in data/, in double precision and converted to that schedule, so that what is left is the samplers' own.
+diffusers keeps its tables in single precision; the last column puts our table, in double precision, in their place.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from comparison.baselines import peer
 from learn_diffusion import checkpoints
 from learn_diffusion.process import Denoise
 from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.samplers import ddim, dpmpp_2m, final_sample, heun
 from learn_diffusion.schedules import DDPM, EDM, Cosine, convert_schedule
-from side_by_side.peers import peer
 from tools.tables import Table
 
 PATH = DDPM()
@@ -35,41 +35,39 @@ class Case:
     theirs: str
     settings: dict  # of the scheduler
     sampler: Callable
-    sigmas: bool = False  # the scheduler walks x / alpha, from sigma / alpha to 0: our EDM path
-    settings_in_words: str = ""
+    settings_in_words: str
+    sigmas: bool = False  # the scheduler works on x / alpha, from sigma / alpha to 0: our EDM schedule
 
 
 EQUAL = {"timestep_spacing": "trailing"}
+UNCLIPPED = {**EQUAL, "clip_sample": False}
+DDPM = partial(ddim, eta=1.0)
 ALIKE = (
-    Case("ddim", "DDIMScheduler", {**EQUAL, "clip_sample": False}, ddim,
-         settings_in_words="spacing trailing, no clipping"),
-    Case("ddim, eta 1", "DDPMScheduler", {**EQUAL, "clip_sample": False}, partial(ddim, eta=1.0),
-         settings_in_words="spacing trailing, no clipping, the same noise"),
-    Case("ddim, eta 1", "DDIMScheduler, eta 1", {**EQUAL, "clip_sample": False}, partial(ddim, eta=1.0),
-         settings_in_words="spacing trailing, no clipping, the same noise"),
-    Case("ddim on EDM", "EulerDiscreteScheduler", EQUAL, ddim, True, "spacing trailing; ours on its sigmas"),
-    Case("heun on EDM", "HeunDiscreteScheduler", EQUAL, heun, True, "spacing trailing; ours on its sigmas"),
+    Case("ddim", "DDIMScheduler", UNCLIPPED, ddim, "spacing trailing, no clipping"),
+    Case("ddim, eta 1", "DDPMScheduler", UNCLIPPED, DDPM, "spacing trailing, no clipping, the same noise"),
+    Case("ddim, eta 1", "DDIMScheduler, eta 1", UNCLIPPED, DDPM, "spacing trailing, no clipping, the same noise"),
+    Case("ddim on EDM", "EulerDiscreteScheduler", EQUAL, ddim, "spacing trailing; ours on its sigmas", True),
+    Case("heun on EDM", "HeunDiscreteScheduler", EQUAL, heun, "spacing trailing; ours on its sigmas", True),
     Case("dpmpp_2m", "DPMSolverMultistepScheduler", {**EQUAL, "final_sigmas_type": "zero"}, dpmpp_2m,
-         settings_in_words="spacing trailing, last step to sigma 0"),
+         "spacing trailing, last step to sigma 0"),
 )  # fmt: skip
 UNLIKE = (
     Case("heun", "HeunDiscreteScheduler", EQUAL, heun,
-         settings_in_words="ours is even in t on DDPM, theirs in sigma / alpha; Heun depends on that choice"),
+         "ours is even in t on DDPM, theirs in sigma / alpha; Heun depends on that choice"),
     Case("ddim", "DDIMScheduler", {"clip_sample": False}, ddim,
-         settings_in_words="its default spacing, leading, begins below the top of the table"),
-    Case("dpmpp_2m", "DPMSolverMultistepScheduler", {}, dpmpp_2m,
-         settings_in_words="its default spacing, linspace, is another grid"),
+         "its default spacing, leading, begins below the top of the table"),
+    Case("dpmpp_2m", "DPMSolverMultistepScheduler", {}, dpmpp_2m, "its default spacing, linspace, is another grid"),
 )  # fmt: skip
 
 
 def network() -> Denoise:
-    """The shipped painter of digits in double precision, carried from its own path to DDPM."""
+    """The model of digits in double precision, converted from its own schedule to DDPM."""
     model, _ = checkpoints.load(pretrained_path("digits_by_label"), "cpu")
     return convert_schedule(model.double().eval(), Cosine(), PATH)
 
 
 def ours(case: Case, denoise: Denoise, x: Tensor, grid: Tensor, generator: torch.Generator) -> Tensor:
-    """Our walk; on the EDM path along the scheduler's own sigmas (grid), else along DDPM' own grid."""
+    """Our sampler: on the EDM schedule along the scheduler's own sigmas (grid), else along DDPM' own grid."""
     extra = {"generator": generator} if case.ours.startswith("ddim") else {}
     if case.sigmas:
         schedule = EDM(sigma_max=grid[0].item())
@@ -78,7 +76,7 @@ def ours(case: Case, denoise: Denoise, x: Tensor, grid: Tensor, generator: torch
 
 
 def scheduler(case: Case, steps: int, double: bool):
-    """diffusers' scheduler, set; with `double`, our own table in place of its single-precision one."""
+    """diffusers' scheduler with that many steps; with `double`, our table in place of its single-precision one."""
     cls = getattr(peer("diffusers"), case.theirs.split(",")[0])
     made = cls(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, beta_schedule="linear", **case.settings)
     made.set_timesteps(steps)
@@ -99,7 +97,7 @@ def scheduler(case: Case, steps: int, double: bool):
 
 
 def theirs(case: Case, made, denoise: Denoise, x: Tensor, generator: torch.Generator) -> Tensor:
-    """diffusers' walk: its own loop, with our network's noise as the model's output."""
+    """diffusers' sampling loop, with our network's noise as the model's output."""
     extra = {"generator": generator} if case.theirs.startswith("DD") else {}
     if case.theirs.endswith("eta 1"):
         extra["eta"] = 1.0
