@@ -25,9 +25,10 @@ HERE = Path(__file__).resolve().parent
 PROGRAM = """
 import sys
 import torch
-from learn_diffusion import checkpoints, team
+from learn_diffusion import checkpoints
 from learn_diffusion.datasets import digits
 from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.distributed import is_main_process
 from learn_diffusion.nets import UNet
 from learn_diffusion.schedules import Cosine
 from learn_diffusion.training import train
@@ -35,7 +36,7 @@ from learn_diffusion.training import train
 folder, *marks = sys.argv[1:]
 torch.manual_seed(0)
 for step in train(Denoiser(UNet(), Cosine(), "v"), digits()[0], int(marks[-1]), batch=32, device="cpu", bf16=False):
-    if str(step.step) in marks and team.first():
+    if str(step.step) in marks and is_main_process():
         checkpoints.save(f"{folder}/{step.step}", step.model)
 """
 WORDS = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}

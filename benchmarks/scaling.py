@@ -206,9 +206,9 @@ PROGRAM = """
 import sys, time
 from itertools import islice
 import torch
-from learn_diffusion import team
 from learn_diffusion import checkpoints, recipes
 from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.distributed import barrier, is_main_process, world
 from learn_diffusion.nets import UNet
 from learn_diffusion.schedules import Cosine
 from learn_diffusion.training import train
@@ -222,11 +222,11 @@ data = torch.rand(256, channels, side, side) * 2 - 1
 training = train(Denoiser(net, Cosine(), "v"), data, 10**6, batch=batch, device="cpu")
 for _ in islice(training, 3):
     pass
-team.wait()
+barrier(world())
 begun = time.perf_counter()
 for _ in islice(training, steps):
     pass
-if team.first():
+if is_main_process():
     print((time.perf_counter() - begun) / steps)
 """
 LAUNCH_TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")

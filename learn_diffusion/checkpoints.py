@@ -71,7 +71,7 @@ def save(
     tensors = {f"model/{name}": w for name, w in weights.items()}
     tensors |= {f"state/{name}": w for name, w in (state or {}).items()}
     tensors = {name: w.detach().cpu().contiguous() for name, w in tensors.items()}
-    header = {"format": FORMAT, "model": _describe(model), "about": metadata}
+    header = {"format": FORMAT, "model": describe(model), "about": metadata}
     try:
         header["sha256"] = _digest(header, tensors)
     except TypeError as error:
@@ -146,14 +146,15 @@ class _SizesOnly(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _describe(model: nn.Module) -> dict[str, Any]:
+def describe(model: nn.Module) -> dict[str, Any]:
+    """How to build the model, for the header of its file. Raises TypeError for one that is not registered."""
     if isinstance(model, Denoiser):
         schedule = model.schedule
         if type(schedule).__name__ not in SCHEDULES:
             raise TypeError(f"model: its schedule {schedule} is not registered in schedules.SCHEDULES")
         return {
             "class": "Denoiser",
-            "net": _describe(model.net),
+            "net": describe(model.net),
             "schedule": {"class": type(schedule).__name__, "arguments": asdict(schedule)},
             "target": model.target,
         }

@@ -92,13 +92,13 @@ def train(recipe: str, out: Path | None, work: Path | None, fresh: bool, **optio
     Trains, measures, and writes metrics, seed, hardware and seconds into the header of the file. A run that was killed
     goes on where it stopped when the same command is given again.
     """
-    from learn_diffusion import checkpoints, runs, team
+    from learn_diffusion import checkpoints, distributed, runs
 
     chosen = {name: value for name, value in options.items() if value is not None}
     if out is None and chosen.keys() & {"steps", "seed"}:
         raise click.UsageError("--steps and --seed make another model than the one in data/: name its file with --out")
     path = runs.make(recipe, out, work, fresh, **chosen)
-    if team.first():  # of several processes that torchrun started
+    if distributed.is_main_process():
         for line in story(path, *checkpoints.load(path, "cpu")):
             click.echo(_printable(line))
 

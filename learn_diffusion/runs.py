@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from learn_diffusion import checkpoints, devices, recipes, team, validation
+from learn_diffusion import checkpoints, devices, recipes, validation
+from learn_diffusion.distributed import World, barrier, init_process_group, world
 
 
 def make(name: str, out: Path | None = None, folder: Path | None = None, fresh: bool = False, **options: Any) -> Path:
@@ -23,23 +24,25 @@ def make(name: str, out: Path | None = None, folder: Path | None = None, fresh: 
 
     Work file and record are taken away when the file is written. Raises ValueError for an unknown recipe, for a work
     file of another training, and while another process makes the same file; OSError where out or folder cannot be
-    written, before anything is trained. Of several processes that train together (see team) the first does all that.
+    written, before anything is trained. Of several processes (see distributed) the first does all that.
     """
     validation.one_of("recipe", name, recipes.RECIPES)
     out = recipes.DATA / f"{name}.safetensors" if out is None else Path(out)
     writable("out", out)
     work = (out.parent if folder is None else Path(folder)) / f"{out.name}.work"
     writable("work", work)
-    if not team.first():
-        team.wait()  # until the first has looked at what an earlier run left
-        recipes.RECIPES[name](work=work, **options)
-        team.wait()
-        return out
-    with checkpoints.file_lock("work", work):
-        return _make(name, out, work, fresh, options)
+    processes = world()
+    with init_process_group(processes, devices.resolve_device(options.get("device"))):
+        if processes.rank > 0:
+            barrier(processes)  # until the first has looked at what an earlier run left
+            recipes.RECIPES[name](work=work, **options)
+            barrier(processes)
+            return out
+        with checkpoints.file_lock("work", work):
+            return _make(name, out, work, fresh, options, processes)
 
 
-def _make(name: str, out: Path, work: Path, fresh: bool, options: dict[str, Any]) -> Path:
+def _make(name: str, out: Path, work: Path, fresh: bool, options: dict[str, Any], processes: World) -> Path:
     record = work.with_name(f"{work.name}.json")
     if fresh:
         work.unlink(missing_ok=True)
@@ -47,7 +50,7 @@ def _make(name: str, out: Path, work: Path, fresh: bool, options: dict[str, Any]
         record.unlink(missing_ok=True)
     else:
         print(f"going on from step {_reached(work)} in {work}")
-    team.wait()
+    barrier(processes)
     with stopwatch(record, devices.hardware(devices.resolve_device(options.get("device")))) as so_far:
         model, metadata = recipes.RECIPES[name](work=work, **options)
     spent = so_far()
@@ -55,7 +58,7 @@ def _make(name: str, out: Path, work: Path, fresh: bool, options: dict[str, Any]
     checkpoints.save(out, model, recipe=name, seconds=round(spent["seconds"], 1), hardware=hardware, **metadata)
     for leftover in (work, record):
         leftover.unlink(missing_ok=True)
-    team.wait()
+    barrier(processes)
     return out
 
 
