@@ -24,9 +24,10 @@ MARKS = (1, 10, 100, 400)  # steps after which the weights are compared
 PROGRAM = """
 import sys
 import torch
-from learn_diffusion import checkpoints, team
+from learn_diffusion import checkpoints
 from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.distributed import is_main_process
 from learn_diffusion.nets import UNet
 from learn_diffusion.schedules import Cosine
 from learn_diffusion.training import train
@@ -34,7 +35,7 @@ from learn_diffusion.training import train
 folder, *marks = sys.argv[1:]
 torch.manual_seed(0)
 for step in train(Denoiser(UNet(), Cosine(), "v"), small_digits()[0], int(marks[-1]), batch=32, device="cpu", bf16=False):
-    if str(step.step) in marks and team.first():
+    if str(step.step) in marks and is_main_process():
         checkpoints.save(f"{folder}/{step.step}", step.model)
 """
 OLDER = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}

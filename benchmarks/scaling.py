@@ -52,13 +52,13 @@ def untrained(**net) -> Callable[[], Denoiser]:
     return lambda: Denoiser(UNet(**net), Cosine(), "v")
 
 
-def pretrained_path(name: str) -> Callable[[], Denoiser]:
+def pretrained(name: str) -> Callable[[], Denoiser]:
     return lambda: checkpoints.load(pretrained_path(name), "cpu")[0].float().requires_grad_()
 
 
 TRAININGS = (
     Work("digits, 8x8 (chapter 07)", (1, 8, 8), untrained(), 64, 1000),
-    Work("scenes_by_caption, 32x32", (3, 32, 32), pretrained_path("scenes_by_caption"), 40, 6500, "a cat on the moon"),
+    Work("scenes_by_caption, 32x32", (3, 32, 32), pretrained("scenes_by_caption"), 40, 6500, "a cat on the moon"),
     Work("photographs, 64x64", (3, 64, 64), untrained(channels=3, widths=(128, 256, 256, 512)), 256, 200_000),
     Work(
         "photographs, 256x256", (3, 256, 256), untrained(channels=3, widths=(128, 256, 512, 512, 1024)), 256, 500_000,
@@ -191,8 +191,8 @@ def planned(found: dict[Work, dict[str, float]]) -> Table:
 PROGRAM = """
 import sys, time
 import torch
-from learn_diffusion import team
 from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.distributed import barrier, is_main_process, world
 from learn_diffusion.nets import UNet
 from learn_diffusion.schedules import Cosine
 from learn_diffusion.training import train
@@ -205,11 +205,11 @@ data = torch.rand(256, 1 if side == 8 else 3, side, side) * 2 - 1
 training = train(Denoiser(net, Cosine(), "v"), data, 10**6, batch=batch, device="cpu")
 for _ in range(3):
     next(training)
-team.wait()
+barrier(world())
 begun = time.perf_counter()
 for _ in range(steps):
     next(training)
-if team.first():
+if is_main_process():
     print((time.perf_counter() - begun) / steps)
 """
 

@@ -31,7 +31,9 @@ def main() -> None:
     for kind in ("seen", "unseen triple", "unseen pair"):
         wanted = evaluation.some_scenes(kind, args.n, seed)
         images = evaluation.sample_scenes(model, wanted, seed)
-        each, together = evaluation.attribute_accuracy(judge, images, torch.tensor([scene.indices() for scene in wanted]))
+        each, together = evaluation.attribute_accuracy(
+            judge, images, torch.tensor([scene.indices() for scene in wanted])
+        )
         error = (together * (1 - together) / args.n) ** 0.5
         table.rows.append((kind, *(f"{share:.1%}" for share in each.values()), f"{together:.1%} ± {error:.1%}"))
     print(markdown(table))

@@ -75,7 +75,7 @@ def save(
     tensors = {f"model/{name}": w for name, w in weights.items()}
     tensors |= {f"state/{name}": w for name, w in (state or {}).items()}
     tensors = {name: w.detach().cpu().contiguous() for name, w in tensors.items()}
-    header = {"format": FORMAT, "model": _describe(model), "about": metadata}
+    header = {"format": FORMAT, "model": describe(model), "about": metadata}
     try:
         header = json.loads(json.dumps(header))  # as load will see it: keys are strings, tuples are lists
         header["sha256"] = _digest(header, tensors)
@@ -191,13 +191,14 @@ class _SizesOnly(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _describe(model: nn.Module) -> dict[str, Any]:
+def describe(model: nn.Module) -> dict[str, Any]:
+    """How to build the model, for the header of its file. Raises TypeError for one that is not registered."""
     if isinstance(model, Denoiser):
         schedule, kind = model.schedule, type(model.schedule).__name__
         if kind not in SCHEDULES:
             raise TypeError(f"model: its schedule {schedule} is not registered in schedules.SCHEDULES")
         spec = {"class": kind, "arguments": asdict(schedule)}
-        return {"class": "Denoiser", "net": _describe(model.net), "schedule": spec, "target": model.target}
+        return {"class": "Denoiser", "net": describe(model.net), "schedule": spec, "target": model.target}
     if type(model).__name__ not in NETS:
         raise TypeError(f"model: expected a Denoiser or one of {', '.join(NETS)}, got {type(model).__name__}")
     return {"class": type(model).__name__, "arguments": model.config}

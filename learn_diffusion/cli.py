@@ -90,14 +90,15 @@ def train(recipe: str, out: Path | None, checkpoint_dir: Path | None, restart: b
     `learn-diffusion list` names the recipes. Trains, measures, and writes metrics, seed, hardware and seconds into the
     header of the file. The same command resumes a run that was killed.
     """
-    from learn_diffusion import checkpoints, team
+    from learn_diffusion import checkpoints
+    from learn_diffusion.distributed import is_main_process
     from learn_diffusion.recipes.run import run_recipe
 
     chosen = {name: value for name, value in options.items() if value is not None}
     if out is None and chosen.keys() & {"steps", "seed"}:
         raise click.UsageError("--steps and --seed make another model than the one in data/: name its file with --out")
     path = run_recipe(recipe, out, checkpoint_dir, restart, **chosen)
-    if team.first():  # of several processes that torchrun started
+    if is_main_process():
         for line in describe(path, *checkpoints.load(path, "cpu")):
             click.echo(_printable(line))
 

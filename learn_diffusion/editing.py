@@ -97,8 +97,8 @@ def pigdm(
 
 def _towards(denoise: Denoise, x: Tensor, t: Tensor, known: Tensor, mask: Tensor) -> tuple[Estimate, Tensor]:
     """The estimate, and the slope by x_t of -|known - x0|^2 / 2 over what is kept, (B, ...)."""
-    with torch.enable_grad():  # samplers turn it off
-        x = x.detach().requires_grad_()
+    with torch.inference_mode(False):  # gradients are on in here: samplers turn them off
+        x = x.detach().clone().requires_grad_()  # a tensor of inference mode can have none
         est = denoise(x, t)
         if not est.x0.requires_grad:
             raise ValueError("denoise: expected an estimate that torch can differentiate by x_t, got one without")
@@ -107,7 +107,6 @@ def _towards(denoise: Denoise, x: Tensor, t: Tensor, known: Tensor, mask: Tensor
     return Estimate(est.x0.detach(), est.eps.detach()), slope
 
 
-@torch.no_grad()
 def repaint(
     denoise: Denoise,
     schedule: Schedule,
@@ -123,11 +122,18 @@ def repaint(
     known     (B, ...), finite: its shape says how many pictures are drawn
     ts        (N + 1,) decreasing, see schedule.timesteps
     resample  tries at each step, 1 or more; N * resample network calls in all. 1 is the replacement method, with DDPM
+
+    Raises TypeError or ValueError that names a bad argument, when called.
     """
     _check(known, mask)
     validation.positive_int("resample", resample)
-    x = schedule.sigma(torch.as_tensor(ts[0])).to(known) * randn_like(known, generator)
-    for t, s in step_pairs(schedule, x, ts):
+    return _repaint(denoise, schedule, known, mask, list(step_pairs(schedule, known, ts)), resample, generator)
+
+
+@torch.no_grad()
+def _repaint(denoise, schedule, known, mask, steps, resample, generator) -> Iterator[State]:
+    x = schedule.sigma(steps[0][0]).to(known) * randn_like(known, generator)
+    for t, s in steps:
         for again in range(resample, 0, -1):
             step = ddim(denoise, schedule, x, torch.stack([t, s]), eta=1.0, generator=generator)
             state = next(step)
@@ -199,7 +205,6 @@ def sdedit(
     return sampler(denoise, schedule, x, ts)
 
 
-@torch.no_grad()
 def invert(
     denoise: Denoise, schedule: Schedule, picture: Tensor, ts: Tensor, fixed_point_iters: int = 3
 ) -> Iterator[State]:
@@ -213,8 +218,13 @@ def invert(
     picture (B, ...) at level ts[-1], where there must be signal; ts (N + 1,) decreasing.
     """
     validation.positive_int("fixed_point_iters", fixed_point_iters)
-    x, eps = picture, torch.zeros_like(picture)
-    for t, s in list(step_pairs(schedule, picture, ts))[::-1]:
+    return _invert(denoise, schedule, picture, list(step_pairs(schedule, picture, ts))[::-1], fixed_point_iters)
+
+
+@torch.no_grad()
+def _invert(denoise, schedule, x, steps, fixed_point_iters) -> Iterator[State]:
+    eps = torch.zeros_like(x)
+    for t, s in steps:
         (alpha, sigma), (alpha_s, sigma_s) = schedule.at(t, x), schedule.at(s, x)
         for _ in range(fixed_point_iters):
             x_t = alpha * (x - sigma_s * eps) / alpha_s + sigma * eps

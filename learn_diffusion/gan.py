@@ -65,7 +65,7 @@ def train_gan(
     device: str | torch.device | None = None,
     progress: bool = False,
 ) -> Iterator[GANStep]:
-    """Train generator and critic in place against each other; yield a GANStep after a step of each.
+    """Train generator and critic in place against each other: the iterator yields a GANStep after a step of each.
 
     generator  forward(z (B, latent)) -> rows like data; z is standard normal
     critic     forward(rows like data) -> (B,)
@@ -79,9 +79,19 @@ def train_gan(
     Raises TypeError or ValueError that names a bad argument; FloatingPointError when a loss is not finite.
     """
     _check_choices(data, steps, batch, latent, lr, gamma)
+    halflife = max(1.0, steps / 20) if halflife is None else halflife
+    if not halflife > 0:
+        raise ValueError(f"halflife: expected a number of steps above 0, got {halflife}")
     device = devices.resolve_device(device)
+    return _rounds(generator, critic, data, steps, latent, batch, lr, gamma, halflife, seed, device, progress)
+
+
+@torch.inference_mode(False)  # with gradients, whatever the caller's mode, which is back between two steps
+def _rounds(
+    generator, critic, data, steps, latent, batch, lr, gamma, halflife, seed, device, progress
+) -> Iterator[GANStep]:
     generator, critic, data = generator.to(device).train(), critic.to(device).train(), data.to(device)
-    ema = EMA(generator, max(1.0, steps / 20) if halflife is None else halflife)
+    ema = EMA(generator, halflife)
     optimisers = [
         torch.optim.Adam(net.parameters(), lr=lr, betas=(0.0, 0.99), fused=True) for net in (generator, critic)
     ]

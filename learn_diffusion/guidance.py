@@ -137,8 +137,8 @@ def classifier_guidance(denoise: Denoise, log_prob: LogProb, schedule: Schedule,
 
 def _gradient(log_prob: LogProb, x: Tensor, t: Tensor) -> Tensor:
     """d log_prob / dx, (B, ...): each row's answer depends on its own x alone, so the gradient of the sum holds all."""
-    with torch.enable_grad():  # samplers turn it off
-        x = x.detach().requires_grad_()
+    with torch.inference_mode(False):  # gradients are on in here: samplers turn them off
+        x = x.detach().clone().requires_grad_()  # a tensor of inference mode can have none
         logs = log_prob(x, t)
         if not isinstance(logs, Tensor) or logs.shape != (len(x),):
             got = f"shape {tuple(logs.shape)}" if isinstance(logs, Tensor) else type(logs).__name__

@@ -1,7 +1,8 @@
 """From noise to data, one level at a time: a sampler writes the sentence again at a lower noise level.
 
-Each sampler is a generator. It yields State(t, x, est) after every step, so a caller can watch, stop early or keep
-every frame: `frames = [state.x for state in ddim(model, path, noise, path.timesteps(20))]`.
+Each sampler checks its arguments when it is called and returns a generator. That yields State(t, x, est) after every
+step, so a caller can watch, stop early or keep every frame:
+`frames = [state.x for state in ddim(model, path, noise, path.timesteps(20))]`. Steps are computed without gradients.
 """
 
 from __future__ import annotations
@@ -40,7 +41,6 @@ def step_pairs(schedule: Schedule, x: Tensor, ts: Tensor) -> Iterator[tuple[Tens
     return pairwise(ts.cpu())
 
 
-@torch.no_grad()
 def ddim(
     denoise: Denoise,
     schedule: Schedule,
@@ -57,7 +57,12 @@ def ddim(
     """
     if not 0.0 <= eta <= 1.0:
         raise ValueError(f"eta: expected a number from 0 (DDIM) to 1 (DDPM), got {eta}")
-    for t, s in step_pairs(schedule, x, ts):
+    return _ddim(denoise, schedule, x, step_pairs(schedule, x, ts), eta, generator)
+
+
+@torch.no_grad()
+def _ddim(denoise, schedule, x, steps, eta, generator) -> Iterator[State]:
+    for t, s in steps:
         est = denoise(x, t)
         alpha, sigma = schedule.at(s, x)
         eps = est.eps
@@ -68,13 +73,17 @@ def ddim(
         yield State(s, x, est)
 
 
-@torch.no_grad()
 def heun(denoise: Denoise, schedule: Schedule, x: Tensor, ts: Tensor) -> Iterator[State]:
     """Follow dx/dt with the mean of the slopes at both ends of each step (Karras et al. 2022, alg. 1).
 
     Second order; two network calls a step, one for the last step to sigma = 0. x (B, ...) at ts[0]; ts (N + 1,).
     """
-    for t, s in step_pairs(schedule, x, ts):
+    return _heun(denoise, schedule, x, step_pairs(schedule, x, ts))
+
+
+@torch.no_grad()
+def _heun(denoise, schedule, x, steps) -> Iterator[State]:
+    for t, s in steps:
         est = denoise(x, t)
         if schedule.sigma(s) > 0:
             slope, step = schedule.velocity(est, t), (s - t).to(x.dtype)
@@ -85,15 +94,19 @@ def heun(denoise: Denoise, schedule: Schedule, x: Tensor, ts: Tensor) -> Iterato
         yield State(s, x, est)
 
 
-@torch.no_grad()
 def dpmpp_2m(denoise: Denoise, schedule: Schedule, x: Tensor, ts: Tensor) -> Iterator[State]:
     """DDIM with x0 extrapolated from the previous step, linearly in lambda = logsnr / 2 (Lu et al. 2022, alg. 2).
 
     Second order; one network call a step. The first step, and the last where sigma reaches 0, are plain DDIM.
     x (B, ...) at ts[0]; ts (N + 1,) decreasing.
     """
+    return _dpmpp_2m(denoise, schedule, x, step_pairs(schedule, x, ts))
+
+
+@torch.no_grad()
+def _dpmpp_2m(denoise, schedule, x, steps) -> Iterator[State]:
     before = None  # (x0, lam) of the previous step
-    for t, s in step_pairs(schedule, x, ts):
+    for t, s in steps:
         est = denoise(x, t)
         x0, lam = est.x0, schedule.logsnr(t) / 2
         if before is not None and schedule.sigma(s) > 0:

@@ -116,8 +116,8 @@ def _floating(t: Tensor | float) -> Tensor:
 
 def _derivative(f: Callable[[Tensor], Tensor], t: Tensor | float) -> Tensor:
     """f'(t), shaped like t: each value of f depends on its own t alone, so the gradient of the sum holds them all."""
-    with torch.enable_grad():
-        t = _floating(t).detach().requires_grad_()
+    with torch.inference_mode(False):  # gradients are on in here, whatever the caller's mode
+        t = _floating(t).detach().clone().requires_grad_()
         value = f(t)
         return torch.autograd.grad(value.sum(), t)[0] if value.requires_grad else torch.zeros_like(t)
 

@@ -5,22 +5,32 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import asdict, dataclass
 from math import cos, pi
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
-from learn_diffusion import checkpoints, devices, team, validation
+from learn_diffusion import checkpoints, devices, validation
 from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.distributed import (
+    World,
+    all_equal,
+    all_reduce_sum,
+    barrier,
+    init_process_group,
+    microbatches,
+    world,
+)
 from learn_diffusion.process import randn_like
 from learn_diffusion.schedules import Schedule
 
-ENDS_PROCESS = {"cpu"}  # devices on which the system would rather end the process than refuse memory
 ImageCond = Callable[[Tensor, torch.Generator], Tensor]  # what a model may look at of data x0, with random choices
 
 
@@ -90,6 +100,8 @@ class EMA:
         self.updates += 1
         decay = min(0.5 ** (1 / self.halflife), self.updates / (self.updates + 9))
         torch._foreach_lerp_(list(self.model.parameters()), list(self.source.parameters()), 1 - decay)
+        for mine, its in zip(self.model.buffers(), self.source.buffers(), strict=True):
+            mine.copy_(its)  # statistics, such as those of BatchNorm, are averages already
 
 
 def lr_at_step(step: int, steps: int, peak: float) -> float:
@@ -114,23 +126,28 @@ def train(
     halflife: float | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
+    distributed: bool | None = None,
     bf16: bool | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 500,
     resume: bool = True,
     progress: bool = False,
 ) -> Iterator[Step]:
-    """Train model in place and yield a Step after each optimiser step and EMA update.
+    """Train model in place: the iterator yields a Step after each optimiser step and EMA update.
+
+    The call checks the arguments and changes nothing; the training is the loop over what it returns.
 
     data        (N, C, H, W) pictures in [-1, 1], or (N, D) points
     labels      (N,) int64 labels or (N, L) int64 captions, dropped for a share cond_drop of each batch, or None
     image_cond        what a network with K cond_channels looks at: a function (x0 (B, C, H, W), generator) -> (B, K, H, W) that makes
                 it from the data, or (N, K, H, W), one for each row of data
-    batch       rows of data a step; where torchrun started several processes, of all of them together (see team)
+    batch       rows of data a step, of all processes together
     grad_accum_steps  parts in which a process goes through its rows, for a batch that does not fit into memory at once
     lr          peak learning rate of AdamW; it warms up and anneals to 0 over `steps`
     halflife    of the EMA in steps; None: a twentieth of the training
     seed        of everything random in the loop; the initial weights are the caller's
+    distributed share each batch with the other processes of torchrun or accelerate launch; True: required; None: where
+                one of them started this process (a notebook that inherited their variables trains alone, and says so)
     bf16        compute in bfloat16; None: where devices.use_bf16 says so
     checkpoint  file saved atomically every `checkpoint_every` steps and at the end: EMA weights (what load gives), with weights,
                 optimiser and random state, so that a training killed at any moment resumes to the same bytes
@@ -142,36 +159,79 @@ def train(
     not finite. The last checkpoint is then still good.
     """
     validation.pictures_or_points("data", data)
-    validation.positive_int("steps", steps)
-    validation.positive_int("batch", batch)
-    validation.positive_int("checkpoint_every", checkpoint_every)
-    validation.positive_int("grad_accum_steps", grad_accum_steps)
-    _check_choices(model, data, labels, image_cond, cond_drop, lr)
-    shares = team.shares(batch, grad_accum_steps)
-    device = team.join(devices.resolve_device(device))
-    model.to(device).train()
-    run = _Run(model, data, labels, steps, batch, lr, cond_drop, image_cond, halflife, seed, device, bf16, shares)
-    writes = checkpoint is not None and team.first()
-    with checkpoints.file_lock("checkpoint", checkpoint) if writes else nullcontext():
+    for name, value in (
+        ("steps", steps),
+        ("batch", batch),
+        ("checkpoint_every", checkpoint_every),
+        ("grad_accum_steps", grad_accum_steps),
+    ):
+        validation.positive_int(name, value)
+    halflife = max(1.0, steps / 20) if halflife is None else halflife
+    _check_choices(model, data, labels, image_cond, cond_drop, lr, halflife)
+    if checkpoint is not None:
+        checkpoints.describe(model)  # raises TypeError for a network that cannot be saved
+    device, processes = devices.resolve_device(device), world(distributed)
+    rows = microbatches(batch, grad_accum_steps, processes)
+    bf16 = devices.use_bf16(device, data.shape[-1]) if bf16 is None else bf16
+    config = TrainConfig(
+        steps, batch, lr, cond_drop, halflife, seed, bf16, *map(_fingerprint, (data, labels, image_cond))
+    )
+    run = _Run(config, model, _Batches(data, labels, image_cond, model.schedule, config), rows, processes)
+    return _steps(run, device, checkpoint, checkpoint_every, resume, progress)
+
+
+@torch.inference_mode(False)  # with gradients, whatever the caller's mode, which is back between two steps
+def _steps(
+    run: _Run, device: torch.device, checkpoint: str | Path | None, checkpoint_every: int, resume: bool, progress: bool
+) -> Iterator[Step]:
+    main, steps = run.world.rank == 0, run.config.steps
+    with (
+        init_process_group(run.world, device) as device,
+        checkpoints.file_lock("checkpoint", checkpoint) if main and checkpoint is not None else nullcontext(),
+        closing(run),
+    ):
+        run.start(device)
         if checkpoint is not None and resume:
             run.resume(checkpoint)
             if run.step == steps:
                 yield run.report()
-        with tqdm(total=steps, initial=run.step, disable=not (progress and team.first()), unit="step") as bar:
+        with tqdm(total=steps, initial=run.step, disable=not (progress and main), unit="step") as bar:
             while run.step < steps:
                 run.advance()
-                if writes and (run.step % checkpoint_every == 0 or run.step == steps):
-                    run.save(checkpoint)
+                if checkpoint is not None and (run.step % checkpoint_every == 0 or run.step == steps):
+                    if main:
+                        run.save(checkpoint)
+                    barrier(run.world)  # the file is there for all when the step is reported
                 bar.update()
                 yield run.report()
-    model.eval()
+    run.model.eval()
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What decides the result of a training: a checkpoint keeps it, and only an equal one resumes from it."""
+
+    steps: int
+    batch: int
+    lr: float
+    cond_drop: float
+    halflife: float
+    seed: int
+    bf16: bool
+    data: str  # tensors are represented by their SHA-256
+    labels: str | None
+    image_cond: str | None  # "function" for one that makes it from the data
 
 
 def _check_choices(
-    model: object, data: Tensor, labels: Tensor | None, image_cond: object, cond_drop: float, lr: float
+    model: object, data: Tensor, labels: Tensor | None, image_cond: object, cond_drop: float, lr: float, halflife: float
 ) -> None:
     if not isinstance(model, Denoiser):
         raise TypeError(f"model: expected a Denoiser, got {type(model).__name__}")
+    if not any(w.requires_grad for w in model.parameters()):
+        raise ValueError(
+            "model: expected weights that require gradients, got none; model.requires_grad_(True) trains all"
+        )
     validation.dtype_of("data", data, model)
     if labels is not None and not isinstance(labels, Tensor):
         raise TypeError(f"labels: expected a tensor of {len(data)} whole numbers, got {type(labels).__name__}")
@@ -189,31 +249,94 @@ def _check_choices(
         raise ValueError(f"cond_drop: expected a share from 0 to 1, got {cond_drop}")
     if not 0 <= lr < float("inf"):
         raise ValueError(f"lr: expected a learning rate of 0 or more, got {lr}")
+    if not 0 < halflife < float("inf"):
+        raise ValueError(f"halflife: expected a number of steps above 0, got {halflife}")
+
+
+class _Batches:
+    """Random rows of the data, and all else that is random about them."""
+
+    def __init__(
+        self,
+        data: Tensor,
+        labels: Tensor | None,
+        image_cond: ImageCond | Tensor | None,
+        schedule: Schedule,
+        config: TrainConfig,
+    ):
+        self.data, self.labels, self.image_cond, self.schedule, self.config = (
+            data.detach(),
+            labels,
+            image_cond,
+            schedule,
+            config,
+        )
+
+    def start(self, device: torch.device) -> None:
+        self.data = self.data.to(device)
+        self.labels = None if self.labels is None else self.labels.to(device)
+        self.image_cond = (
+            self.image_cond.detach().to(device) if isinstance(self.image_cond, Tensor) else self.image_cond
+        )
+        self.generator = torch.Generator(device).manual_seed(self.config.seed)
+
+    def draw(self) -> dict[str, Tensor | None]:
+        """What loss takes, for a whole batch."""
+        n, g, y, cond_mask = self.config.batch, self.generator, None, None
+        rows = torch.randint(len(self.data), (n,), generator=g, device=g.device)
+        t = sample_timesteps(self.schedule, n, g)
+        if self.labels is not None:
+            y = self.labels[rows]
+            cond_mask = torch.rand(n, generator=g, device=g.device) >= self.config.cond_drop
+        x0 = self.data[rows]
+        with _precision(g.device, self.config.bf16):
+            image_cond = (
+                self.image_cond[rows]
+                if isinstance(self.image_cond, Tensor)
+                else self.image_cond and self.image_cond(x0, g)
+            )
+        return {"x0": x0, "t": t, "y": y, "cond_mask": cond_mask, "image_cond": image_cond, "eps": randn_like(x0, g)}
+
+
+class _Loss(nn.Module):
+    """loss as a module, for DistributedDataParallel to wrap."""
+
+    def __init__(self, model: Denoiser, bf16: bool):
+        super().__init__()
+        self.model, self.bf16 = model, bf16
+
+    def forward(self, x0: Tensor, **drawn: Tensor | None) -> Tensor:
+        with _precision(x0.device, self.bf16):
+            return loss(self.model, x0, **drawn)
+
+
+def _precision(device: torch.device, bf16: bool) -> AbstractContextManager:
+    return torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
 
 
 class _Run:
-    """The state of one training: what has to be saved for it to go on as if nothing had happened."""
+    """The state of one training: what has to be saved for it to continue as if nothing had happened."""
 
-    def __init__(
-        self, model, data, labels, steps, batch, lr, cond_drop, image_cond, halflife, seed, device, bf16, shares
-    ):
-        devices.disable_malloc_trim()
-        self.model, self.shares = model, shares
-        team.agree(model.state_dict().values())
-        self.data = data.to(device)
-        self.labels = None if labels is None else labels.to(device)
-        self.image_cond = image_cond.to(device) if isinstance(image_cond, Tensor) else image_cond
-        self.halflife = max(1.0, steps / 20) if halflife is None else halflife
-        self.ema = EMA(model, self.halflife)
-        self.optimiser = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
-        self.generator = torch.Generator(device).manual_seed(seed)
+    def __init__(self, config: TrainConfig, model: Denoiser, batches: _Batches, rows: list[slice], world: World):
+        self.config, self.model, self.batches, self.rows, self.world = config, model, batches, rows, world
         self.step, self.last_loss = 0, float("nan")
-        self.bf16 = devices.use_bf16(device, data.shape[-1]) if bf16 is None else bf16
-        self.recipe = {
-            "steps": steps, "batch": batch, "lr": lr, "cond_drop": cond_drop, "halflife": self.halflife, "seed": seed,
-            "bf16": self.bf16, "labels": labels is not None, "image_cond": image_cond is not None,
-            "data_sha256": _fingerprint(data),
-        }  # fmt: skip
+
+    def start(self, device: torch.device) -> None:
+        devices.disable_malloc_trim()
+        self.device = device
+        self.model.to(device).train()
+        self.batches.start(device)
+        self.loss = _Loss(self.model, self.config.bf16)
+        if self.world.size > 1:  # this gives all processes the weights of the first
+            self.loss = DistributedDataParallel(self.loss, find_unused_parameters=True)
+        self.ema = EMA(self.model, self.config.halflife)
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=self.config.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True
+        )
+
+    def close(self) -> None:
+        """Let go of the process group before it is destroyed: a wrapper that outlives it can wait for it for ever."""
+        self.loss = None
 
     def advance(self) -> None:
         """One optimiser step and one EMA update."""
@@ -228,67 +351,38 @@ class _Run:
         self.step, self.last_loss = self.step + 1, value
 
     def _optimizer_step(self) -> float:
-        recipe, value = self.recipe, torch.zeros((), device=self.data.device)
-        drawn = self._draw(recipe["batch"], self.generator)
-        self.optimiser.zero_grad()
-        for rows in self.shares:
-            share = self._loss(drawn, rows) * ((rows.stop - rows.start) / recipe["batch"])
-            share.backward()
-            value += share.detach()
-        team.add_up([value, *(w.grad for w in self.model.parameters() if w.grad is not None)])
+        value = self._backward()
         if not torch.isfinite(value):
             raise FloatingPointError(
                 f"loss: expected a finite number, got {value.item()} at step {self.step + 1}; "
-                f"a smaller lr than {recipe['lr']} usually helps"
+                f"a smaller lr than {self.config.lr} usually helps"
             )
         for group in self.optimiser.param_groups:
-            group["lr"] = lr_at_step(self.step + 1, recipe["steps"], recipe["lr"])
+            group["lr"] = lr_at_step(self.step + 1, self.config.steps, self.config.lr)
         self.optimiser.step()
         self.ema.update()
         return value.item()
 
-    def _draw(self, batch: int, g: torch.Generator) -> dict[str, Tensor | None]:
-        """As many random rows of the data, and all that is random about them."""
-        device, y, cond_mask = self.data.device, None, None
-        rows = torch.randint(len(self.data), (batch,), generator=g, device=device)
-        t = sample_timesteps(self.model.schedule, batch, g)
-        if self.labels is not None:
-            y = self.labels[rows]
-            cond_mask = torch.rand(batch, generator=g, device=device) >= self.recipe["cond_drop"]
-        x0 = self.data[rows]
-        with self._precision():
-            image_cond = (
-                self.image_cond[rows]
-                if isinstance(self.image_cond, Tensor)
-                else self.image_cond and self.image_cond(x0, g)
-            )
-        return {"x0": x0, "t": t, "y": y, "cond_mask": cond_mask, "image_cond": image_cond, "eps": randn_like(x0, g)}
-
-    def _loss(self, drawn: dict[str, Tensor | None], rows: slice) -> Tensor:
-        with self._precision():
-            return loss(self.model, **{name: x if x is None else x[rows] for name, x in drawn.items()})
-
-    def _precision(self) -> AbstractContextManager:
-        return torch.autocast(self.data.device.type, torch.bfloat16) if self.bf16 else nullcontext()
+    def _backward(self) -> Tensor:
+        """The gradients of a batch, and its loss (), over all microbatches of all processes."""
+        drawn, value, n = self.batches.draw(), torch.zeros((), device=self.device), self.world.size
+        self.optimiser.zero_grad()
+        for rows in self.rows:
+            wait = n > 1 and rows is not self.rows[-1]  # gradients are averaged over processes once, after the last
+            with self.loss.no_sync() if wait else nullcontext():
+                part = self.loss(**{name: x if x is None else x[rows] for name, x in drawn.items()})
+                part = part * (n * (rows.stop - rows.start) / self.config.batch)
+                part.backward()
+            value += part.detach()
+        return all_reduce_sum(value, self.world) / n
 
     def _oom_message(self) -> str:
-        """What to say about a batch that does not fit. On a GPU ever fewer rows at a time are tried, until they do."""
-        batch, device, parts = self.recipe["batch"], self.data.device, len(self.shares)
-        rows = -(-batch // (parts * team.size()))  # at a time
-        message = f"batch: {batch} does not fit into the memory of {devices.hardware(device)}; "
-        if rows > 1 and device.type in ENDS_PROCESS:
-            return f"{message}try {batch // 2}, or grad_accum_steps={2 * parts}"
-        while rows := rows // 2:
-            self.optimiser.zero_grad()
-            with suppress(RuntimeError):
-                moments = [torch.empty_like(w) for w in self.model.parameters() for _ in "mv"]  # still to come
-                drawn = self._draw(batch, torch.Generator(device))
-                for _ in range(2):  # the second beside the gradients of the first
-                    self._loss(drawn, slice(rows)).backward()
-                del moments
-                more = -(-batch // (rows * team.size()))
-                return f"{message}{rows * parts * team.size()} does, and so does grad_accum_steps={more}"
-        return f"{message}not even one row at a time does: take a smaller network, or another device"
+        batch, parts = self.config.batch, len(self.rows)
+        if batch < 2 * parts * self.world.size:
+            advice = "not even one row at a time does: take a smaller network, or another device"
+        else:
+            advice = f"try {batch // 2}, or grad_accum_steps={2 * parts}"
+        return f"batch: {batch} does not fit into the memory of {devices.hardware(self.device)}; {advice}"
 
     def report(self) -> Step:
         return Step(self.step, self.last_loss, self.model, self.ema.model)
@@ -297,19 +391,19 @@ class _Run:
         state = {f"weights/{name}": w for name, w in self.model.state_dict().items()}
         for i, moments in self.optimiser.state_dict()["state"].items():
             state |= {f"adam/{i}/{name}": torch.as_tensor(value) for name, value in moments.items()}
-        state["random"] = self.generator.get_state()
+        state["random"] = self.batches.generator.get_state()
         # no clock in the file: the same training gives the same bytes
-        training = {"recipe": self.recipe, "step": self.step, "loss": self.last_loss}
+        training = {"recipe": asdict(self.config), "step": self.step, "loss": self.last_loss}
         checkpoints.save(path, self.ema.model, state, training=training)
 
     def resume(self, path: str | Path) -> None:
         """From the file, where it is there."""
         if Path(path).exists():
             self.restore(path)
-        if not team.agreed(self.step):
+        if not all_equal(self.step, self.world, self.device):
             raise ValueError(
-                f"checkpoint: this process goes on from step {self.step}, others do not; put {path} into a folder that "
-                f"all hosts see, or pass resume=False (learn-diffusion train: --restart) to start again"
+                f"checkpoint: this process resumes at step {self.step}, others do not; put {path} into a folder that "
+                f"all hosts see, or pass resume=False (learn-diffusion train: --fresh) to start again"
             )
 
     def restore(self, path: str | Path) -> None:
@@ -318,27 +412,27 @@ class _Run:
         recipe = training.get("recipe") if isinstance(training, dict) else None
         if not isinstance(recipe, dict):
             raise ValueError(f"checkpoint: {path} holds a model, not a training that can go on; name another file")
-        mine = {"recipe": self.recipe, "model": checkpoints._describe(self.model)}
-        theirs = {"recipe": recipe, "model": checkpoints._describe(saved)}
-        if mine != theirs:
-            differs = [k for k, v in self.recipe.items() if recipe.get(k) != v] or ["model"]
+        differs = [name for name, value in asdict(self.config).items() if recipe.get(name) != value]
+        if checkpoints.describe(saved) != checkpoints.describe(self.model):
+            differs.append("model")
+        if differs:
             raise ValueError(
                 f"checkpoint: {path} is another training (it differs in {', '.join(differs)}); "
-                f"name another file, or pass resume=False (learn-diffusion train: --restart) to start again over it"
+                f"name another file, or pass resume=False (learn-diffusion train: --fresh) to start again over it"
             )
         try:
             self._restore(saved, state, training["step"], training["loss"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:  # a forged file: others fail their SHA-256
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise checkpoints.CheckpointError(f"{path}: holds no whole state of a training: {error!r}") from error
 
     def _restore(self, saved: Denoiser, state: dict[str, Tensor], step: int, last_loss: float) -> None:
-        if type(step) is not int or not 0 < step <= self.recipe["steps"]:
+        if type(step) is not int or not 0 < step <= self.config.steps:
             raise ValueError(f"step {step!r}")
         self.model.load_state_dict(_group(state, "weights/"))
         self.ema.model.load_state_dict(saved.state_dict())
         self.ema.updates = self.step = step
         self.last_loss = float(last_loss)
-        self.generator.set_state(state["random"])
+        self.batches.generator.set_state(state["random"])
         self._restore_adam(state)
 
     def _restore_adam(self, state: dict[str, Tensor]) -> None:
@@ -346,6 +440,8 @@ class _Run:
         for i, w in enumerate(self.model.parameters()):
             moments = _group(state, f"adam/{i}/")
             shapes = {name: v.shape for name, v in moments.items() if v.is_floating_point()}
+            if not moments:  # a weight that had no gradient yet: frozen, or not used
+                continue
             if shapes != {"step": (), "exp_avg": w.shape, "exp_avg_sq": w.shape}:
                 raise ValueError(f"moments {shapes} of weight {i}, {tuple(w.shape)}")
             # the fused optimiser reads memory in order, so its moments must lie in memory as the weights do
@@ -357,5 +453,7 @@ def _group(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): w for name, w in tensors.items() if name.startswith(prefix)}
 
 
-def _fingerprint(data: Tensor) -> str:
-    return hashlib.sha256(data.detach().cpu().contiguous().numpy().tobytes()).hexdigest()[:16]
+def _fingerprint(x: Tensor | ImageCond | None) -> str | None:
+    if not isinstance(x, Tensor):
+        return x and "function"
+    return hashlib.sha256(x.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()[:16]

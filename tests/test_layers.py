@@ -1,26 +1,29 @@
-"""The architecture, enforced: who may import whom, what may be overridden, and how long a function may be."""
+"""The architecture, enforced: who may import whom, what may be overridden, and what a function checks when called."""
 
 from __future__ import annotations
 
 import ast
+import importlib
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parent.parent / "learn_diffusion"
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "learn_diffusion"
 
 # what each module may import of the package; a module that is not listed stands on top and may import anything
 ALLOWED = {
     "validation": set(),
     "devices": set(),
-    "team": set(),
+    "distributed": set(),
     "process": {"validation", "schedules"},  # schedules for type hints only, see below
     "schedules": {"validation", "process"},
     "targets": {"validation", "process"},
     "denoiser": {"validation", "process", "schedules", "targets"},
     "checkpoints": {"denoiser", "devices", "nets", "schedules", "targets"},
-    "training": {"checkpoints", "validation", "denoiser", "devices", "process", "schedules", "team"},
+    "training": {"checkpoints", "validation", "denoiser", "devices", "process", "schedules", "distributed"},
     "gan": {"validation", "devices", "training"},
     "samplers": {"validation", "process", "schedules"},
     "guidance": {"validation", "process", "schedules"},
@@ -98,12 +101,94 @@ def test_every_class_is_abstract_or_final():
         assert not overridden, f"{cls.__name__} overrides {overridden}"
 
 
-def test_functions_fit_on_a_screen():
+def dotted(path: Path) -> str:
+    return ".".join(["learn_diffusion", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
+
+
+def imported_when_loaded(path: Path, known: set[str]) -> set[str]:
+    """The modules of this package that loading a file loads: not inside a function, not for type hints only."""
+    found, todo = set(), list(ast.parse(path.read_text()).body)
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.FunctionDef) or (
+            isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        ):
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module:
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names} & known
+            found |= submodules or ({node.module} & known)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names} & known
+        todo += ast.iter_child_nodes(node)
+    return found
+
+
+def test_nothing_imports_in_a_circle():
+    files = {dotted(path): path for path in modules()}
+    graph = {name: imported_when_loaded(path, set(files)) - {name} for name, path in files.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_no_function_hides_a_module():
+    """`import learn_diffusion.datasets.scenes as m` gives a module."""
     for path in modules():
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                lines = node.end_lineno - node.lineno + 1
-                assert lines <= 65, f"{path.name}: {node.name} has {lines} lines"
+        name = dotted(path)
+        if path.name not in ("__init__.py", "__main__.py"):
+            importlib.import_module(name)
+            parent, _, last = name.rpartition(".")
+            assert getattr(sys.modules[parent], last) is sys.modules[name], f"{name} is hidden"
+
+
+NAMED_TUPLE = {"_fields", "_replace", "_asdict"}  # public, in spite of their names
+
+
+def test_private_names_stay_in_their_module():
+    for path in modules():
+        tree = ast.parse(path.read_text())
+        ours = {
+            alias.asname or alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("learn_diffusion")
+            for alias in node.names
+        }
+        private = [name for name in ours if name.startswith("_")]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ours:
+                private += [node.attr] * (
+                    node.attr.startswith("_") and node.attr not in NAMED_TUPLE and not node.attr.startswith("__")
+                )
+        assert not private, f"{dotted(path)} uses {private} of another module"
+
+
+def test_nobody_edits_the_search_path():
+    for folder in ("learn_diffusion", "tests", "benchmarks", "book"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                edits = isinstance(node, ast.Attribute) and node.attr == "path" and ast.unparse(node.value) == "sys"
+                assert not edits, path
+
+
+LINES = {"cli", "doctor"}  # their generators give lines of text, and have no arguments to check
+
+
+def yields(node: ast.FunctionDef) -> bool:
+    todo = list(node.body)
+    while todo:
+        part = todo.pop()
+        if isinstance(part, ast.Yield | ast.YieldFrom):
+            return True
+        if not isinstance(part, ast.FunctionDef | ast.Lambda | ast.GeneratorExp):
+            todo += ast.iter_child_nodes(part)
+    return False
+
+
+def test_arguments_are_checked_by_the_call_and_not_by_the_first_next():
+    """A public function may return a generator, and is none: calling one checks nothing."""
+    for path in modules():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and layer(path) not in LINES:
+                manager = any("contextmanager" in ast.unparse(d) for d in node.decorator_list)
+                assert manager or not yields(node), f"{dotted(path)}: {node.name} is a generator function"
 
 
 def test_public_functions_say_what_they_do():

@@ -15,13 +15,15 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from learn_diffusion import devices
+from learn_diffusion import devices, training
 from learn_diffusion.checkpoints import load
 from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.datasets.toy2d import gaussians
 from learn_diffusion.denoiser import Denoiser, drop_cond
+from learn_diffusion.editing import invert, repaint, sdedit
+from learn_diffusion.gan import train_gan
 from learn_diffusion.nets import MLP, UNet
-from learn_diffusion.samplers import dpmpp_2m, final_sample
+from learn_diffusion.samplers import ddim, dpmpp_2m, final_sample, heun
 from learn_diffusion.schedules import DDPM, EDM, Cosine
 from learn_diffusion.training import EMA, loss, lr_at_step, sample_timesteps, train
 
@@ -291,3 +293,96 @@ def test_where_there_is_no_mallopt_memory_is_handled_as_ever(monkeypatch):
 
         monkeypatch.setattr(ctypes, "CDLL", missing)
         devices.disable_malloc_trim.__wrapped__()
+
+
+def test_a_batch_that_does_not_fit_says_what_to_try_and_gives_its_memory_back(monkeypatch):
+    real = training.loss
+
+    def small(model, x0, **options):
+        if len(x0) > 20:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return real(model, x0, **options)
+
+    monkeypatch.setattr(training, "loss", small)
+    with pytest.raises(
+        ValueError, match="batch: 64 does not fit into the memory of .*; try 32, or grad_accum_steps=2$"
+    ) as said:
+        next(train(model(), IMAGES, 1))
+    assert said.value.__context__ is None  # it would hold on to the tensors of the step that failed
+    with pytest.raises(ValueError, match="; try 35, or grad_accum_steps=6$"):
+        next(train(model(), IMAGES, 1, batch=70, grad_accum_steps=3))
+    assert next(train(model(), IMAGES, 1, batch=64, grad_accum_steps=4)).step == 1
+    monkeypatch.setattr(training, "loss", lambda *arguments, **options: small(None, range(21)))
+    with pytest.raises(ValueError, match="not even one row at a time does"):
+        next(train(model(), IMAGES, 1, batch=1))
+
+    def wrong(*arguments, **options):
+        raise RuntimeError("size mismatch")
+
+    monkeypatch.setattr(training, "loss", wrong)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        next(train(model(), IMAGES, 1))
+
+
+def test_frozen_weights_train_and_resume(tmp_path):
+    def run(**options):
+        net = model(classes=10)
+        net.net.embedding.requires_grad_(False)
+        return train(net, IMAGES, 6, labels=digits()[1][:64], batch=8, device="cpu", **options)
+
+    some = run(checkpoint=tmp_path / "a", checkpoint_every=2)
+    for _ in range(3):
+        next(some)
+    some.close()
+    assert torch.equal(weights(finish(run(checkpoint=tmp_path / "a")).ema), weights(finish(run()).ema))
+    with pytest.raises(ValueError, match="model: expected weights that require gradients"):
+        train(model().requires_grad_(False), IMAGES, 1)
+
+
+def test_a_resume_with_other_labels_is_refused(tmp_path):
+    labels = digits()[1][:64]
+    finish(train(model(classes=10), IMAGES, 2, labels=labels, checkpoint=tmp_path / "a"))
+    with pytest.raises(ValueError, match="differs in labels"):
+        next(train(model(classes=10), IMAGES, 2, labels=(labels + 1) % 10, checkpoint=tmp_path / "a"))
+
+
+def test_a_network_that_cannot_be_saved_is_refused_before_it_trains(tmp_path):
+    with pytest.raises(TypeError, match="model: expected a Denoiser or one of"):
+        train(Denoiser(torch.nn.Linear(2, 2), Cosine(), "v"), torch.zeros(4, 2), 1, checkpoint=tmp_path / "a")
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad, torch.inference_mode])
+def test_modes_of_the_caller_change_nothing_and_are_back_between_steps(mode):
+    def run(net):
+        before = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        for step in train(net, IMAGES, 2, batch=8, device="cpu"):
+            ema = step.ema
+            assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == before
+        noise, ts = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)), Cosine().timesteps(3)
+        for state in heun(ema, Cosine(), noise, ts):
+            assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == before
+            assert not state.x.requires_grad
+        return state.x
+
+    usual, net = run(model()), model()
+    with mode():
+        assert torch.equal(run(net), usual)
+
+
+BAD_CALLS = {
+    "train": lambda: train(model(), IMAGES, 0),
+    "halflife": lambda: train(model(), IMAGES, 1, halflife=0),
+    "ddim": lambda: ddim(model(), Cosine(), IMAGES, Cosine().timesteps(3), eta=2.0),
+    "heun": lambda: heun(model(), Cosine(), IMAGES, Cosine().timesteps(3).flip(0)),
+    "dpmpp_2m": lambda: dpmpp_2m(model(), Cosine(), IMAGES / 0, Cosine().timesteps(3)),
+    "repaint": lambda: repaint(model(), Cosine(), IMAGES, IMAGES > 0, Cosine().timesteps(3), 0),
+    "sdedit": lambda: sdedit(model(), Cosine(), IMAGES, 2.0, Cosine().timesteps(3)),
+    "invert": lambda: invert(model(), Cosine(), IMAGES, Cosine().timesteps(3), 0),
+    "gan": lambda: train_gan(model(), model(), IMAGES, 1, latent=0),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CALLS)
+def test_a_bad_argument_is_refused_by_the_call(name):
+    with pytest.raises(ValueError, match="expected"):
+        BAD_CALLS[name]()

@@ -105,19 +105,17 @@ def build_model(method: str, shape: tuple[int, int, int]) -> nn.Module:
 def train_model(
     method: str, images: Tensor, steps: int, seed: int, batch: int, lr: float, gamma: float = 1.0
 ) -> Iterator[nn.Module]:
-    """A training from new weights of this seed; yields, step by step, the average of the weights to draw with."""
+    """A training from new weights of this seed; gives, step by step, the average of the weights to draw with."""
     torch.manual_seed(seed)
     shape = tuple(images.shape[1:])
     model = build_model(method, shape)
     if method == "diffusion":
-        for step in train(model, images, steps, batch=batch, lr=lr, seed=seed, device="cpu"):
-            yield step.ema
-        return
+        return (step.ema for step in train(model, images, steps, batch=batch, lr=lr, seed=seed, device="cpu"))
     critic = Critic(shape[0], shape[1], widths=(32, 64), blocks=2, patch_size=PATCH_SIZES[shape])
-    for step in gan.train_gan(
+    training = gan.train_gan(
         model, critic, images, steps, latent=LATENT, batch=batch, lr=lr, gamma=gamma, seed=seed, device="cpu"
-    ):
-        yield step.ema
+    )
+    return (step.ema for step in training)
 
 
 def sample_images(model: nn.Module, shape: tuple[int, int, int], n: int, seed: int = 0) -> Tensor:

@@ -8,7 +8,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from learn_diffusion import checkpoints, devices, team, validation
+from learn_diffusion import checkpoints, devices, validation
+from learn_diffusion.distributed import barrier, init_process_group, world
 from learn_diffusion.recipes import RECIPES, pretrained
 
 
@@ -30,23 +31,26 @@ def run_recipe(
     require_writable("out", out)
     work = (out.parent if checkpoint_dir is None else Path(checkpoint_dir)) / f"{out.name}.work"
     require_writable("checkpoint_dir", work)
-    with checkpoints.file_lock("checkpoint_dir", work) if team.first() else nullcontext():
+    processes, device = world(), devices.resolve_device(options.get("device"))
+    main = processes.rank == 0
+    with (
+        init_process_group(processes, device),
+        checkpoints.file_lock("checkpoint_dir", work) if main else nullcontext(),
+    ):
         metadata = {"recipe": name}
-        if team.first() and restart:
+        if main and restart:
             work.unlink(missing_ok=True)
-        if team.first() and work.exists():
+        if main and work.exists():
             metadata["resumed_at"] = _step(work)
             print(f"resuming at step {metadata['resumed_at']} from {work}")
-        team.wait()  # the others read the checkpoint too
+        barrier(processes)  # the others read the checkpoint too
         start = time.perf_counter()
         model, measured = RECIPES[name](work=work, **options)
-        if team.first():
-            hardware = devices.hardware(devices.resolve_device(options.get("device")))
-            checkpoints.save(
-                out, model, **metadata, seconds=round(time.perf_counter() - start, 1), hardware=hardware, **measured
-            )
+        if main:
+            seconds = round(time.perf_counter() - start, 1)
+            checkpoints.save(out, model, **metadata, seconds=seconds, hardware=devices.hardware(device), **measured)
             work.unlink(missing_ok=True)
-        team.wait()
+        barrier(processes)
     return out
 
 
