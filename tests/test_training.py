@@ -328,7 +328,7 @@ def test_frozen_weights_train_and_resume(tmp_path):
     def run(**options):
         net = model(classes=10)
         net.net.embedding.requires_grad_(False)
-        return train(net, IMAGES, 6, labels=digits()[1][:64], batch=8, device="cpu", **options)
+        return train(net, IMAGES, 6, labels=small_digits()[1][:64], batch=8, device="cpu", **options)
 
     some = run(checkpoint=tmp_path / "a", checkpoint_every=2)
     for _ in range(3):
@@ -340,7 +340,7 @@ def test_frozen_weights_train_and_resume(tmp_path):
 
 
 def test_a_resume_with_other_labels_is_refused(tmp_path):
-    labels = digits()[1][:64]
+    labels = small_digits()[1][:64]
     finish(train(model(classes=10), IMAGES, 2, labels=labels, checkpoint=tmp_path / "a"))
     with pytest.raises(ValueError, match="differs in labels"):
         next(train(model(classes=10), IMAGES, 2, labels=(labels + 1) % 10, checkpoint=tmp_path / "a"))
