@@ -1,4 +1,4 @@
-"""How often does the text model draw what the prompt says? `python benchmarks/text_to_image.py [--seed 100] [--n 1000]` prints the table.
+"""How often is all that a prompt says in the picture? `python benchmarks/text_to_image.py [--seed 100] [--n 1000]`.
 
 Fresh seeds, unless told otherwise; guidance and steps are those fixed in recipes. `--curve FOLDER` reads checkpoints
 of a training (at_STEPS.safetensors) and prints how prompt accuracy grows, kind by kind. `--speed` times sampling and

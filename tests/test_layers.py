@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import sys
 from pathlib import Path
 
@@ -26,14 +27,13 @@ ALLOWED = {
     "guidance": {"validation", "process", "schedules"},
     "editing": {"validation", "process", "samplers", "schedules"},
     "sampling": {"denoiser", "devices", "guidance", "process", "samplers", "schedules"},
-    "race": {"gan", "denoiser", "sampling", "nets", "schedules", "training"},
     "metrics": {"validation", "nets"},
     "nets": {"nets"},
     "datasets": {"validation", "datasets"},
     "widgets": {"widgets"},
     "plots": {"widgets"},
 }
-TOP = {"recipes", "runs", "cli", "doctor", "plots", "widgets", "exercises"}  # nobody below imports these
+TOP = {"recipes", "cli", "doctor", "plots", "widgets", "exercises"}  # nobody below imports these
 
 
 def modules() -> list[Path]:
@@ -70,8 +70,20 @@ def test_nobody_below_imports_what_stands_on_top():
         assert name in TOP or not found & TOP, name
     importers = {top: {layer(p) for p in modules() if top in imports(ast.parse(p.read_text()))} for top in TOP}
     assert importers["cli"] == {"__main__"}
-    assert importers["runs"] == importers["doctor"] == {"cli"}
-    assert importers["recipes"] <= {"runs", "cli", "doctor", "exercises"}
+    assert importers["doctor"] == {"cli"}
+    assert importers["recipes"] <= {"recipes", "cli", "doctor", "exercises"}
+
+
+def test_no_function_hides_a_module():
+    """`import learn_diffusion.datasets.scenes as m` gives the module: no name in a package is also a file in it."""
+    for path in modules():
+        names = {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+        assert path.stem not in names, path
+    for name in ("datasets", "nets", "recipes", "widgets"):
+        package = importlib.import_module(f"learn_diffusion.{name}")
+        for path in (PACKAGE / name).glob("[!_]*.py"):
+            module = importlib.import_module(f"learn_diffusion.{name}.{path.stem}")
+            assert getattr(package, path.stem) is module
 
 
 def test_process_imports_schedules_for_type_hints_only():

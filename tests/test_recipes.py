@@ -12,7 +12,7 @@ from learn_diffusion.checkpoints import load
 from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import UNet
-from learn_diffusion.recipes import evaluation, run
+from learn_diffusion.recipes import evaluation, products, run, scenes
 from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.recipes.run import run_recipe
 from learn_diffusion.schedules import Cosine
@@ -135,11 +135,12 @@ def test_nothing_is_trained_for_a_file_that_cannot_be_written(tmp_path, monkeypa
 @pytest.mark.parametrize("name", ["digit_classifier", "digits_by_label", "scene_classifier", "product_classifier"])
 def test_the_recipes_themselves_run(tmp_path, monkeypatch, name):
     monkeypatch.setattr(evaluation, "sample_digits", partial(evaluation.sample_digits, steps=1))  # the slow part
-    for module in (recipes.scenes, recipes.products):  # drawing thousands of pictures is slow too
-        draw = "draw_scenes" if module is recipes.scenes else "draw_products"
-        monkeypatch.setattr(
-            module, draw, lambda n, *seed, draw=getattr(module, draw), **options: draw(8, *seed, **options)
-        )
+    few = (
+        partial(scenes.draw_scenes, 8),
+        partial(products.draw_products, 8),
+    )  # of thousands, which take long
+    monkeypatch.setattr(scenes, "draw_scenes", lambda n, *seed, **options: few[0](*seed, **options))
+    monkeypatch.setattr(products, "draw_products", lambda n, *seed, **options: few[1](*seed, **options))
     model, metadata = load(run_recipe(name, tmp_path / "a", steps=2), "cpu")
     pretrained_path, theirs = load(pretrained_path(name), "cpu")
     assert metadata["metrics"].keys() == theirs["metrics"].keys()
