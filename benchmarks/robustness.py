@@ -28,13 +28,13 @@ import hypothesis
 import nbformat
 import torch
 from hypothesis import strategies as st
-from tools.tables import Table, markdown, write
 
 from learn_diffusion import checkpoints, datasets, recipes, runs
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import UNet
 from learn_diffusion.schedules import DDPM
 from learn_diffusion.training import train
+from tools.tables import Table, markdown, write
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNNER = "tools/notebooks.py"  # the program that runs the notebooks of the checkout it lies in

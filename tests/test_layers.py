@@ -23,20 +23,19 @@ ALLOWED = {
     "targets": {"validation", "process"},
     "denoiser": {"validation", "process", "schedules", "targets"},
     "checkpoints": {"denoiser", "devices", "nets", "schedules", "targets"},
-    "training": {"checkpoints", "validation", "denoiser", "devices", "process", "schedules", "distributed"},
+    "training": {"checkpoints", "validation", "denoiser", "devices", "distributed", "process", "schedules"},
     "gan": {"validation", "devices", "training"},
     "samplers": {"validation", "process", "schedules"},
     "guidance": {"validation", "process", "schedules"},
     "editing": {"validation", "process", "samplers", "schedules"},
     "sampling": {"denoiser", "devices", "guidance", "process", "samplers", "schedules"},
-    "race": {"gan", "denoiser", "sampling", "nets", "schedules", "training"},
     "metrics": {"validation", "nets"},
     "nets": {"nets"},
     "datasets": {"validation", "datasets"},
     "widgets": {"widgets"},
     "plots": {"widgets"},
 }
-TOP = {"recipes", "runs", "cli", "doctor", "plots", "widgets", "exercises"}  # nobody below imports these
+TOP = {"recipes", "cli", "doctor", "plots", "widgets", "exercises"}  # nobody below imports these
 
 
 def modules() -> list[Path]:
@@ -73,8 +72,20 @@ def test_nobody_below_imports_what_stands_on_top():
         assert name in TOP or not found & TOP, name
     importers = {top: {layer(p) for p in modules() if top in imports(ast.parse(p.read_text()))} for top in TOP}
     assert importers["cli"] == {"__main__"}
-    assert importers["runs"] == importers["doctor"] == {"cli"}
-    assert importers["recipes"] <= {"runs", "cli", "doctor", "exercises"}
+    assert importers["doctor"] == {"cli"}
+    assert importers["recipes"] <= {"recipes", "cli", "doctor", "exercises"}
+
+
+def test_no_function_hides_a_module():
+    """`import learn_diffusion.datasets.scenes as m` gives the module: no name in a package is also a file in it."""
+    for path in modules():
+        names = {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
+        assert path.stem not in names, path
+    for name in ("datasets", "nets", "recipes", "widgets"):
+        package = importlib.import_module(f"learn_diffusion.{name}")
+        for path in (PACKAGE / name).glob("[!_]*.py"):
+            module = importlib.import_module(f"learn_diffusion.{name}.{path.stem}")
+            assert getattr(package, path.stem) is module
 
 
 def test_process_imports_schedules_for_type_hints_only():
@@ -127,16 +138,6 @@ def test_nothing_imports_in_a_circle():
     files = {dotted(path): path for path in modules()}
     graph = {name: imported_when_loaded(path, set(files)) - {name} for name, path in files.items()}
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
-
-
-def test_no_function_hides_a_module():
-    """`import learn_diffusion.datasets.scenes as m` gives a module."""
-    for path in modules():
-        name = dotted(path)
-        if path.name not in ("__init__.py", "__main__.py"):
-            importlib.import_module(name)
-            parent, _, last = name.rpartition(".")
-            assert getattr(sys.modules[parent], last) is sys.modules[name], f"{name} is hidden"
 
 
 NAMED_TUPLE = {"_fields", "_replace", "_asdict"}  # public, in spite of their names

@@ -43,7 +43,7 @@ class Interactive:
         zoom: int | None = None,
         **controls: Any,
     ):
-        ipywidgets = _ipywidgets()
+        ipywidgets = ipywidgets_or_error()
         _check(draw, alt, controls)
         self.draw, self.alt, self.columns, self.zoom, self.controls = draw, alt, columns, zoom, controls
         self._coming: asyncio.TimerHandle | None = None
@@ -100,7 +100,7 @@ class Interactive:
         return f'<img alt="{html.escape(alt)}" width="{width * zoom}" {PIXELS} src="{src}">'
 
 
-def _ipywidgets() -> ModuleType:
+def ipywidgets_or_error() -> ModuleType:
     """ipywidgets, or an error that says how to get it: everything else of the package does without."""
     try:
         import ipywidgets

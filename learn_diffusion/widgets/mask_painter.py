@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from learn_diffusion.widgets.images import PIXELS, as_numpy, data_uri, encode, figcaption, to_uint8
-from learn_diffusion.widgets.interactive import _ipywidgets
+from learn_diffusion.widgets.interactive import ipywidgets_or_error
 from learn_diffusion.widgets.scrubber import script
 
 if TYPE_CHECKING:  # only what is painted is a tensor: widgets do without torch
@@ -53,7 +53,7 @@ class PaintedMask:
         self.zoom = zoom or max(1, SIZE // max(self.height, self.width))
         mask = np.zeros((self.height, self.width), bool) if start is None else start
         self.key = f"ld-mask-{zlib.crc32(self.picture.tobytes() + alt.encode()):08x}"  # the same in every run
-        self.control = _ipywidgets().Text(self.write(mask), description="mask", continuous_update=False)
+        self.control = ipywidgets_or_error().Text(self.write(mask), description="mask", continuous_update=False)
         self.control.add_class(self.key)
 
     def __repr__(self) -> str:
