@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from learn_diffusion import checkpoints, recipes, training
+from learn_diffusion import checkpoints, training
 from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers
 from learn_diffusion.nets import UNet
+from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.schedules import Cosine
 
 PATH = Cosine()
