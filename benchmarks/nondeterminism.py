@@ -34,7 +34,8 @@ from learn_diffusion.training import train
 
 folder, *marks = sys.argv[1:]
 torch.manual_seed(0)
-for step in train(Denoiser(UNet(), Cosine(), "v"), small_digits()[0], int(marks[-1]), batch=32, device="cpu", bf16=False):
+model = Denoiser(UNet(), Cosine(), "v")
+for step in train(model, small_digits()[0], int(marks[-1]), batch=32, device="cpu", bf16=False):
     if str(step.step) in marks and is_main_process():
         checkpoints.save(f"{folder}/{step.step}", step.model)
 """

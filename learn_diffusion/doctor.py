@@ -114,18 +114,19 @@ def memory() -> Iterator[Line]:
 
 def models() -> Iterator[Line]:
     """The trained models in data/: present, complete and unaltered."""
-    from learn_diffusion import checkpoints, recipes
+    from learn_diffusion import checkpoints
+    from learn_diffusion.recipes import RECIPES, pretrained
 
     good = 0
-    for name in recipes.RECIPES:
-        path = recipes.DATA / f"{name}.safetensors"
+    for name in RECIPES:
+        path = pretrained.DATA / f"{name}.safetensors"
         try:
             checkpoints.read(path)
             good += 1
         except Exception as error:
             found = _in_one_line(error) if path.exists() else f"{path} is missing"
             yield Line("model", found, f"git checkout data/{path.name}, or: learn-diffusion train {name}", needed=True)
-    yield Line("models", f"{good} of {len(recipes.RECIPES)} complete in {recipes.DATA}")
+    yield Line("models", f"{good} of {len(RECIPES)} complete in {pretrained.DATA}")
 
 
 def jupyter() -> Iterator[Line]:

@@ -94,4 +94,4 @@ def picture_shape(model: Denoiser, metadata: Mapping[str, Any], size: int | None
 
 def _senses(model: Denoiser) -> tuple[Any, int]:
     """The text encoder, or None, and the number of labels, 0 for none."""
-    return getattr(model.net, "text", None), getattr(model.net, "arguments", {}).get("classes", 0)
+    return getattr(model.net, "text", None), getattr(model.net, "config", {}).get("classes", 0)

@@ -56,8 +56,8 @@ def loss(
     """Mean squared error of the network's answer, () tensor: noise x0 to level t, ask, compare with a x0 + b eps.
 
     x0 (B, ...) data; t (B,) levels; y (B, ...) conditions or None; cond_mask (B,) bool, False where y is dropped;
-    image_cond (B, K, H, W) a picture to look at, or None; eps (B, ...) the noise, None to draw it. For target "eps" this is
-    Ho et al. 2020, eq. 14. Raises TypeError or ValueError that names the argument.
+    image_cond (B, K, H, W) or None; eps (B, ...) the noise, None to draw it. For target "eps" this is Ho et al. 2020,
+    eq. 14. Raises TypeError or ValueError that names the argument.
     """
     validation.pictures_or_points("x0", x0)
     validation.level("t", t, len(x0), 0.0, model.schedule.t_max)
@@ -139,8 +139,8 @@ def train(
 
     data        (N, C, H, W) pictures in [-1, 1], or (N, D) points
     labels      (N,) int64 labels or (N, L) int64 captions, dropped for a share cond_drop of each batch, or None
-    image_cond        what a network with K cond_channels looks at: a function (x0 (B, C, H, W), generator) -> (B, K, H, W) that makes
-                it from the data, or (N, K, H, W), one for each row of data
+    image_cond  image condition of a network with cond_channels=K: a function (x0 (B, C, H, W), generator) ->
+                (B, K, H, W) that makes it from the data, or a tensor (N, K, H, W), one for each row of data
     batch       rows of data a step, of all processes together
     grad_accum_steps  parts in which a process goes through its rows, for a batch that does not fit into memory at once
     lr          peak learning rate of AdamW; it warms up and anneals to 0 over `steps`
@@ -149,8 +149,8 @@ def train(
     distributed share each batch with the other processes of torchrun or accelerate launch; True: required; None: where
                 one of them started this process (a notebook that inherited their variables trains alone, and says so)
     bf16        compute in bfloat16; None: where devices.use_bf16 says so
-    checkpoint  file saved atomically every `checkpoint_every` steps and at the end: EMA weights (what load gives), with weights,
-                optimiser and random state, so that a training killed at any moment resumes to the same bytes
+    checkpoint  file saved atomically every `checkpoint_every` steps and at the end: EMA weights (what load gives), with
+                weights, optimiser and random state, so that a training killed at any moment resumes to the same bytes
     resume      continue from that file if it is there; a finished one yields its last Step again
     progress    show a tqdm bar
 

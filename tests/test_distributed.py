@@ -16,7 +16,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from learn_diffusion import checkpoints, distributed
-from learn_diffusion.datasets import digits
+from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.distributed import World, microbatches, world
 from learn_diffusion.nets import UNet
@@ -97,7 +97,7 @@ def in_two_processes(folder: str) -> None:
 
     def tiny(steps=4, seed=0, device=None, work=None):
         """A recipe."""
-        *_, end = train(digit_model(), digits()[0], steps, device=device, checkpoint=work)
+        *_, end = train(digit_model(), small_digits()[0], steps, device=device, checkpoint=work)
         return end.ema, {"data": "digits"}
 
     recipes.RECIPES["tiny"] = tiny
@@ -207,7 +207,7 @@ def test_an_inherited_world_size_trains_alone_and_says_so(monkeypatch, interacti
         monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
         monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
     with pytest.warns(UserWarning, match="WORLD_SIZE is 2.* trains alone"):
-        steps = train(digit_model(), digits()[0], 1, device="cpu")
+        steps = train(digit_model(), small_digits()[0], 1, device="cpu")
     assert next(steps).step == 1
     assert distributed.is_main_process()
 
@@ -215,7 +215,7 @@ def test_an_inherited_world_size_trains_alone_and_says_so(monkeypatch, interacti
 def test_what_was_required_is_there_or_named(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(ValueError, match="distributed: expected a process that torchrun .* got one without RANK"):
-        train(digit_model(), digits()[0], 1, distributed=True)
+        train(digit_model(), small_digits()[0], 1, distributed=True)
     for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "1")):
         monkeypatch.setenv(name, value)
     assert world(distributed=True) == (1, 2)

@@ -16,6 +16,7 @@ import torch
 from click.testing import CliRunner
 
 from learn_diffusion import cli, doctor, recipes
+from learn_diffusion.recipes import pretrained
 from learn_diffusion.checkpoints import save
 from learn_diffusion.nets import Classifier
 
@@ -36,7 +37,7 @@ def well(tmp_path, monkeypatch):
     """Two small models, which are all the recipes; enough memory and disk, whatever this machine has."""
     for name in ("one", "two"):
         save(tmp_path / f"{name}.safetensors", Classifier(width=8))
-    monkeypatch.setattr(recipes, "DATA", tmp_path)
+    monkeypatch.setattr(pretrained, "DATA", tmp_path)
     monkeypatch.setattr(recipes, "RECIPES", {"one": None, "two": None})
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=8e9))
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=50e9))

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 import torch
 
-from learn_diffusion.datasets import benchmarks, cifar10, download, fashion_mnist, mnist
+from learn_diffusion.datasets import benchmarks, download
+from learn_diffusion.datasets.benchmarks import cifar10, fashion_mnist, mnist
 from learn_diffusion.datasets.download import DownloadError, fetch
 
 CONTENT = np.random.RandomState(0).bytes(300_000)

@@ -56,6 +56,6 @@ def fetch(path: Path, mirrors: Sequence[str], sha256: str, timeout: float = 20.0
             except ValueError:  # from pooch
                 reasons.append(f"{url}: wrong SHA-256")
     raise DownloadError(
-        f"{path.name}: no mirror delivered it ({'; '.join(reasons)}). Without a network use small_digits(), or download the "
-        f"file elsewhere and save it as {path} (SHA-256 {sha256})"
+        f"{path.name}: no mirror has it ({'; '.join(reasons)}). Without a network use small_digits(), or download "
+        f"the file elsewhere and save it as {path} (SHA-256 {sha256})"
     )
