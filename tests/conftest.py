@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT / "book"))
 
 
 # files that take minutes: begun first, or one worker would sit through them at the end while the others are done
-SLOW = "test_faults", "test_training", "test_browser", "test_book", "test_playground", "test_team", "test_bundle"
+SLOW = "test_robustness", "test_training", "test_browser", "test_book", "test_playground", "test_team", "test_bundle"
 
 
 def pytest_collection_modifyitems(items):
