@@ -1,8 +1,7 @@
 """What survives when something goes wrong: `python benchmarks/robustness.py [NAME ...] [--times 50]`.
 
-Each fault really happens, to a process of its own (the threat model is in learn_diffusion/checkpoints.py). The table is
-kept in benchmarks/results/robustness.json after each row; rows that were not asked for stay as they are. Linux or
-macOS. Exit code 1 where anything was lost.
+Each fault really happens, to a process of its own (threat model: learn_diffusion/checkpoints.py). Linux or macOS. The
+table in benchmarks/results/robustness.json keeps rows that were not asked for. Exit code 1 where anything was lost.
 """
 
 import argparse
@@ -29,9 +28,12 @@ import nbformat
 import torch
 from hypothesis import strategies as st
 
-from learn_diffusion import checkpoints, datasets, recipes, runs
+from learn_diffusion import checkpoints, recipes
+from learn_diffusion.datasets import download
+from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import UNet
+from learn_diffusion.recipes.run import run_recipe
 from learn_diffusion.schedules import DDPM
 from learn_diffusion.training import train
 from tools.tables import Table, markdown, write
@@ -40,7 +42,9 @@ ROOT = Path(__file__).resolve().parent.parent
 RUNNER = "tools/notebooks.py"  # the program that runs the notebooks of the checkout it lies in
 RESULTS = ROOT / "benchmarks/results/robustness.json"
 CONTEXT = multiprocessing.get_context("forkserver")  # processes that start at once: PyTorch is imported already
-CONTEXT.set_forkserver_preload(["learn_diffusion.runs", "sklearn.datasets", "nbclient", "hypothesis.strategies"])
+CONTEXT.set_forkserver_preload(
+    ["learn_diffusion.recipes.run", "sklearn.datasets", "torch._dynamo", "nbclient", "hypothesis"]
+)
 CONTENT = random.Random(0).randbytes(50_000_000)  # of the file that is downloaded
 CODE = {"os.exec", "os.fork", "os.posix_spawn", "os.system", "pickle.find_class", "socket.connect", "subprocess.Popen"}
 
@@ -52,13 +56,12 @@ def model() -> Denoiser:
 
 
 def training(path: Path) -> Denoiser:
-    *_, end = train(model(), datasets.digits()[0], 40, batch=8, checkpoint=path, checkpoint_every=2)
-    return end.ema
+    return list(train(model(), small_digits()[0], 40, batch=8, checkpoint=path, checkpoint_every=2))[-1].ema
 
 
 def recipe(path: Path) -> None:
     recipes.RECIPES["tiny"] = lambda work, **options: (training(work), {})
-    runs.make("tiny", path)
+    run_recipe("tiny", path)
 
 
 def notebooks(checkout: Path, path: Path) -> None:
@@ -68,6 +71,7 @@ def notebooks(checkout: Path, path: Path) -> None:
 
 
 def limited(said: Path, limit: int, path: Path) -> None:  # no file can grow above so many bytes
+    sys.stdout = None  # which may be a file, too
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
         recipe(path)
@@ -117,8 +121,8 @@ def killed(job: Callable, lost: Callable, times: int, folder: Path, then: Callab
     for i in range(times):
         (path := folder / str(i) / "a").parent.mkdir()
         run(job, path, seconds=random.uniform(0, took))
-        wrong = lost(path, False) or then(path)
-        run(job, path)
+        if not (wrong := lost(path, False) or then(path)):
+            run(job, path)
         yield wrong or lost(path, True)
 
 
@@ -129,7 +133,7 @@ def killed_download(times: int, folder: Path) -> Iterator[str]:
         mirrors = [f"http://127.0.0.1:{process.stdout.readline().split()[5]}/file"]
         what = {"mirrors": mirrors, "sha256": hashlib.sha256(CONTENT).hexdigest(), "size": len(CONTENT)}
         try:
-            yield from killed(partial(datasets.download.fetch, progress=False, **what), lost_file, times, folder)
+            yield from killed(partial(download.fetch, progress=False, **what), lost_file, times, folder)
         finally:
             process.kill()
 
@@ -151,7 +155,8 @@ def refused(limits: list[int], words: str, path: Path) -> str:
     while any(process.is_alive() for process in processes):
         wrong = wrong or lost_model(path, False)
     *others, last = sorted((file.read_text() for file in said), key=len)
-    return wrong or ("" if words in last and set(others) <= {"ok"} else f"said {others}, {last}")
+    wrong, clear = wrong or lost_model(path, False), words in last and set(others) <= {"ok"}
+    return wrong or ("" if clear else f"said {others}, {last}")
 
 
 def signed(part: str, key: str, value: object) -> bytes:  # with the right digest

@@ -53,7 +53,7 @@ def partial_model(seed: int = 0) -> Denoiser:
 
 def digit_training(model, until: int = 8, **options):
     """The last Step of a training that may be left early."""
-    images, labels = digits("train")
+    images, labels = small_digits("train")
     for step in train(model, images, 8, labels=labels, checkpoint_every=4, **HOW, **options):
         if step.step == until:
             break

@@ -16,9 +16,9 @@ import torch
 from click.testing import CliRunner
 
 from learn_diffusion import cli, doctor, recipes
-from learn_diffusion.recipes import pretrained
 from learn_diffusion.checkpoints import save
 from learn_diffusion.nets import Classifier
+from learn_diffusion.recipes import pretrained
 
 
 def lines(check) -> dict[str, doctor.Line]:

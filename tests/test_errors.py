@@ -129,9 +129,9 @@ CASES = {
     "labels of another batch": (lambda: tiny(classes=3)(NOISE, 0.5, torch.zeros(3).long()), ValueError, "y"),
     "float labels": (lambda: tiny(classes=3)(NOISE, 0.5, torch.zeros(4)), ValueError, "cond"),
     "keep of another batch": (
-        lambda: tiny(classes=3)(NOISE, 0.5, torch.zeros(4).long(), torch.ones(3).bool()), ValueError, "keep",
+        lambda: tiny(classes=3)(NOISE, 0.5, torch.zeros(4).long(), torch.ones(3).bool()), ValueError, "cond_mask",
     ),
-    "float keep": (lambda: tiny(classes=3)(NOISE, 0.5, torch.zeros(4).long(), torch.ones(4)), ValueError, "keep"),
+    "float keep": (lambda: tiny(classes=3)(NOISE, 0.5, torch.zeros(4).long(), torch.ones(4)), ValueError, "cond_mask"),
     "float64 pictures": (lambda: tiny()(NOISE.double(), 0.5), TypeError, "x"),
     # training
     "float64 data": (lambda: first(train(tiny(), PICTURES.double(), 1)), TypeError, "data"),
@@ -146,7 +146,7 @@ CASES = {
     "NaN learning rate": (lambda: first(train(tiny(), PICTURES, 1, lr=float("nan"))), ValueError, "lr"),
     "label drop": (lambda: first(train(tiny(), PICTURES, 1, cond_drop=2.0)), ValueError, "cond_drop"),
     "a list of labels": (lambda: first(train(tiny(classes=2), PICTURES, 1, labels=[0, 1, 0, 1])), TypeError, "labels"),
-    "a number for a hint": (lambda: first(train(tiny(), PICTURES, 1, image_cond=3)), TypeError, "hint"),
+    "a number for a hint": (lambda: first(train(tiny(), PICTURES, 1, image_cond=3)), TypeError, "image_cond"),
     "labels for a training without": (
         lambda: first(train(tiny(), PICTURES, 1, labels=torch.zeros(4).long())), ValueError, "cond",
     ),
@@ -182,7 +182,7 @@ CASES = {
     "scenes, n": (lambda: draw_scenes(0), ValueError, "n"),
     "scenes, seed": (lambda: draw_scenes(2, seed=-1), ValueError, "seed"),
     "scenes, unknown subject": (lambda: draw_scenes(1, only=[DRAGON]), ValueError, "subject"),
-    "scenes, unknown place": (lambda: canonical_caption(DRAGON._replace(subject="cat", place="x")), ValueError, "place"),
+    "scenes, unknown place": (lambda: canonical_caption(Scene("cat", "nothing", "x", "blue")), ValueError, "place"),
     "scenes, unknown kind": (lambda: all_scenes("unseen"), ValueError, "which"),
     "products, n": (lambda: draw_products(0), ValueError, "n"),
     "products, seed": (lambda: draw_products(1, seed=-1), ValueError, "seed"),
@@ -321,7 +321,7 @@ def test_too_new_checkpoint(shelf, monkeypatch):
 
 def test_checkpoint_that_names_an_unknown_class(shelf, monkeypatch):
     class Evil(torch.nn.Linear):
-        arguments = {"in_features": 1, "out_features": 1}  # noqa: RUF012
+        config = {"in_features": 1, "out_features": 1}  # noqa: RUF012
 
     monkeypatch.setitem(checkpoints.NETS, "Evil", Evil)
     save(shelf, Evil(1, 1))

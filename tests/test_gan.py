@@ -141,7 +141,7 @@ BAD = {
     "gamma": ({"gamma": -1.0}, ValueError, "gamma: expected"),
     "uint8 data": ({"data": torch.zeros(8, 1, 8, 8, dtype=torch.uint8)}, TypeError, "data: "),
     "another latent": ({"latent": 6}, ValueError, r"z: this network takes \(B, 5\)"),
-    "another side": ({"data": torch.zeros(8, 1, 16, 16)}, ValueError, r"x: this network takes \(B, 1, 8, 8\)|drawn: "),
+    "another side": ({"data": torch.zeros(8, 1, 16, 16)}, ValueError, r"x: this network takes \(B, 1, 8, 8\)|fake: "),
 }  # fmt: skip
 
 

@@ -77,7 +77,7 @@ def test_the_top_level_holds_what_the_architecture_names_and_nothing_beside_it()
     named = {
         "README.md", "LICENSE", "CITATION.cff", "CONTRIBUTING.md", "Makefile", "constraints.txt", "environment.yml",
         "pyproject.toml",
-        "notebooks", "learn_diffusion", "tests", "data", "book", "benchmarks", ".ci", ".github", ".gitignore",
+        "notebooks", "learn_diffusion", "tests", "data", "book", "benchmarks", "tools", ".ci", ".github", ".gitignore",
         ".pre-commit-config.yaml",
     }  # fmt: skip
     assert top <= named, top - named
