@@ -403,7 +403,7 @@ class _Run:
         if not all_equal(self.step, self.world, self.device):
             raise ValueError(
                 f"checkpoint: this process resumes at step {self.step}, others do not; put {path} into a folder that "
-                f"all hosts see, or pass resume=False (learn-diffusion train: --fresh) to start again"
+                f"all hosts see, or pass resume=False (learn-diffusion train: --restart) to start again"
             )
 
     def restore(self, path: str | Path) -> None:
@@ -418,7 +418,7 @@ class _Run:
         if differs:
             raise ValueError(
                 f"checkpoint: {path} is another training (it differs in {', '.join(differs)}); "
-                f"name another file, or pass resume=False (learn-diffusion train: --fresh) to start again over it"
+                f"name another file, or pass resume=False (learn-diffusion train: --restart) to start again over it"
             )
         try:
             self._restore(saved, state, training["step"], training["loss"])
