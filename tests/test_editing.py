@@ -30,7 +30,7 @@ from learn_diffusion.schedules import DDPM, EDM, VP, Cosine, Flow
 from learn_diffusion.training import loss, train
 
 PATHS = [DDPM(), VP(), Cosine(), EDM(), Flow()]
-by_path = pytest.mark.parametrize("path", PATHS, ids=lambda schedule: type(schedule).__name__)
+by_path = pytest.mark.parametrize("schedule", PATHS, ids=lambda schedule: type(schedule).__name__)
 SAMPLERS = {"ddim": ddim, "ddpm": partial(ddim, eta=1.0), "heun": heun, "dpmpp_2m": dpmpp_2m}
 METHODS = {"ddnm": ddnm, "replacement": replacement, "pigdm": pigdm}
 
@@ -167,7 +167,7 @@ def given_first(denoise, schedule, value: float, method: str, n: int = 20_000, s
     return final_sample(ddim(wrapped, schedule, x, schedule.timesteps(steps), eta=1.0, generator=gen(1)))[:, 1]
 
 
-@pytest.mark.parametrize("path", [Flow(), Cosine()], ids=lambda schedule: type(schedule).__name__)
+@pytest.mark.parametrize("schedule", [Flow(), Cosine()], ids=lambda schedule: type(schedule).__name__)
 def test_replacement_is_biased_and_repaint_comes_close(schedule):
     """p(x2 | x1 = 1) is normal with mean 0.8 and variance 0.36: C21/C11 and C22 - C21^2/C11."""
     denoise = Gaussian(schedule, ZERO, CORRELATED)

@@ -16,7 +16,7 @@ from learn_diffusion.samplers import ddim, dpmpp_2m, final_sample, heun
 from learn_diffusion.schedules import EDM, Cosine, Flow
 
 PATHS = [Flow(), Cosine(), EDM()]
-by_path = pytest.mark.parametrize("path", PATHS, ids=lambda schedule: type(schedule).__name__)
+by_path = pytest.mark.parametrize("schedule", PATHS, ids=lambda schedule: type(schedule).__name__)
 by_scale = pytest.mark.parametrize("scale", [-2.0, 0.0, 0.5, 1.0, 3.0, 1e4])
 by_shape = pytest.mark.parametrize("one_level", [True, False], ids=["t ()", "t (B,)"])
 NOT_A_SCALE = [inf, -inf, nan, "3", None, torch.ones(2)]
@@ -176,7 +176,7 @@ def test_the_classifier_is_not_asked_at_scale_0():
     assert calls == [6]
 
 
-@pytest.mark.parametrize("path", [Flow(), Cosine()], ids=["Flow", "Cosine"])
+@pytest.mark.parametrize("schedule", [Flow(), Cosine()], ids=["Flow", "Cosine"])
 @pytest.mark.parametrize("end", [0.0, 1.0])
 def test_where_nothing_is_seen_the_denoiser_is_left_as_it_is(schedule, end):
     """At alpha = 0 the gain of x0 is 0/0; at sigma = 0 there is none. The other rows are steered."""

@@ -20,7 +20,7 @@ from learn_diffusion.training import loss
 
 PATHS = [DDPM(), VP(), Cosine(), EDM(), Flow()]
 VARIANCE_PRESERVING = [DDPM(), VP(), Cosine()]
-by_name = pytest.mark.parametrize("path", PATHS, ids=lambda schedule: type(schedule).__name__)
+by_name = pytest.mark.parametrize("schedule", PATHS, ids=lambda schedule: type(schedule).__name__)
 by_target = pytest.mark.parametrize("target", TARGETS)
 
 MEAN, STD = 0.3, 0.5  # of the Gaussian data whose exact denoiser is known
@@ -80,7 +80,7 @@ def test_linear_beta_is_the_limit_of_betas_with_many_steps():
     assert_close(fine.alpha(t), VP().alpha(t), rtol=2e-3, atol=0)
 
 
-@pytest.mark.parametrize("path", VARIANCE_PRESERVING, ids=lambda schedule: type(schedule).__name__)
+@pytest.mark.parametrize("schedule", VARIANCE_PRESERVING, ids=lambda schedule: type(schedule).__name__)
 def test_variance_preserving_alpha_squared_plus_sigma_squared_is_one(schedule):
     t = inner(schedule)
     assert_close(schedule.alpha(t) ** 2 + schedule.sigma(t) ** 2, torch.ones_like(t))
@@ -309,7 +309,7 @@ def test_edm_target_does_not_depend_on_the_path(schedule):
     assert_close(torch.stack(here), torch.stack(there))
 
 
-@pytest.mark.parametrize(("path", "target"), [(DDPM(), "eps"), (Cosine(), "v"), (Flow(), "u"), (EDM(), "edm")])
+@pytest.mark.parametrize(("schedule", "target"), [(DDPM(), "eps"), (Cosine(), "v"), (Flow(), "u"), (EDM(), "edm")])
 def test_denoiser_reads_a_perfect_network_rightly(schedule, target):
     """A network that answers the target exactly gives back the data; its input is scaled by EDM's c_in."""
     x0, eps, t = f64(7, 3, seed=1), f64(7, 3, seed=2), inner(schedule)
@@ -480,7 +480,7 @@ def test_on_path_is_finite_at_both_noisy_ends():
 
 # heun on DDPM is left out: at each row of its table the slope jumps, so there is no order to observe in t
 @pytest.mark.parametrize(
-    ("sampler", "low", "high", "path"),
+    ("sampler", "low", "high", "schedule"),
     [(ddim, 0.9, 1.1, schedule) for schedule in PATHS]
     + [(heun, 1.9, 2.15, schedule) for schedule in PATHS[1:]]
     + [(dpmpp_2m, 1.9, 2.2, schedule) for schedule in PATHS],
