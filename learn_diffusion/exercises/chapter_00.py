@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers
+from learn_diffusion.exercises.core import Exercise
 
-decided = Exercise(
+
+def first_step(decided):
+    return (~decided).sum(dim=0)
+
+
+Exercise(
     "00.decided",
     """Some digits change their mind on the way. `decided` has one row for each of the 50 steps and one column for each of
     the 300 walks; it is True from the step on after which the reading never changes. Write `first_step(decided)`: for each
@@ -15,64 +20,20 @@ decided = Exercise(
         "Once a walk is decided it stays decided: down its column come first only False, then only True.",
         "How many False stand before the first True? Sums count True as 1.",
     ],
+    solution=first_step,
+    inputs=[(torch.arange(10)[:, None] >= torch.tensor([0, 3, 7, 9, 1, 0]),)],
+    mistakes={
+        "Every step is one too late: count from 0, as Python does.": lambda decided: (~decided).sum(dim=0) + 1,
+        "This counts the steps at which a walk is decided; you want those before.": lambda decided: decided.sum(dim=0),
+        "This counts from the end of the walk; count from its start.": lambda decided: decided.sum(dim=0) - 1,
+        "Every step is one too early: this is the last step at which the walk was still open.": lambda decided: (
+            (~decided).sum(dim=0) - 1
+        ),
+        "Count along the steps, and not along the walks.": lambda decided: (~decided).sum(dim=1),
+    },
+    variants=[
+        lambda decided: decided.int().argmax(dim=0),
+        lambda decided: [next(i for i, row in enumerate(decided[:, k]) if row) for k in range(decided.shape[1])],
+    ],
+    right="Each walk has its moment.",
 )
-
-
-@decided.oracle
-def _(first_step):
-    expected = torch.tensor([0, 3, 7, 9, 1, 0])
-    table = torch.arange(10)[:, None] >= expected  # (10, 6)
-    out = numbers(call(first_step, table), (6,))
-    if agrees(out, expected + 1):
-        raise IncorrectAnswer("Every step is one too late: count from 0, as Python does.")
-    if agrees(out, 10 - expected):
-        raise IncorrectAnswer("This counts the steps at which a walk is decided; you want those before.")
-    if agrees(out, 9 - expected):
-        raise IncorrectAnswer("This counts from the end of the walk; count from its start.")
-    if agrees(out, expected - 1):
-        raise IncorrectAnswer("Every step is one too early: this is the last step at which the walk was still open.")
-    if not agrees(out, expected):
-        raise IncorrectAnswer(
-            f"For walks decided at steps {expected.tolist()} this gives {[round(v) for v in out.tolist()]}."
-        )
-    return "Each walk has its moment."
-
-
-@decided.answer
-def first_step(decided):
-    return (~decided).sum(dim=0)
-
-
-@decided.mutant("one too late")
-def counts_from_one(decided):
-    return (~decided).sum(dim=0) + 1
-
-
-@decided.mutant("counts the steps at which a walk is decided")
-def counts_true(decided):
-    return decided.sum(dim=0)
-
-
-@decided.mutant("counts from the end")
-def from_the_end(decided):
-    return decided.sum(dim=0) - 1
-
-
-@decided.mutant("still open")
-def last_open(decided):
-    return (~decided).sum(dim=0) - 1
-
-
-@decided.mutant("the shape (10,)")
-def wrong_axis(decided):
-    return (~decided).sum(dim=1)
-
-
-@decided.variant
-def by_argmax(decided):
-    return decided.int().argmax(dim=0)
-
-
-@decided.variant
-def by_loop(decided):
-    return [next(i for i, row in enumerate(decided[:, k]) if row) for k in range(decided.shape[1])]

@@ -8,20 +8,8 @@ from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, ca
 
 # the score of a Gaussian
 
-score = Exercise(
-    "03.score",
-    r"""Data is Gaussian with mean `m` and standard deviation `s`. It is noised: $x_t = \alpha x_0 + \sigma\varepsilon$. Write `my_score(x, m, s, alpha, sigma)`,
-    the derivative of $\log p_t$ at `x`. (All five are numbers or tensors of one shape. The check differentiates the true density.)""",
-    hints=[
-        "A Gaussian times alpha, plus an independent Gaussian times sigma, is a Gaussian. What are its mean and its variance?",
-        "Mean alpha m; variance alpha^2 s^2 + sigma^2.",
-        "log of a Gaussian density: -(x - mean)^2 / (2 variance) + constant. Differentiate.",
-    ],
-)
 
-
-@score.oracle
-def _(my_score):
+def _check_score(my_score):
     x = torch.linspace(-2, 2, 9, dtype=torch.float64)
     for m, s, alpha, sigma in ((0.7, 0.5, 0.8, 0.6), (-0.3, 1.5, 0.4, 0.6), (0.2, 0.1, 1.0, 2.0)):
         got = numbers(call(my_score, x.clone(), m, s, alpha, sigma), x.shape, "the score")
@@ -57,86 +45,87 @@ def _(my_score):
     return "It agrees with the derivative of the true density."
 
 
-@score.answer
 def my_score(x, m, s, alpha, sigma):
     return -(x - alpha * m) / (alpha**2 * s**2 + sigma**2)
 
 
-@score.mutant("The sign is wrong")
 def missing_minus(x, m, s, alpha, sigma):
     return (x - alpha * m) / (alpha**2 * s**2 + sigma**2)
 
 
-@score.mutant("not at m")
 def mean_not_shrunk(x, m, s, alpha, sigma):
     return -(x - m) / (alpha**2 * s**2 + sigma**2)
 
 
-@score.mutant("not s^2")
 def spread_not_shrunk(x, m, s, alpha, sigma):
     return -(x - alpha * m) / (s**2 + sigma**2)
 
 
-@score.mutant("squared: alpha^2 s^2")
 def alpha_not_squared(x, m, s, alpha, sigma):
     return -(x - alpha * m) / (alpha * s**2 + sigma**2)
 
 
-@score.mutant("a single point")
 def data_without_spread(x, m, s, alpha, sigma):
     return -(x - alpha * m) / sigma**2
 
 
-@score.mutant("not by the standard deviation")
 def divided_by_std(x, m, s, alpha, sigma):
     return -(x - alpha * m) / (alpha**2 * s**2 + sigma**2) ** 0.5
 
 
-@score.mutant("Variances do")
 def stds_added(x, m, s, alpha, sigma):
     return -(x - alpha * m) / (alpha * s + sigma) ** 2
 
 
-@score.mutant("the derivative of the logarithm")
 def the_density(x, m, s, alpha, sigma):
     return torch.distributions.Normal(alpha * m, (alpha**2 * s**2 + sigma**2) ** 0.5).log_prob(x)
 
 
-@score.mutant("expected")
 def half(x, m, s, alpha, sigma):
     return -(x - alpha * m) / (2 * (alpha**2 * s**2 + sigma**2))
 
 
-@score.variant
 def by_tweedie(x, m, s, alpha, sigma):
     x0 = m + alpha * s**2 / (alpha**2 * s**2 + sigma**2) * (x - alpha * m)
     return -((x - alpha * x0) / sigma) / sigma
 
 
-@score.variant
 def by_autograd(x, m, s, alpha, sigma):
     x = x.float().requires_grad_()
     log_p = -((x - alpha * m) ** 2) / (2 * (alpha**2 * s**2 + sigma**2))
     return torch.autograd.grad(log_p.sum(), x)[0].numpy()
 
 
-# the ideal denoiser
-
-ideal = Exercise(
-    "03.ideal_denoiser",
-    r"""Write the ideal denoiser. `my_ideal(xt, data, alpha, sigma)` gets noised points `xt` of shape (B, D) and all the data there is, `data` of shape (N, D), and returns
-    $\mathbb{E}[x_0\mid x_t]$ for each, of shape (B, D). (The check uses worlds whose answer is known: one point; two points $\pm d$, where the answer is a hyperbolic tangent; the
-    points 0 and $d$; and points so far apart that only one can be meant.)""",
+score = Exercise(
+    "03.score",
+    r"""Data is Gaussian with mean `m` and standard deviation `s`. It is noised: $x_t = \alpha x_0 + \sigma\varepsilon$. Write `my_score(x, m, s, alpha, sigma)`,
+    the derivative of $\log p_t$ at `x`. (All five are numbers or tensors of one shape. The check differentiates the true density.)""",
     hints=[
-        "First the squared distances of every xt to every alpha times data: a table of shape (B, N).",
-        "The odds are a softmax of minus the squared distances over 2 sigma^2, along the data.",
-        "`xt[:, None] - alpha * data[None]` has the shape (B, N, D).",
+        "A Gaussian times alpha, plus an independent Gaussian times sigma, is a Gaussian. What are its mean and its variance?",
+        "Mean alpha m; variance alpha^2 s^2 + sigma^2.",
+        "log of a Gaussian density: -(x - mean)^2 / (2 variance) + constant. Differentiate.",
     ],
+    solution=my_score,
+    check=_check_score,
+    mistakes={
+        "The sign is wrong": missing_minus,
+        "not at m": mean_not_shrunk,
+        "not s^2": spread_not_shrunk,
+        "squared: alpha^2 s^2": alpha_not_squared,
+        "a single point": data_without_spread,
+        "not by the standard deviation": divided_by_std,
+        "Variances do": stds_added,
+        "the derivative of the logarithm": the_density,
+        "expected": half,
+    },
+    variants=[by_tweedie, by_autograd],
 )
 
 
-@ideal.oracle
-def _(my_ideal):
+# the ideal denoiser
+
+
+def _check_ideal(my_ideal):
     g = torch.Generator().manual_seed(1)
     alpha, sigma = 0.6, 0.8
     xt = torch.randn(5, 3, generator=g, dtype=torch.float64)
@@ -187,77 +176,64 @@ def _(my_ideal):
     return "It agrees in four worlds whose answer is known."
 
 
-@ideal.answer
 def my_ideal(xt, data, alpha, sigma):
     distances = (xt[:, None] - alpha * data[None]).square().sum(dim=2)
     return (-distances / (2 * sigma**2)).softmax(dim=1) @ data
 
 
-@ideal.mutant("a sign is missing")
 def far_weighs_more(xt, data, alpha, sigma):
     distances = (xt[:, None] - alpha * data[None]).square().sum(dim=2)
     return (distances / (2 * sigma**2)).softmax(dim=1) @ data
 
 
-@ideal.mutant("around alpha times the data")
 def without_alpha(xt, data, alpha, sigma):
     distances = (xt[:, None] - data[None]).square().sum(dim=2)
     return (-distances / (2 * sigma**2)).softmax(dim=1) @ data
 
 
-@ideal.mutant("the factor 1/2")
 def without_the_half(xt, data, alpha, sigma):
     distances = (xt[:, None] - alpha * data[None]).square().sum(dim=2)
     return (-distances / sigma**2).softmax(dim=1) @ data
 
 
-@ideal.mutant("in units of sigma")
 def without_sigma(xt, data, alpha, sigma):
     distances = (xt[:, None] - alpha * data[None]).square().sum(dim=2)
     return (-distances / 2).softmax(dim=1) @ data
 
 
-@ideal.mutant("squared as well")
 def sigma_not_squared(xt, data, alpha, sigma):
     distances = (xt[:, None] - alpha * data[None]).square().sum(dim=2)
     return (-distances / (2 * sigma)).softmax(dim=1) @ data
 
 
-@ideal.mutant("With a single point")
 def softmax_over_the_batch(xt, data, alpha, sigma):
     distances = (xt[:, None] - alpha * data[None]).square().sum(dim=2)
     return (-distances / (2 * sigma**2)).softmax(dim=0) @ data
 
 
-@ideal.mutant("the likeliest point")
 def the_nearest(xt, data, alpha, sigma):
     return data[(xt[:, None] - alpha * data[None]).square().sum(dim=2).argmin(dim=1)]
 
 
-@ideal.mutant("the length of the data")
 def only_the_direction(xt, data, alpha, sigma):
     return (alpha * xt @ data.T / sigma**2).softmax(dim=1) @ data
 
 
-@ideal.mutant("exponentials become 0")
 def underflows(xt, data, alpha, sigma):
     distances = (xt[:, None] - alpha * data[None]).square().sum(dim=2)
     weights = (-distances / (2 * sigma**2)).exp() + 1e-30
     return weights / weights.sum(dim=1, keepdim=True) @ data
 
 
-@ideal.mutant("whatever is seen.")
 def plain_average(xt, data, alpha, sigma):
     return data.mean(dim=0).expand(xt.shape)
 
 
-@ideal.variant
 def by_einsum_in_logs(xt, data, alpha, sigma):
     logits = (alpha * torch.einsum("bd,nd->bn", xt, data) - alpha**2 * data.square().sum(1) / 2) / sigma**2
     return torch.einsum("bn,nd->bd", (logits - logits.logsumexp(1, keepdim=True)).exp(), data)
 
 
-@ideal.variant
 def by_loops_in_numpy(xt, data, alpha, sigma):
     import numpy as np
 
@@ -267,3 +243,31 @@ def by_loops_in_numpy(xt, data, alpha, sigma):
         weights = np.exp(logits - logits.max())
         out.append(sum(w * d for w, d in zip(weights, data.numpy(), strict=True)) / weights.sum())
     return np.array(out)
+
+
+ideal = Exercise(
+    "03.ideal_denoiser",
+    r"""Write the ideal denoiser. `my_ideal(xt, data, alpha, sigma)` gets noised points `xt` of shape (B, D) and all the data there is, `data` of shape (N, D), and returns
+    $\mathbb{E}[x_0\mid x_t]$ for each, of shape (B, D). (The check uses worlds whose answer is known: one point; two points $\pm d$, where the answer is a hyperbolic tangent; the
+    points 0 and $d$; and points so far apart that only one can be meant.)""",
+    hints=[
+        "First the squared distances of every xt to every alpha times data: a table of shape (B, N).",
+        "The odds are a softmax of minus the squared distances over 2 sigma^2, along the data.",
+        "`xt[:, None] - alpha * data[None]` has the shape (B, N, D).",
+    ],
+    solution=my_ideal,
+    check=_check_ideal,
+    mistakes={
+        "a sign is missing": far_weighs_more,
+        "around alpha times the data": without_alpha,
+        "the factor 1/2": without_the_half,
+        "in units of sigma": without_sigma,
+        "squared as well": sigma_not_squared,
+        "With a single point": softmax_over_the_batch,
+        "the likeliest point": the_nearest,
+        "the length of the data": only_the_direction,
+        "exponentials become 0": underflows,
+        "whatever is seen.": plain_average,
+    },
+    variants=[by_einsum_in_logs, by_loops_in_numpy],
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers, pair
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers, several
 from learn_diffusion.schedules import EDM, Cosine, Flow
 from learn_diffusion.targets import TARGETS
 
@@ -23,22 +23,11 @@ def _question(schedule, t):
 
 # from the noise to the picture and the velocity
 
-convert = Exercise(
-    "04.convert",
-    r"""Convert. `my_convert(xt, eps, alpha, sigma)` gets a noised picture, a guess of its noise, and the two coefficients (numbers; on any path, so
-    do not count on $\alpha^2+\sigma^2=1$). It returns two things: $x_0$, and the velocity $u = \varepsilon - x_0$.""",
-    hints=[
-        "The sentence x_t = alpha x0 + sigma eps has one unknown left.",
-        "Take sigma eps away from x_t. What remains is alpha x0.",
-    ],
-)
 
-
-@convert.oracle
-def _(my_convert):
+def _check_convert(my_convert):
     for schedule, t in PLACES:
         x0, eps, alpha, sigma, xt = _question(schedule, t)
-        got_x0, got_u = pair(call(my_convert, xt, eps, alpha, sigma), "x0 and u")
+        got_x0, got_u = several(call(my_convert, xt, eps, alpha, sigma), ("x0", "u"))
         got_x0, got_u = numbers(got_x0, (4,), "x0"), numbers(got_u, (4,), "u")
         where = f"With alpha = {alpha:.2f} and sigma = {sigma:.2f}"
         if agrees(got_x0, x0) and agrees(got_u, eps - x0):
@@ -63,90 +52,91 @@ def _(my_convert):
     return "From the noise to the picture and to the velocity, on three paths."
 
 
-@convert.answer
 def my_convert(xt, eps, alpha, sigma):
     x0 = (xt - sigma * eps) / alpha
     return x0, eps - x0
 
 
-@convert.mutant("one more division")
 def not_divided(xt, eps, alpha, sigma):
     x0 = xt - sigma * eps
     return x0, eps - x0
 
 
-@convert.mutant("added once more")
 def noise_added(xt, eps, alpha, sigma):
     x0 = (xt + sigma * eps) / alpha
     return x0, eps - x0
 
 
-@convert.mutant("only sigma of it")
 def without_sigma(xt, eps, alpha, sigma):
     x0 = (xt - eps) / alpha
     return x0, eps - x0
 
 
-@convert.mutant("wrong sign")
 def time_reversed(xt, eps, alpha, sigma):
     x0 = (xt - sigma * eps) / alpha
     return x0, x0 - eps
 
 
-@convert.mutant("What you call u is v")
 def v_for_u(xt, eps, alpha, sigma):
     x0 = (xt - sigma * eps) / alpha
     return x0, alpha * eps - sigma * x0
 
 
-@convert.mutant("in the other order")
 def other_order(xt, eps, alpha, sigma):
     return my_convert(xt, eps, alpha, sigma)[::-1]
 
 
-@convert.mutant("from v, not from eps")
 def formula_of_v(xt, eps, alpha, sigma):
     x0 = alpha * xt - sigma * eps
     return x0, eps - x0
 
 
-@convert.mutant("x0 is off by")
 def sigma_squared(xt, eps, alpha, sigma):
     x0 = (xt - sigma**2 * eps) / alpha
     return x0, eps - x0
 
 
-@convert.variant
 def by_elimination(xt, eps, alpha, sigma):
     return [(xt - sigma * eps) / alpha, ((alpha + sigma) * eps - xt) / alpha]
 
 
-@convert.variant
 def in_numpy_float32(xt, eps, alpha, sigma):
     xt, eps = xt.float().numpy(), eps.float().numpy()
     return (xt - sigma * eps) / alpha, eps - (xt - sigma * eps) / alpha
 
 
-# from v to both
-
-from_v = Exercise(
-    "04.from_v",
-    r"""Un-mix. `my_from_v(xt, v, alpha, sigma)` gets a noised picture and a guess of $v = \alpha\varepsilon - \sigma x_0$, and returns $x_0$ and
-    $\varepsilon$. It has to be right on *any* path. (In chapter 07 you will meet $\hat x_0 = \alpha x_t - \sigma \hat v$. That holds only where
-    $\alpha^2+\sigma^2=1$.)""",
+convert = Exercise(
+    "04.convert",
+    r"""Convert. `my_convert(xt, eps, alpha, sigma)` gets a noised picture, a guess of its noise, and the two coefficients (numbers; on any path, so
+    do not count on $\alpha^2+\sigma^2=1$). It returns two things: $x_0$, and the velocity $u = \varepsilon - x_0$.""",
     hints=[
-        "The row of v is a = -sigma, b = alpha. What is its determinant?",
-        "det = alpha * alpha + sigma * sigma. Put a, b and det into the box.",
+        "The sentence x_t = alpha x0 + sigma eps has one unknown left.",
+        "Take sigma eps away from x_t. What remains is alpha x0.",
     ],
+    solution=my_convert,
+    check=_check_convert,
+    mistakes={
+        "one more division": not_divided,
+        "added once more": noise_added,
+        "only sigma of it": without_sigma,
+        "wrong sign": time_reversed,
+        "What you call u is v": v_for_u,
+        "in the other order": other_order,
+        "from v, not from eps": formula_of_v,
+        "x0 is off by": sigma_squared,
+    },
+    variants=[by_elimination, in_numpy_float32],
 )
 
 
-@from_v.oracle
-def _(my_from_v):
+# from v to both
+
+
+def _check_from_v(my_from_v):
     for schedule, t in PLACES:
         x0, eps, alpha, sigma, xt = _question(schedule, t)
         v = alpha * eps - sigma * x0
-        got_x0, got_eps = pair(call(my_from_v, xt, v, alpha, sigma), "x0 and eps")
+        got_x0, got_eps = several(call(my_from_v, xt, v, alpha, sigma), ("x0", "eps"))
         got_x0, got_eps = numbers(got_x0, (4,), "x0"), numbers(got_eps, (4,), "eps")
         where = f"With alpha = {alpha:.2f} and sigma = {sigma:.2f}"
         det = alpha**2 + sigma**2
@@ -174,74 +164,76 @@ def _(my_from_v):
     return "Both unknowns come back, on three paths."
 
 
-@from_v.answer
 def my_from_v(xt, v, alpha, sigma):
     det = alpha**2 + sigma**2
     return (alpha * xt - sigma * v) / det, (sigma * xt + alpha * v) / det
 
 
-@from_v.mutant("Divide by det.")
 def only_where_squares_add_to_one(xt, v, alpha, sigma):
     return alpha * xt - sigma * v, sigma * xt + alpha * v
 
 
-@from_v.mutant("before sigma v")
 def plus_for_minus(xt, v, alpha, sigma):
     det = alpha**2 + sigma**2
     return (alpha * xt + sigma * v) / det, (sigma * xt + alpha * v) / det
 
 
-@from_v.mutant("is a sum")
 def difference_for_sum(xt, v, alpha, sigma):
     det = alpha**2 - sigma**2
     return (alpha * xt - sigma * v) / det, (sigma * xt + alpha * v) / det
 
 
-@from_v.mutant("the root of det")
 def root_of_det(xt, v, alpha, sigma):
     det = (alpha**2 + sigma**2) ** 0.5
     return (alpha * xt - sigma * v) / det, (sigma * xt + alpha * v) / det
 
 
-@from_v.mutant("before sigma x_t")
 def minus_in_eps(xt, v, alpha, sigma):
     det = alpha**2 + sigma**2
     return (alpha * xt - sigma * v) / det, (alpha * v - sigma * xt) / det
 
 
-@from_v.mutant("in the other order")
 def eps_first(xt, v, alpha, sigma):
     return my_from_v(xt, v, alpha, sigma)[::-1]
 
 
-@from_v.variant
 def by_linear_solver(xt, v, alpha, sigma):
     rows = torch.tensor([[alpha, sigma], [-sigma, alpha]], dtype=torch.float64)
     return tuple(torch.linalg.solve(rows, torch.stack([xt, v])))
 
 
-@from_v.variant
 def eps_from_x0(xt, v, alpha, sigma):
     x0 = (alpha * xt - sigma * v) / (alpha * alpha + sigma * sigma)
     return x0.numpy(), ((xt - alpha * x0) / sigma).tolist()
 
 
-# where a target breaks
-
-magnified = Exercise(
-    "04.where_it_breaks",
-    r"""Find where targets break. `my_magnified(a, b, alpha, sigma)` gets the row of a target and the two coefficients (four numbers). The network's answer $F$ is off by 1. It returns by how much the guess $\hat x_0$ that comes out is
-    then off, as a number that is never negative, and `float("inf")` where nothing can be solved. (The check asks about all five targets, on three paths, and at an end where one of them breaks.)""",
+from_v = Exercise(
+    "04.from_v",
+    r"""Un-mix. `my_from_v(xt, v, alpha, sigma)` gets a noised picture and a guess of $v = \alpha\varepsilon - \sigma x_0$, and returns $x_0$ and
+    $\varepsilon$. It has to be right on *any* path. (In chapter 07 you will meet $\hat x_0 = \alpha x_t - \sigma \hat v$. That holds only where
+    $\alpha^2+\sigma^2=1$.)""",
     hints=[
-        "In the box, F stands in the formula of x0_hat once. What is its factor?",
-        "The factor is -sigma/det, and det = alpha b - sigma a. Take its size.",
-        "Where det is 0, Python refuses to divide: ask before you divide.",
+        "The row of v is a = -sigma, b = alpha. What is its determinant?",
+        "det = alpha * alpha + sigma * sigma. Put a, b and det into the box.",
     ],
+    solution=my_from_v,
+    check=_check_from_v,
+    mistakes={
+        "Divide by det.": only_where_squares_add_to_one,
+        "before sigma v": plus_for_minus,
+        "is a sum": difference_for_sum,
+        "the root of det": root_of_det,
+        "before sigma x_t": minus_in_eps,
+        "in the other order": eps_first,
+    },
+    variants=[by_linear_solver, eps_from_x0],
 )
 
 
-@magnified.oracle
-def _(my_magnified):
+# where a target breaks
+
+
+def _check_magnified(my_magnified):
     for schedule, t in ((Flow(), 0.3), (Cosine(), 0.6), (Cosine(), 0.98), (Flow(), 0.02), (EDM(), 2.0), (Flow(), 1.0)):
         level = torch.tensor(t, dtype=torch.float64)
         alpha, sigma = schedule.alpha(level).item(), schedule.sigma(level).item()
@@ -285,62 +277,76 @@ def _error_of_eps(t):
     return (Cosine().sigma(level) / Cosine().alpha(level)).item()
 
 
-@magnified.answer
 def my_magnified(a, b, alpha, sigma):
     det = alpha * b - sigma * a
     return abs(sigma / det) if det else float("inf")
 
 
-@magnified.mutant("take the absolute value")
 def with_its_sign(a, b, alpha, sigma):
     det = alpha * b - sigma * a
     return -sigma / det if det else float("inf")
 
 
-@magnified.mutant("multiplied by sigma as well")
 def without_sigma_above(a, b, alpha, sigma):
     det = alpha * b - sigma * a
     return abs(1 / det) if det else float("inf")
 
 
-@magnified.mutant("how far the noise is off")
 def of_the_noise(a, b, alpha, sigma):
     det = alpha * b - sigma * a
     return abs(alpha / det) if det else float("inf")
 
 
-@magnified.mutant("Upside down")
 def upside_down(a, b, alpha, sigma):
     return abs((alpha * b - sigma * a) / sigma)
 
 
-@magnified.mutant("the squared error")
 def squared(a, b, alpha, sigma):
     det = alpha * b - sigma * a
     return (sigma / det) ** 2 if det else float("inf")
 
 
-@magnified.mutant("det has a minus")
 def plus_in_det(a, b, alpha, sigma):
     return abs(sigma / (alpha * b + sigma * a)) if alpha * b + sigma * a else float("inf")
 
 
-@magnified.mutant("nothing can be solved")
 def large_but_finite(a, b, alpha, sigma):
     return abs(sigma / (alpha * b - sigma * a + 1e-12))
 
 
-@magnified.mutant("ZeroDivisionError")
 def divides_by_zero(a, b, alpha, sigma):
     return abs(sigma / (alpha * b - sigma * a))
 
 
-@magnified.variant
 def by_a_tensor_that_may_be_divided_by_zero(a, b, alpha, sigma):
     return torch.tensor([sigma]).div(alpha * b - sigma * a).abs()
 
 
-@magnified.variant
 def by_linear_algebra(a, b, alpha, sigma):
     rows = np.array([[alpha, sigma], [a, b]])
     return abs(np.linalg.inv(rows)[0, 1]) if np.linalg.det(rows) else np.inf
+
+
+magnified = Exercise(
+    "04.where_it_breaks",
+    r"""Find where targets break. `my_magnified(a, b, alpha, sigma)` gets the row of a target and the two coefficients (four numbers). The network's answer $F$ is off by 1. It returns by how much the guess $\hat x_0$ that comes out is
+    then off, as a number that is never negative, and `float("inf")` where nothing can be solved. (The check asks about all five targets, on three paths, and at an end where one of them breaks.)""",
+    hints=[
+        "In the box, F stands in the formula of x0_hat once. What is its factor?",
+        "The factor is -sigma/det, and det = alpha b - sigma a. Take its size.",
+        "Where det is 0, Python refuses to divide: ask before you divide.",
+    ],
+    solution=my_magnified,
+    check=_check_magnified,
+    mistakes={
+        "take the absolute value": with_its_sign,
+        "multiplied by sigma as well": without_sigma_above,
+        "how far the noise is off": of_the_noise,
+        "Upside down": upside_down,
+        "the squared error": squared,
+        "det has a minus": plus_in_det,
+        "nothing can be solved": large_but_finite,
+        "ZeroDivisionError": divides_by_zero,
+    },
+    variants=[by_a_tensor_that_may_be_divided_by_zero, by_linear_algebra],
+)

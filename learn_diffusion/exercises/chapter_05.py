@@ -9,20 +9,8 @@ from learn_diffusion.schedules import Cosine
 
 # the least possible loss
 
-least_loss = Exercise(
-    "05.least_loss",
-    r"""How small can it get? Data is Gaussian with mean 0 and standard deviation `s`, noised to $x_t = \alpha x_0 + \sigma\varepsilon$. Write `my_least_loss(s, alpha, sigma)` (three numbers): the mean squared
-    error of the best possible guess of $x_0$. (The check draws a million pairs and lets regression find the best guess.)""",
-    hints=[
-        "The best guess is linear: gain times x_t. Which gain makes the squared error least?",
-        "gain = alpha s^2 / (alpha^2 s^2 + sigma^2).",
-        "What is left is s^2 minus gain times alpha s^2. Simplify: two terms in the denominator, two squares above.",
-    ],
-)
 
-
-@least_loss.oracle
-def _(my_least_loss):
+def _check_least_loss(my_least_loss):
     g = torch.Generator().manual_seed(0)
     draws = torch.randn(2, 1_000_000, generator=g, dtype=torch.float64)
     for s, alpha, sigma in ((0.5, 0.8, 0.6), (2.0, 0.3, 0.9), (1.0, 0.6, 0.8)):
@@ -56,77 +44,80 @@ def _(my_least_loss):
     return "It agrees with the best guess among a million pairs."
 
 
-@least_loss.answer
 def my_least_loss(s, alpha, sigma):
     return s**2 * sigma**2 / (alpha**2 * s**2 + sigma**2)
 
 
-@least_loss.mutant("does not look at x_t")
 def variance_of_data(s, alpha, sigma):
     return s**2
 
 
-@least_loss.mutant("Not 0")
 def zero(s, alpha, sigma):
     return 0.0
 
 
-@least_loss.mutant("x_t / alpha as a guess")
 def unmixed(s, alpha, sigma):
     return (sigma / alpha) ** 2
 
 
-@least_loss.mutant("its root")
 def root(s, alpha, sigma):
     return s * sigma / (alpha**2 * s**2 + sigma**2) ** 0.5
 
 
-@least_loss.mutant("Multiply by s^2")
 def in_units_of_the_data(s, alpha, sigma):
     return sigma**2 / (alpha**2 * s**2 + sigma**2)
 
 
-@least_loss.mutant("shrunk by alpha")
 def without_alpha(s, alpha, sigma):
     return s**2 * sigma**2 / (s**2 + sigma**2)
 
 
-@least_loss.mutant("how much the guess explains")
 def explained(s, alpha, sigma):
     return alpha**2 * s**4 / (alpha**2 * s**2 + sigma**2)
 
 
-@least_loss.mutant("among a million pairs leaves")
 def deviations_added(s, alpha, sigma):
     return (s * sigma / (alpha * s + sigma)) ** 2
 
 
-@least_loss.variant
 def harmonically(s, alpha, sigma):
     return 1 / (1 / s**2 + alpha**2 / sigma**2)
 
 
-@least_loss.variant
 def by_the_gain(s, alpha, sigma):
     gain = alpha * s**2 / (alpha**2 * s**2 + sigma**2)
     return torch.tensor((1 - gain * alpha) ** 2 * s**2 + gain**2 * sigma**2)
 
 
-# one step's loss
-
-training_loss = Exercise(
-    "05.training_loss",
-    r"""Write the loss. `my_loss(net, x0, t, path)` gets a network that guesses the noise (`net(xt, t)` returns a guess of $\varepsilon$), points `x0` of shape (B, D), one level for each, `t` of shape (B,), and the path. It returns the mean squared error of the
-    guess, a single number. `path.at(t, x0)` gives $\alpha$ and $\sigma$ in a shape that fits. (The check uses networks whose loss is known: one that knows the only point there is, one that is silent, one that always answers 2.)""",
+least_loss = Exercise(
+    "05.least_loss",
+    r"""How small can it get? Data is Gaussian with mean 0 and standard deviation `s`, noised to $x_t = \alpha x_0 + \sigma\varepsilon$. Write `my_least_loss(s, alpha, sigma)` (three numbers): the mean squared
+    error of the best possible guess of $x_0$. (The check draws a million pairs and lets regression find the best guess.)""",
     hints=[
-        "Draw noise once, mix with it, and compare the guess with it.",
-        "alpha, sigma = path.at(t, x0); eps = torch.randn_like(x0).",
+        "The best guess is linear: gain times x_t. Which gain makes the squared error least?",
+        "gain = alpha s^2 / (alpha^2 s^2 + sigma^2).",
+        "What is left is s^2 minus gain times alpha s^2. Simplify: two terms in the denominator, two squares above.",
     ],
+    solution=my_least_loss,
+    check=_check_least_loss,
+    mistakes={
+        "does not look at x_t": variance_of_data,
+        "Not 0": zero,
+        "x_t / alpha as a guess": unmixed,
+        "its root": root,
+        "Multiply by s^2": in_units_of_the_data,
+        "shrunk by alpha": without_alpha,
+        "how much the guess explains": explained,
+        "among a million pairs leaves": deviations_added,
+    },
+    variants=[harmonically, by_the_gain],
 )
 
 
-@training_loss.oracle
-def _(my_loss):
+# one step's loss
+
+
+def _check_training_loss(my_loss):
     schedule, t = Cosine(), torch.linspace(0.1, 0.9, 2000)
     point = torch.tensor([[1.5, -0.5, 2.0]])
     x0 = point.expand(2000, 3)
@@ -182,69 +173,59 @@ def _(my_loss):
     )
 
 
-@training_loss.answer
 def my_loss(net, x0, t, schedule):
     alpha, sigma = schedule.at(t, x0)
     eps = torch.randn_like(x0)
     return (net(alpha * x0 + sigma * eps, t) - eps).square().mean()
 
 
-@training_loss.mutant("drawn twice")
 def noise_drawn_twice(net, x0, t, schedule):
     alpha, sigma = schedule.at(t, x0)
     xt = alpha * x0 + sigma * torch.randn_like(x0)
     return (net(xt, t) - torch.randn_like(x0)).square().mean()
 
 
-@training_loss.mutant("compared with the data")
 def compared_with_x0(net, x0, t, schedule):
     alpha, sigma = schedule.at(t, x0)
     return (net(alpha * x0 + sigma * torch.randn_like(x0), t) - x0).square().mean()
 
 
-@training_loss.mutant("its own level")
 def one_level_for_all(net, x0, t, schedule):
     alpha, sigma = schedule.at(t[0], x0)
     eps = torch.randn_like(x0)
     return (net(alpha * x0 + sigma * eps, t) - eps).square().mean()
 
 
-@training_loss.mutant("is not mixed as")
 def variance_for_sigma(net, x0, t, schedule):
     alpha, sigma = schedule.at(t, x0)
     eps = torch.randn_like(x0)
     return (net(alpha * x0 + sigma**2 * eps, t) - eps).square().mean()
 
 
-@training_loss.mutant("the mean over them")
 def summed_over_coordinates(net, x0, t, schedule):
     alpha, sigma = schedule.at(t, x0)
     eps = torch.randn_like(x0)
     return (net(alpha * x0 + sigma * eps, t) - eps).square().sum(dim=1).mean()
 
 
-@training_loss.mutant("Every answer gets")
 def compared_with_itself(net, x0, t, schedule):
     alpha, sigma = schedule.at(t, x0)
     guess = net(alpha * x0 + sigma * torch.randn_like(x0), t)
     return (guess - guess.detach()).square().mean()
 
 
-@training_loss.mutant("and should cost 1, the variance")
 def uniform_noise(net, x0, t, schedule):
     alpha, sigma = schedule.at(t, x0)
     eps = torch.rand_like(x0)
     return (net(alpha * x0 + sigma * eps, t) - eps).square().mean()
 
 
-@training_loss.mutant("Is there a root?")
 def root_of_the_mean(net, x0, t, schedule):
     alpha, sigma = schedule.at(t, x0)
     eps = torch.randn_like(x0)
     return (net(alpha * x0 + sigma * eps, t) - eps).square().mean().sqrt()
 
 
-@training_loss.mutant("other levels than those")
 def levels_of_its_own(net, x0, t, schedule):
     t = torch.rand(len(x0)).clamp(0.01, 0.99)
     alpha, sigma = schedule.at(t, x0)
@@ -252,41 +233,52 @@ def levels_of_its_own(net, x0, t, schedule):
     return (net(alpha * x0 + sigma * eps, t) - eps).square().mean()
 
 
-@training_loss.mutant("is told other levels")
 def told_the_other_end(net, x0, t, schedule):
     alpha, sigma = schedule.at(t, x0)
     eps = torch.randn_like(x0)
     return (net(alpha * x0 + sigma * eps, 1 - t) - eps).square().mean()
 
 
-@training_loss.variant
 def by_mse_loss(net, x0, t, schedule):
     eps = torch.randn(x0.shape)
     return torch.nn.functional.mse_loss(net(schedule.add_noise(x0, eps, t), t), eps)
 
 
-@training_loss.variant
 def point_by_point(net, x0, t, schedule):
     eps = torch.randn(x0.shape)
     alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
     return float(((net(alpha * x0 + sigma * eps, t) - eps) ** 2).mean(dim=1).mean())
 
 
+training_loss = Exercise(
+    "05.training_loss",
+    r"""Write the loss. `my_loss(net, x0, t, path)` gets a network that guesses the noise (`net(xt, t)` returns a guess of $\varepsilon$), points `x0` of shape (B, D), one level for each, `t` of shape (B,), and the path. It returns the mean squared error of the
+    guess, a single number. `path.at(t, x0)` gives $\alpha$ and $\sigma$ in a shape that fits. (The check uses networks whose loss is known: one that knows the only point there is, one that is silent, one that always answers 2.)""",
+    hints=[
+        "Draw noise once, mix with it, and compare the guess with it.",
+        "alpha, sigma = path.at(t, x0); eps = torch.randn_like(x0).",
+    ],
+    solution=my_loss,
+    check=_check_training_loss,
+    mistakes={
+        "drawn twice": noise_drawn_twice,
+        "compared with the data": compared_with_x0,
+        "its own level": one_level_for_all,
+        "is not mixed as": variance_for_sigma,
+        "the mean over them": summed_over_coordinates,
+        "Every answer gets": compared_with_itself,
+        "and should cost 1, the variance": uniform_noise,
+        "Is there a root?": root_of_the_mean,
+        "other levels than those": levels_of_its_own,
+        "is told other levels": told_the_other_end,
+    },
+    variants=[by_mse_loss, point_by_point],
+)
+
+
 # the loop
 
 STEPS, SPREAD, LEVEL = 300, 1.5, 0.4
-
-training_loop = Exercise(
-    "05.training_loop",
-    r"""Write the training loop. `my_training(net, loss, optimiser, steps)` gets a network, a function that draws a fresh batch and returns the loss of `net` on it (`loss(net)`), an optimiser that holds the network's weights, and a number of steps. It trains `net` in
-    place and returns the list of the losses, one number for each step. (The check trains a network of one weight, a gain, to guess Gaussian data at one noise level. There the best possible loss is the formula of the first exercise. It is not 0, and your loop must come within a
-    hundredth of it.)""",
-    hints=[
-        "Four things happen in each step, three of them with the optimiser: forget the old gradients, ask for the loss, find the new gradients, move.",
-        "optimiser.zero_grad(), loss(net), value.backward(), optimiser.step(), in this order. value.item() is the number.",
-    ],
-    seconds=30,
-)
 
 
 class _Gain(torch.nn.Module):
@@ -321,8 +313,7 @@ def _trained(my_training):
     return (1 - k * alpha) ** 2 * SPREAD**2 + k**2 * sigma**2, returned, moved, drawn
 
 
-@training_loop.oracle
-def _(my_training):
+def _check_training_loop(my_training):
     alpha, sigma = (f(torch.tensor(LEVEL)).item() for f in (Cosine().alpha, Cosine().sigma))
     best = my_least_loss(SPREAD, alpha, sigma)
     reached, returned, moved, drawn = _trained(my_training)
@@ -354,7 +345,6 @@ def _(my_training):
     return f"The loss comes down to {reached:.3f}; the best possible is {best:.3f}, and not 0."
 
 
-@training_loop.answer
 def my_training(net, loss, optimiser, steps):
     losses = []
     for _ in range(steps):
@@ -366,7 +356,6 @@ def my_training(net, loss, optimiser, steps):
     return losses
 
 
-@training_loop.mutant("Are old gradients forgotten")
 def never_forgets(net, loss, optimiser, steps):
     losses = []
     for _ in range(steps):
@@ -377,7 +366,6 @@ def never_forgets(net, loss, optimiser, steps):
     return losses
 
 
-@training_loop.mutant("without gradients")
 def forgets_too_late(net, loss, optimiser, steps):
     losses = []
     for _ in range(steps):
@@ -389,7 +377,6 @@ def forgets_too_late(net, loss, optimiser, steps):
     return losses
 
 
-@training_loop.mutant("The weights never move")
 def never_steps(net, loss, optimiser, steps):
     losses = []
     for _ in range(steps):
@@ -400,7 +387,6 @@ def never_steps(net, loss, optimiser, steps):
     return losses
 
 
-@training_loop.mutant("a batch of its own")
 def one_batch(net, loss, optimiser, steps):
     value = loss(net)
     for _ in range(steps):
@@ -410,7 +396,6 @@ def one_batch(net, loss, optimiser, steps):
     return [value.item()] * steps
 
 
-@training_loop.mutant("Does the step go downhill")
 def uphill(net, loss, optimiser, steps):
     losses = []
     for _ in range(steps):
@@ -422,23 +407,19 @@ def uphill(net, loss, optimiser, steps):
     return losses
 
 
-@training_loop.mutant("were taken")
 def one_step_short(net, loss, optimiser, steps):
     return my_training(net, loss, optimiser, steps - 1)
 
 
-@training_loop.mutant("one for each step; these are 1")
 def only_the_last_loss(net, loss, optimiser, steps):
     return my_training(net, loss, optimiser, steps)[-1:]
 
 
-@training_loop.mutant("not the losses of its steps")
 def returns_the_weights(net, loss, optimiser, steps):
     my_training(net, loss, optimiser, steps)
     return [net.gain.item()] * steps
 
 
-@training_loop.variant
 def gradients_set_to_none_afterwards(net, loss, optimiser, steps):
     losses = torch.zeros(steps)
     for i in range(steps):
@@ -450,7 +431,6 @@ def gradients_set_to_none_afterwards(net, loss, optimiser, steps):
     return losses
 
 
-@training_loop.variant
 def with_autograd(net, loss, optimiser, steps):
     losses = []
     while len(losses) < steps:
@@ -459,3 +439,29 @@ def with_autograd(net, loss, optimiser, steps):
         optimiser.step()
         losses.append(float(value.detach()))
     return tuple(losses)
+
+
+training_loop = Exercise(
+    "05.training_loop",
+    r"""Write the training loop. `my_training(net, loss, optimiser, steps)` gets a network, a function that draws a fresh batch and returns the loss of `net` on it (`loss(net)`), an optimiser that holds the network's weights, and a number of steps. It trains `net` in
+    place and returns the list of the losses, one number for each step. (The check trains a network of one weight, a gain, to guess Gaussian data at one noise level. There the best possible loss is the formula of the first exercise. It is not 0, and your loop must come within a
+    hundredth of it.)""",
+    hints=[
+        "Four things happen in each step, three of them with the optimiser: forget the old gradients, ask for the loss, find the new gradients, move.",
+        "optimiser.zero_grad(), loss(net), value.backward(), optimiser.step(), in this order. value.item() is the number.",
+    ],
+    solution=my_training,
+    check=_check_training_loop,
+    mistakes={
+        "Are old gradients forgotten": never_forgets,
+        "without gradients": forgets_too_late,
+        "The weights never move": never_steps,
+        "a batch of its own": one_batch,
+        "Does the step go downhill": uphill,
+        "were taken": one_step_short,
+        "one for each step; these are 1": only_the_last_loss,
+        "not the losses of its steps": returns_the_weights,
+    },
+    variants=[gradients_set_to_none_afterwards, with_autograd],
+    seconds=30,
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
 from learn_diffusion import checkpoints, training
 from learn_diffusion.datasets.digits import small_digits
@@ -16,7 +17,78 @@ PATH = Cosine()
 
 # the planted bug
 
-mended_loss = Exercise(
+PICTURE, LEVELS = torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8), torch.linspace(0.1, 0.9, 512)
+
+
+def loss_with_one_noise(model, x0, t):
+    alpha, sigma = PATH.at(t, x0)
+    eps = torch.randn_like(x0)
+    v = alpha * eps - sigma * x0
+    return (model.raw_output(alpha * x0 + sigma * eps, t) - v).square().mean()
+
+
+class _Model:
+    """Answers scale * v + off where all data is PICTURE, and keeps the noise it was last shown."""
+
+    schedule = PATH
+
+    def __init__(self, scale=1.0, off=0.0):
+        self.scale, self.off = scale, off
+
+    def row(self, alpha, sigma):
+        return -sigma, alpha
+
+    def answer(self, xt, t, *_):
+        alpha, sigma = PATH.at(t, xt)
+        self.noise = (xt - alpha * PICTURE) / sigma
+        return self.scale * (alpha * self.noise - sigma * PICTURE) + self.off
+
+
+def _check_noise(loss):
+    silent, x0 = _Model(scale=0.0), PICTURE.repeat(512, 1, 1, 1)
+    got = numbers(call(loss, silent, x0, LEVELS), (), "the loss")
+    expected = (1 + PICTURE.square().mean()) / 2  # alpha^2 and sigma^2 average to one half over these levels
+    if not agrees(got, expected, 0.06):
+        raise IncorrectAnswer(
+            f"The exact answer gets 0, but silence gets {got:.2f}; expected {expected:.2f}, the mean square of v."
+        )
+    if len(silent.noise) > 1 and silent.noise.std(dim=0).mean() < 0.5:
+        raise IncorrectAnswer("All pictures of the batch get the same noise. Each needs its own.")
+
+
+def _noised(x0, t, eps=None):
+    """x_t, the noise in it, and v."""
+    alpha, sigma = PATH.at(t, x0)
+    eps = torch.randn_like(x0) if eps is None else eps
+    return alpha * x0 + sigma * eps, eps, alpha * eps - sigma * x0
+
+
+def _against(target, eps=None, error=F.mse_loss):
+    """The error of the answer, compared with target(x0, eps, v)."""
+
+    def loss(model, x0, t):
+        xt, noise, v = _noised(x0, t, eps)
+        return error(model.raw_output(xt, t), target(x0, noise, v))
+
+    return loss
+
+
+def _v(x0, eps, v):
+    return v
+
+
+def compares_with_itself(model, x0, t):
+    guess = model.raw_output(_noised(x0, t)[0], t)
+    return (guess - guess.detach()).square().mean()
+
+
+def by_cosines(model, x0, t):
+    eps = torch.randn(x0.shape)
+    alpha, sigma = torch.cos(torch.pi * t / 2)[:, None, None, None], torch.sin(torch.pi * t / 2)[:, None, None, None]
+    return F.mse_loss(model.raw_output(alpha * x0 + sigma * eps, t), alpha * eps - sigma * x0).item()
+
+
+Exercise(
     "07.mended_loss",
     r"""The loss below trains, and its curve falls. Yet the network it trains never gets rid of the noise. A bug like this one stood in a
     published course. Mend it. (The check uses a data set of *one* picture. There the right answer is known without any
@@ -26,183 +98,51 @@ mended_loss = Exercise(
         "Which noise is mixed into x_t, and which noise is the network asked about?",
         "How many times is noise drawn?",
     ],
+    solution=loss_with_one_noise,
+    inputs=[(_Model(off=off), PICTURE.repeat(512, 1, 1, 1), LEVELS) for off in (0.0, 2.0)],
+    result="the loss",
+    tolerance=1e-5,
+    mistakes={
+        "The exact answer gets a loss of {got:.2f} and should get 0. Look for noise drawn twice.": [
+            lambda model, x0, t: F.mse_loss(_noised(x0, t)[2], model.raw_output(_noised(x0, t)[0], t)),
+            lambda model, x0, t: F.mse_loss(model.raw_output(_noised(x0, t)[0], t), _noised(x0, t)[2]),
+        ],
+        "The network is compared with the picture x0. It was asked for v.": _against(lambda x0, eps, v: x0),
+        "The network is compared with the noise eps. It was asked for v.": _against(lambda x0, eps, v: eps),
+        "The exact answer gets a loss of {got:.2f}, and should get 0: is the sign of v right?": _against(
+            lambda x0, eps, v: -v
+        ),
+        "Every answer gets a loss of 0. The network can learn nothing from that.": compares_with_itself,
+        "Exact answers cost nothing, but silence gets far too much: take the mean over all pixels, not their sum.": [
+            lambda model, x0, t: 64 * loss_with_one_noise(model, x0, t),
+            _against(_v, error=lambda guess, v: (guess - v).square().sum()),
+        ],
+        "An answer that is off by 2 everywhere costs {got:.2f}, and should cost 4: the mean of the *squared* error.": [
+            _against(_v, error=F.l1_loss),
+            _against(_v, error=lambda guess, v: 1.2 * F.l1_loss(guess, v)),
+        ],
+        "the mean square of v": _against(_v, eps=torch.zeros(1)),
+        "get the same noise": _against(_v, eps=torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))),
+    },
+    variants=[training.loss, by_cosines],
+    right="Exact answers cost nothing, and silence costs what it should.",
+    otherwise=lambda got, expected, *args: (
+        f"An answer that is off by {expected**0.5:.0f} everywhere costs {got:.2f}, and should cost {expected:.0f}."
+    ),
+    check=_check_noise,
 )
-
-
-class _Answers:
-    """Stands in for a model: answer(xt, t) is known."""
-
-    schedule = PATH
-
-    def __init__(self, answer):
-        self.answer = answer
-
-
-def _oracle(picture, off=0.0, noises=None):
-    """Answers v exactly, or off by so much at every pixel; keeps the noises it was shown."""
-
-    def answer(xt, t, *_):
-        alpha, sigma = PATH.at(t, xt)
-        eps = (xt - alpha * picture) / sigma
-        if noises is not None:
-            noises.append(eps)
-        return alpha * eps - sigma * picture + off
-
-    return _Answers(answer)
-
-
-@mended_loss.oracle
-def _(loss):
-    x0 = small_digits("held_out")[0][:1].expand(512, 1, 8, 8)
-    t = torch.linspace(0.1, 0.9, 512)
-    square = x0.square().mean().double()
-    silence = _Answers(lambda xt, t, *_: torch.zeros_like(xt))
-
-    def of(model):
-        return numbers(call(loss, model, x0, t), (), "the loss").item()
-
-    exact, silent = of(_oracle(x0[:1])), of(silence)
-    if abs(exact) > 1e-5:
-        if 0.8 < exact < 1.2 and abs(silent - (1 + square) / 2) < 0.05:
-            raise IncorrectAnswer(
-                f"The exact answer gets a loss of {exact:.2f} and should get 0. Look for noise drawn twice."
-            )
-        if abs(silent - square) < 0.03:
-            raise IncorrectAnswer("The network is compared with the picture x0. It was asked for v.")
-        if abs(silent - 1) < 0.03:
-            raise IncorrectAnswer("The network is compared with the noise eps. It was asked for v.")
-        raise IncorrectAnswer(f"The exact answer gets a loss of {exact:.2f}, and should get 0: is the sign of v right?")
-    if silent < 1e-5:
-        raise IncorrectAnswer("Every answer gets a loss of 0. The network can learn nothing from that.")
-    if not agrees(silent, (1 + square) / 2, 0.06):  # alpha^2 and sigma^2 average to one half over these levels
-        raise IncorrectAnswer(
-            f"The exact answer gets 0, but silence gets {silent:.2f}; expected {(1 + square) / 2:.2f}, the mean square of v."
-        )
-    noises = []
-    off_by_2 = of(_oracle(x0[:1], off=2.0, noises=noises))
-    if not agrees(off_by_2, 4.0, 1e-2):
-        raise IncorrectAnswer(
-            f"An answer that is off by 2 everywhere costs {off_by_2:.2f}, and should cost 4: the mean of the *squared* error."
-        )
-    if noises[0].ndim == 4 and len(noises[0]) > 1 and noises[0].std(dim=0).mean() < 0.5:
-        raise IncorrectAnswer("All pictures of the batch get the same noise. Each needs its own.")
-    return "Exact answers cost nothing, and silence costs what it should."
-
-
-@mended_loss.answer
-def loss_with_one_noise(model, x0, t):
-    alpha, sigma = PATH.at(t, x0)
-    eps = torch.randn_like(x0)
-    v = alpha * eps - sigma * x0
-    return (model.raw_output(alpha * x0 + sigma * eps, t) - v).square().mean()
-
-
-@mended_loss.mutant("drawn twice")
-def as_given(model, x0, t):
-    alpha, sigma = PATH.at(t, x0)
-    v = alpha * torch.randn_like(x0) - sigma * x0
-    return (model.raw_output(alpha * x0 + sigma * torch.randn_like(x0), t) - v).square().mean()
-
-
-@mended_loss.mutant("the picture x0")
-def compares_with_x0(model, x0, t):
-    alpha, sigma = PATH.at(t, x0)
-    return (model.raw_output(alpha * x0 + sigma * torch.randn_like(x0), t) - x0).square().mean()
-
-
-@mended_loss.mutant("the noise eps")
-def compares_with_eps(model, x0, t):
-    alpha, sigma = PATH.at(t, x0)
-    eps = torch.randn_like(x0)
-    return (model.raw_output(alpha * x0 + sigma * eps, t) - eps).square().mean()
-
-
-@mended_loss.mutant("the sign of v")
-def wrong_sign(model, x0, t):
-    alpha, sigma = PATH.at(t, x0)
-    eps = torch.randn_like(x0)
-    return (model.raw_output(alpha * x0 + sigma * eps, t) - (sigma * x0 - alpha * eps)).square().mean()
-
-
-@mended_loss.mutant("the same noise")
-def one_noise_for_all(model, x0, t):
-    alpha, sigma = PATH.at(t, x0)
-    eps = torch.randn(1, 1, 8, 8)
-    return (model.raw_output(alpha * x0 + sigma * eps, t) - (alpha * eps - sigma * x0)).square().mean()
-
-
-@mended_loss.mutant("off by 2 everywhere")
-def absolute_for_squared(model, x0, t):
-    alpha, sigma = PATH.at(t, x0)
-    eps = torch.randn_like(x0)
-    v = alpha * eps - sigma * x0
-    return (model.raw_output(alpha * x0 + sigma * eps, t) - v).abs().mean() * 1.2
-
-
-@mended_loss.mutant("Every answer")
-def compares_with_itself(model, x0, t):
-    alpha, sigma = PATH.at(t, x0)
-    guess = model.raw_output(alpha * x0 + sigma * torch.randn_like(x0), t)
-    return (guess - guess.detach()).square().mean()
-
-
-@mended_loss.mutant("silence gets")
-def summed(model, x0, t):
-    return 64 * loss_with_one_noise(model, x0, t)
-
-
-@mended_loss.variant
-def the_packages_own(model, x0, t):
-    class Row:
-        schedule, answer = PATH, staticmethod(model.answer)
-
-        def row(self, alpha, sigma):
-            return -sigma, alpha
-
-    return training.loss(Row(), x0, t)
-
-
-@mended_loss.variant
-def by_mse_loss(model, x0, t):
-    eps = torch.randn(x0.shape)
-    alpha, sigma = torch.cos(torch.pi * t / 2)[:, None, None, None], torch.sin(torch.pi * t / 2)[:, None, None, None]
-    return torch.nn.functional.mse_loss(model.raw_output(alpha * x0 + sigma * eps, t), alpha * eps - sigma * x0).item()
-
 
 # beat a loss
 
 STEPS, LOSS_TO_BEAT = 500, 0.295  # train() with its defaults reaches 0.298 in as many steps; a better choice 0.288
 
-good_model = Exercise(
-    "07.good_model",
-    rf"""Beat a loss. `training.train(model, train_images, steps={STEPS})` with its defaults ends with a loss of 0.298 on the 500 unseen
-    digits, averaged over all noise levels. Get below {LOSS_TO_BEAT} in at most {STEPS} steps: change the batch, the learning rate, the UNet's widths.
-    Before you run: which change do you expect to help most? Pass the last `Step` of your training to the check.""",
-    hints=[
-        'A model is `Denoiser(UNet(widths=(32, 64)), Cosine(), "v")`; `for step in training.train(model, ...): pass` leaves the last step in `step`.',
-        "Every step looks at `batch` pictures, each at one noise level. What would make a step tell more?",
-    ],
-    builds=True,
-    seconds=120,
-)
 
-
-@good_model.oracle
-def _(step):
-    if not isinstance(step, training.Step):
-        raise IncorrectAnswer(f"The last Step of a training was expected, and this is a {type(step).__name__}.")
-    if step.step > STEPS:
-        raise IncorrectAnswer(f"That took {step.step} steps. With more time everybody wins: at most {STEPS}.")
-    reached = unseen_loss(step.ema)
-    if reached != reached:
-        raise IncorrectAnswer(
-            "The loss of this model is not a number (NaN): its training went astray. A smaller learning rate helps."
-        )
-    if reached > 0.7:
-        raise IncorrectAnswer(f"Its loss on unseen digits is {reached:.3f}, as if it had not been trained at all.")
-    if reached >= LOSS_TO_BEAT:
-        raise IncorrectAnswer(f"Its loss on unseen digits is {reached:.3f}, and should be below {LOSS_TO_BEAT}.")
-    return f"Its loss on unseen digits is {reached:.3f} after {step.step} steps."
+def my_step():
+    torch.manual_seed(0)
+    model = Denoiser(UNet(widths=(32, 64)), Cosine(), "v")
+    for step in training.train(model, small_digits("train")[0], steps=500, batch=128):  # noqa: B007 - the last one stays
+        pass
+    return step
 
 
 @torch.no_grad()
@@ -221,52 +161,58 @@ def unseen_loss(model: Denoiser) -> float:
     return total
 
 
-@good_model.answer
-def my_step():
-    torch.manual_seed(0)
-    model = Denoiser(UNet(widths=(32, 64)), Cosine(), "v")
-    for step in training.train(model, small_digits("train")[0], steps=500, batch=128):  # noqa: B007 - the last one stays
-        pass
-    return step
+def _check_step(step):
+    if not isinstance(step, training.Step):
+        raise IncorrectAnswer(f"The last Step of a training was expected, and this is a {type(step).__name__}.")
+    if step.step > STEPS:
+        raise IncorrectAnswer(f"That took {step.step} steps. With more time everybody wins: at most {STEPS}.")
+    reached = unseen_loss(step.ema)
+    if reached != reached:
+        raise IncorrectAnswer(
+            "The loss of this model is not a number (NaN): its training went astray. A smaller learning rate helps."
+        )
+    if reached > 0.7:
+        raise IncorrectAnswer(f"Its loss on unseen digits is {reached:.3f}, as if it had not been trained at all.")
+    if reached >= LOSS_TO_BEAT:
+        raise IncorrectAnswer(f"Its loss on unseen digits is {reached:.3f}, and should be below {LOSS_TO_BEAT}.")
+    return f"Its loss on unseen digits is {reached:.3f} after {step.step} steps."
 
 
-def _shipped(change=None) -> Denoiser:
-    """The shipped model, with its weights changed."""
+def _shipped(change=lambda w: None, steps=500) -> training.Step:
+    """The shipped model as the end of a training, with its weights changed."""
     model, _ = checkpoints.load(pretrained_path("digits_by_label"), device="cpu")
     with torch.no_grad():
-        for w in model.parameters() if change else ():
+        for w in model.parameters():
             change(w)
-    return model
+    return training.Step(steps, 0.27, model, model)
 
 
-@good_model.variant
-def a_step_of_another_training():
-    return training.Step(500, 0.27, _shipped(), _shipped())
-
-
-@good_model.mutant("as if it had not been trained")
 def untrained():
     model = Denoiser(UNet(widths=(8, 16)), Cosine(), "v")
     return training.Step(1, 1.0, model, model)
 
 
-@good_model.mutant("should be below")
-def trained_too_little():
-    model = _shipped(lambda w: w.add_(0.4 * w.std() * torch.randn_like(w)) if w.ndim > 1 else w)
-    return training.Step(500, 0.5, model, model)
-
-
-@good_model.mutant("NaN")
-def astray():
-    model = _shipped(lambda w: w.fill_(float("nan")))
-    return training.Step(500, 0.1, model, model)
-
-
-@good_model.mutant("That took 4000 steps")
-def more_time():
-    return training.Step(4000, 0.27, _shipped(), _shipped())
-
-
-@good_model.mutant("this is a Denoiser")
-def the_model_alone():
-    return _shipped()
+Exercise(
+    "07.good_model",
+    rf"""Beat a loss. `training.train(model, train_images, steps={STEPS})` with its defaults ends with a loss of 0.298 on the 500 unseen
+    digits, averaged over all noise levels. Get below {LOSS_TO_BEAT} in at most {STEPS} steps: change the batch, the learning rate, the UNet's widths.
+    Before you run: which change do you expect to help most? Pass the last `Step` of your training to the check.""",
+    hints=[
+        'A model is `Denoiser(UNet(widths=(32, 64)), Cosine(), "v")`; `for step in training.train(model, ...): pass` leaves the last step in `step`.',
+        "Every step looks at `batch` pictures, each at one noise level. What would make a step tell more?",
+    ],
+    solution=my_step,
+    mistakes={
+        "as if it had not been trained": untrained,
+        "should be below": lambda: _shipped(
+            lambda w: w.add_(0.4 * w.std() * torch.randn_like(w)) if w.ndim > 1 else None
+        ),
+        "NaN": lambda: _shipped(lambda w: w.fill_(torch.nan)),
+        "That took 4000 steps": lambda: _shipped(steps=4000),
+        "this is a Denoiser": lambda: _shipped().ema,
+    },
+    variants=[_shipped],
+    check=_check_step,
+    seconds=120,
+    builds=True,
+)

@@ -4,26 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers, pair
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers, several
 from learn_diffusion.schedules import Cosine
 
-posterior = Exercise(
-    "08.posterior",
-    r"""Write one DDPM step. `my_posterior(x, x0_hat, alpha_t, sigma_t, alpha_s, sigma_s)` returns the mean and the standard
-    deviation of $x_s$, given $x_t$ = `x` and $x_0$ = `x0_hat`. Use the box above, not the code. (The check knows the answer
-    from another side. It takes two Gaussian variables, $x_s = \alpha_s x_0 + \sigma_s z$ and
-    $x_t = a\,x_s + \sqrt{\sigma_t^2 - a^2\sigma_s^2}\,z'$, builds their joint covariance, and conditions $x_s$ on $x_t$, as
-    in any statistics course.)""",
-    hints=[
-        "Start with a = alpha_t / alpha_s.",
-        "The mean has two terms: one with x0_hat, one with x. Both are divided by sigma_t squared.",
-        "The box gives the variance. You are asked for the standard deviation.",
-    ],
-)
 
-
-@posterior.oracle
-def _(my_posterior):
+def _check_posterior(my_posterior):
     schedule = Cosine()
     for t, s in ((0.9, 0.8), (0.5, 0.3), (0.2, 0.1)):
         alpha_t, alpha_s = schedule.alpha(torch.tensor([t, s], dtype=torch.float64)).tolist()
@@ -34,7 +19,7 @@ def _(my_posterior):
         variance = cov_ss - cov_st**2 / cov_tt
         at = f"From t = {t} to s = {s}"
         out = call(my_posterior, x, x0, alpha_t, sigma_t, alpha_s, sigma_s)
-        my_mean, my_std = pair(out, "the mean and the standard deviation")
+        my_mean, my_std = several(out, ("the mean", "the standard deviation"))
         my_mean = numbers(my_mean, (2,), "the mean")
         my_std = numbers(my_std, None, "the standard deviation")
         if my_std.ndim and not agrees(my_std, my_std.flatten()[0]):
@@ -71,7 +56,6 @@ def _(my_posterior):
     return "This is what Bayes' rule says."
 
 
-@posterior.answer
 def my_posterior(x, x0_hat, alpha_t, sigma_t, alpha_s, sigma_s):
     a = alpha_t / alpha_s
     mean = alpha_s * (1 - a**2) / sigma_t**2 * x0_hat + a * sigma_s**2 / sigma_t**2 * x
@@ -84,51 +68,69 @@ def _mean(x, x0_hat, alpha_t, sigma_t, alpha_s, sigma_s):
     return alpha_s * (1 - a**2) / sigma_t**2 * x0_hat + a * sigma_s**2 / sigma_t**2 * x
 
 
-@posterior.mutant("is the variance")
 def variance_for_std(x, x0_hat, alpha_t, sigma_t, alpha_s, sigma_s):
     std = sigma_s / sigma_t * (1 - (alpha_t / alpha_s) ** 2) ** 0.5
     return _mean(x, x0_hat, alpha_t, sigma_t, alpha_s, sigma_s), std**2
 
 
-@posterior.mutant("all the noise of level s")
 def all_noise_fresh(x, x0_hat, alpha_t, sigma_t, alpha_s, sigma_s):
     return _mean(x, x0_hat, alpha_t, sigma_t, alpha_s, sigma_s), sigma_s
 
 
-@posterior.mutant("the step forward")
 def forward_variance(x, x0_hat, alpha_t, sigma_t, alpha_s, sigma_s):
     return _mean(x, x0_hat, alpha_t, sigma_t, alpha_s, sigma_s), (1 - (alpha_t / alpha_s) ** 2) ** 0.5
 
 
-@posterior.mutant("is not 0")
 def no_chance(x, x0_hat, alpha_t, sigma_t, alpha_s, sigma_s):
     return _mean(x, x0_hat, alpha_t, sigma_t, alpha_s, sigma_s), 0.0
 
 
-@posterior.mutant("forgets what x_t tells")
 def mean_from_x0_alone(x, x0_hat, alpha_t, sigma_t, alpha_s, sigma_s):
     return alpha_s * x0_hat, sigma_s
 
 
-@posterior.mutant("the mean is")
 def levels_exchanged(x, x0_hat, alpha_t, sigma_t, alpha_s, sigma_s):
     return my_posterior(x, x0_hat, alpha_s, sigma_s, alpha_t, sigma_t)[0], 0.1
 
 
-@posterior.mutant("too much of x")
 def only_shrinks(x, x0_hat, alpha_t, sigma_t, alpha_s, sigma_s):
     return alpha_t / alpha_s * x, sigma_s
 
 
-@posterior.variant
 def as_ddim_with_eta_1(x, x0_hat, alpha_t, sigma_t, alpha_s, sigma_s):
     r = (alpha_t * sigma_s / (alpha_s * sigma_t)) ** 2
     eps = (x - alpha_t * x0_hat) / sigma_t
     return (alpha_s * x0_hat + sigma_s * r**0.5 * eps).numpy(), sigma_s * (1 - r) ** 0.5
 
 
-@posterior.variant
 def in_float64_tensors(x, x0_hat, alpha_t, sigma_t, alpha_s, sigma_s):
     numbers = (torch.as_tensor(v, dtype=torch.float64) for v in (x, x0_hat, alpha_t, sigma_t, alpha_s, sigma_s))
     mean, std = my_posterior(*numbers)
     return [mean, std.expand(2)]
+
+
+posterior = Exercise(
+    "08.posterior",
+    r"""Write one DDPM step. `my_posterior(x, x0_hat, alpha_t, sigma_t, alpha_s, sigma_s)` returns the mean and the standard
+    deviation of $x_s$, given $x_t$ = `x` and $x_0$ = `x0_hat`. Use the box above, not the code. (The check knows the answer
+    from another side. It takes two Gaussian variables, $x_s = \alpha_s x_0 + \sigma_s z$ and
+    $x_t = a\,x_s + \sqrt{\sigma_t^2 - a^2\sigma_s^2}\,z'$, builds their joint covariance, and conditions $x_s$ on $x_t$, as
+    in any statistics course.)""",
+    hints=[
+        "Start with a = alpha_t / alpha_s.",
+        "The mean has two terms: one with x0_hat, one with x. Both are divided by sigma_t squared.",
+        "The box gives the variance. You are asked for the standard deviation.",
+    ],
+    solution=my_posterior,
+    check=_check_posterior,
+    mistakes={
+        "is the variance": variance_for_std,
+        "all the noise of level s": all_noise_fresh,
+        "the step forward": forward_variance,
+        "is not 0": no_chance,
+        "forgets what x_t tells": mean_from_x0_alone,
+        "the mean is": levels_exchanged,
+        "too much of x": only_shrinks,
+    },
+    variants=[as_ddim_with_eta_1, in_float64_tensors],
+)

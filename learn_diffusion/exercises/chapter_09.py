@@ -65,21 +65,8 @@ def _one_step() -> tuple[Tensor, Estimate, Tensor, Tensor]:
 
 # DDIM
 
-ddim = Exercise(
-    "09.ddim",
-    r"""Write DDIM. `your_ddim(denoise, path, x, ts)` starts from `x` at level `ts[0]` and returns the picture at level `ts[-1]`. `ts`
-    decreases. `denoise(x, t)` answers with `.x0` and `.eps`; `path.alpha(s)` and `path.sigma(s)` are the two coefficients at a level. The check
-    walks where the answer is known, and reads off the order.""",
-    hints=[
-        "`from itertools import pairwise`; `for t, s in pairwise(ts):` gives each step from t down to s.",
-        "In each step: ask once, at the level where you are. Then write the sentence again at the lower level.",
-        "x = path.alpha(s) * est.x0 + path.sigma(s) * est.eps",
-    ],
-)
 
-
-@ddim.oracle
-def _(sampler):
+def _check_ddim(sampler):
     out, denoise = _walk(sampler, 1)
     x, est, alpha_s, sigma_s = _one_step()
     if not denoise.levels:
@@ -119,7 +106,6 @@ def _(sampler):
                 f"{(alpha_s * est.x0 + sigma_s * est.eps)[0].item():.3f}. Is fresh noise drawn?")  # fmt: skip
 
 
-@ddim.answer
 def your_ddim(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
         est = denoise(x, t)
@@ -127,13 +113,11 @@ def your_ddim(denoise, schedule, x, ts):
     return x
 
 
-@ddim.mutant("asked 1 times")
 def asks_once(denoise, schedule, x, ts):
     est = denoise(x, ts[0])
     return schedule.alpha(ts[-1]) * est.x0 + schedule.sigma(ts[-1]) * est.eps
 
 
-@ddim.mutant("of level t")
 def writes_at_t(denoise, schedule, x, ts):
     for t in ts[:-1]:
         est = denoise(x, t)
@@ -141,21 +125,18 @@ def writes_at_t(denoise, schedule, x, ts):
     return x
 
 
-@ddim.mutant("the guess x0 itself")
 def returns_the_guess(denoise, schedule, x, ts):
     for t in ts[:-1]:
         x = denoise(x, t).x0
     return x
 
 
-@ddim.mutant("The noise is missing")
 def no_noise_back(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
         x = schedule.alpha(s) * denoise(x, t).x0
     return x
 
 
-@ddim.mutant("exchanged")
 def coefficients_exchanged(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
         est = denoise(x, t)
@@ -163,7 +144,6 @@ def coefficients_exchanged(denoise, schedule, x, ts):
     return x
 
 
-@ddim.mutant("wrong sign")
 def noise_subtracted(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
         est = denoise(x, t)
@@ -171,21 +151,18 @@ def noise_subtracted(denoise, schedule, x, ts):
     return x
 
 
-@ddim.mutant("fresh noise")
 def fresh_noise(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
         x = schedule.alpha(s) * denoise(x, t).x0 + schedule.sigma(s) * torch.randn_like(x)
     return x
 
 
-@ddim.mutant("Euler")
 def euler(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
         x = x + (s - t) * schedule.velocity(denoise(x, t), t)
     return x
 
 
-@ddim.mutant("where it was")
 def forgets_to_update(denoise, schedule, x, ts):
     out = x
     for t, s in pairwise(ts):
@@ -194,7 +171,6 @@ def forgets_to_update(denoise, schedule, x, ts):
     return out
 
 
-@ddim.variant
 def without_eps(denoise, schedule, x, ts):
     for i in range(len(ts) - 1):
         t, s = ts[i], ts[i + 1]
@@ -203,7 +179,6 @@ def without_eps(denoise, schedule, x, ts):
     return x
 
 
-@ddim.variant
 def in_float32_arrays(denoise, schedule, x, ts):
     for t, s in pairwise(ts.float()):
         est = denoise(x.float(), t)
@@ -211,23 +186,37 @@ def in_float32_arrays(denoise, schedule, x, ts):
     return x.numpy()
 
 
-# Heun
-
-heun = Exercise(
-    "09.heun",
-    r"""Write Heun's method. `your_heun(denoise, path, x, ts)` is called like DDIM. `path.velocity(est, t)` gives the velocity that an estimate
-    means at level `t`. In each step: the velocity where you are, a trial step with it, the velocity *there*, and then the step with the mean of
-    the two. (The check ends its walk before $\sigma$ is 0, so you need not treat the last step differently.)""",
+ddim = Exercise(
+    "09.ddim",
+    r"""Write DDIM. `your_ddim(denoise, path, x, ts)` starts from `x` at level `ts[0]` and returns the picture at level `ts[-1]`. `ts`
+    decreases. `denoise(x, t)` answers with `.x0` and `.eps`; `path.alpha(s)` and `path.sigma(s)` are the two coefficients at a level. The check
+    walks where the answer is known, and reads off the order.""",
     hints=[
-        "A step of Euler is x + (s - t) * slope. s - t is negative: t decreases.",
-        "The second look is at the trial point, at level s.",
-        "The real step starts from x again, not from the trial point.",
+        "`from itertools import pairwise`; `for t, s in pairwise(ts):` gives each step from t down to s.",
+        "In each step: ask once, at the level where you are. Then write the sentence again at the lower level.",
+        "x = path.alpha(s) * est.x0 + path.sigma(s) * est.eps",
     ],
+    solution=your_ddim,
+    check=_check_ddim,
+    mistakes={
+        "asked 1 times": asks_once,
+        "of level t": writes_at_t,
+        "the guess x0 itself": returns_the_guess,
+        "The noise is missing": no_noise_back,
+        "exchanged": coefficients_exchanged,
+        "wrong sign": noise_subtracted,
+        "fresh noise": fresh_noise,
+        "Euler": euler,
+        "where it was": forgets_to_update,
+    },
+    variants=[without_eps, in_float32_arrays],
 )
 
 
-@heun.oracle
-def _(sampler):
+# Heun
+
+
+def _check_heun(sampler):
     out, denoise = _walk(sampler, 1)
     x, est, _, _ = _one_step()
     t, s = torch.tensor([FROM, TO], dtype=torch.float64)
@@ -260,7 +249,6 @@ def _(sampler):
                 f"(the denoiser was asked at the levels {[round(v, 2) for v in denoise.levels]}).")  # fmt: skip
 
 
-@heun.answer
 def your_heun(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
         slope = schedule.velocity(denoise(x, t), t)
@@ -270,12 +258,10 @@ def your_heun(denoise, schedule, x, ts):
     return x
 
 
-@heun.mutant("Euler's step")
 def only_euler(denoise, schedule, x, ts):
     return euler(denoise, schedule, x, ts)
 
 
-@heun.mutant("Take their mean")
 def sum_for_mean(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
         slope = schedule.velocity(denoise(x, t), t)
@@ -283,7 +269,6 @@ def sum_for_mean(denoise, schedule, x, ts):
     return x
 
 
-@heun.mutant("starts from the trial point")
 def from_the_trial_point(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
         slope = schedule.velocity(denoise(x, t), t)
@@ -292,7 +277,6 @@ def from_the_trial_point(denoise, schedule, x, ts):
     return x
 
 
-@heun.mutant("Only the velocity at the trial point")
 def only_the_second(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
         ahead = x + (s - t) * schedule.velocity(denoise(x, t), t)
@@ -300,7 +284,6 @@ def only_the_second(denoise, schedule, x, ts):
     return x
 
 
-@heun.mutant("still at level t")
 def second_look_at_t(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
         slope = schedule.velocity(denoise(x, t), t)
@@ -308,14 +291,12 @@ def second_look_at_t(denoise, schedule, x, ts):
     return x
 
 
-@heun.mutant("at the old x")
 def second_look_at_old_x(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
         x = x + (s - t) * (schedule.velocity(denoise(x, t), t) + schedule.velocity(denoise(x, s), s)) / 2
     return x
 
 
-@heun.mutant("the wrong way")
 def uphill(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
         slope = schedule.velocity(denoise(x, t), t)
@@ -323,7 +304,6 @@ def uphill(denoise, schedule, x, ts):
     return x
 
 
-@heun.variant
 def as_trapezium(denoise, schedule, x, ts):
     for i in range(len(ts) - 1):
         h = ts[i + 1] - ts[i]
@@ -333,10 +313,34 @@ def as_trapezium(denoise, schedule, x, ts):
     return x
 
 
-@heun.variant
 def in_two_halves(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
         slope = schedule.velocity(denoise(x, t), t)
         ahead = x + (s - t) * slope
         x = (x + ahead + (s - t) * schedule.velocity(denoise(ahead, s), s)) / 2
     return x.numpy()
+
+
+heun = Exercise(
+    "09.heun",
+    r"""Write Heun's method. `your_heun(denoise, path, x, ts)` is called like DDIM. `path.velocity(est, t)` gives the velocity that an estimate
+    means at level `t`. In each step: the velocity where you are, a trial step with it, the velocity *there*, and then the step with the mean of
+    the two. (The check ends its walk before $\sigma$ is 0, so you need not treat the last step differently.)""",
+    hints=[
+        "A step of Euler is x + (s - t) * slope. s - t is negative: t decreases.",
+        "The second look is at the trial point, at level s.",
+        "The real step starts from x again, not from the trial point.",
+    ],
+    solution=your_heun,
+    check=_check_heun,
+    mistakes={
+        "Euler's step": only_euler,
+        "Take their mean": sum_for_mean,
+        "starts from the trial point": from_the_trial_point,
+        "Only the velocity at the trial point": only_the_second,
+        "still at level t": second_look_at_t,
+        "at the old x": second_look_at_old_x,
+        "the wrong way": uphill,
+    },
+    variants=[as_trapezium, in_two_halves],
+)

@@ -28,19 +28,8 @@ def _silent(xt: Tensor, t: Tensor) -> Tensor:
 
 # flow matching
 
-flow_loss = Exercise(
-    "10.flow_loss",
-    r"""Write the loss of flow matching. `my_flow_loss(net, x0, t)` gets a network that guesses the velocity (`net(xt, t)`), points `x0` of shape (B, D), and levels `t` of shape (B,). It draws noise, mixes on the straight path, and returns the mean squared
-    error of the guess of $u = \varepsilon - x_0$, a single number. (The check uses data that is one single point: there the exact velocity is $(x_t - x_0)/t$.)""",
-    hints=[
-        "t has the shape (B,), x0 has (B, D): t[:, None] has (B, 1).",
-        "xt = (1 - t) x0 + t eps; compare the guess with eps - x0.",
-    ],
-)
 
-
-@flow_loss.oracle
-def _(loss):
+def _check_flow_loss(loss):
     x0 = POINT.expand(2000, 3)
     square = x0.square().mean().item()
 
@@ -90,93 +79,95 @@ def _(loss):
     )
 
 
-@flow_loss.answer
 def my_flow_loss(net, x0, t):
     eps = torch.randn_like(x0)
     xt = (1 - t[:, None]) * x0 + t[:, None] * eps
     return (net(xt, t) - (eps - x0)).square().mean()
 
 
-@flow_loss.mutant("Time runs the other way")
 def time_reversed(net, x0, t):
     eps = torch.randn_like(x0)
     xt = t[:, None] * x0 + (1 - t[:, None]) * eps
     return (net(xt, t) - (eps - x0)).square().mean()
 
 
-@flow_loss.mutant("sign of the velocity")
 def velocity_reversed(net, x0, t):
     eps = torch.randn_like(x0)
     xt = (1 - t[:, None]) * x0 + t[:, None] * eps
     return (net(xt, t) - (x0 - eps)).square().mean()
 
 
-@flow_loss.mutant("the same noise in the mixture")
 def noise_drawn_twice(net, x0, t):
     xt = (1 - t[:, None]) * x0 + t[:, None] * torch.randn_like(x0)
     return (net(xt, t) - (torch.randn_like(x0) - x0)).square().mean()
 
 
-@flow_loss.mutant("compared with the noise")
 def asks_for_noise(net, x0, t):
     eps = torch.randn_like(x0)
     xt = (1 - t[:, None]) * x0 + t[:, None] * eps
     return (net(xt, t) - eps).square().mean()
 
 
-@flow_loss.mutant("compared with the data")
 def asks_for_data(net, x0, t):
     eps = torch.randn_like(x0)
     xt = (1 - t[:, None]) * x0 + t[:, None] * eps
     return (net(xt, t) - x0).square().mean()
 
 
-@flow_loss.mutant("too much of the data")
 def data_not_shrunk(net, x0, t):
     eps = torch.randn_like(x0)
     return (net(x0 + t[:, None] * eps, t) - (eps - x0)).square().mean()
 
 
-@flow_loss.mutant("a level of its own")
 def one_level_for_all(net, x0, t):
     eps = torch.randn_like(x0)
     xt = (1 - t.mean()) * x0 + t.mean() * eps
     return (net(xt, t) - (eps - x0)).square().mean()
 
 
-@flow_loss.mutant("other levels than those")
 def levels_of_its_own(net, x0, t):
     return my_flow_loss(net, x0, torch.rand(len(x0)))
 
 
-@flow_loss.variant
 def by_mse_loss(net, x0, t):
     eps, t_ = torch.randn(x0.shape), t.view(-1, 1)
     return torch.nn.functional.mse_loss(net(torch.lerp(x0, eps, t_), t), eps - x0)
 
 
-@flow_loss.variant
 def point_by_point(net, x0, t):
     eps = torch.randn(x0.shape)
     xt = torch.stack([(1 - u) * a + u * b for u, a, b in zip(t, x0, eps, strict=True)])
     return float(((net(xt, t) - eps + x0) ** 2).sum() / x0.numel())
 
 
-# reflow
-
-reflow_loss = Exercise(
-    "10.reflow_loss",
-    r"""Write the loss of reflow. `my_reflow_loss(net, x0, eps, t)` gets pairs this time: `eps` is a noise and `x0` the point to which it led. It returns the mean squared error of the guess of the velocity of the straight line between the two. (The check
-    joins each noise with a point of its own, $x_0 = \varepsilon/3$. Then the exact velocity is a formula of $x_t$ alone.)""",
+flow_loss = Exercise(
+    "10.flow_loss",
+    r"""Write the loss of flow matching. `my_flow_loss(net, x0, t)` gets a network that guesses the velocity (`net(xt, t)`), points `x0` of shape (B, D), and levels `t` of shape (B,). It draws noise, mixes on the straight path, and returns the mean squared
+    error of the guess of $u = \varepsilon - x_0$, a single number. (The check uses data that is one single point: there the exact velocity is $(x_t - x_0)/t$.)""",
     hints=[
-        "It is the loss of flow matching, but the noise is given.",
-        "Mix the pair: (1 - t) x0 + t eps. Its velocity is eps - x0.",
+        "t has the shape (B,), x0 has (B, D): t[:, None] has (B, 1).",
+        "xt = (1 - t) x0 + t eps; compare the guess with eps - x0.",
     ],
+    solution=my_flow_loss,
+    check=_check_flow_loss,
+    mistakes={
+        "Time runs the other way": time_reversed,
+        "sign of the velocity": velocity_reversed,
+        "the same noise in the mixture": noise_drawn_twice,
+        "compared with the noise": asks_for_noise,
+        "compared with the data": asks_for_data,
+        "too much of the data": data_not_shrunk,
+        "a level of its own": one_level_for_all,
+        "other levels than those": levels_of_its_own,
+    },
+    variants=[by_mse_loss, point_by_point],
 )
 
 
-@reflow_loss.oracle
-def _(loss):
+# reflow
+
+
+def _check_reflow_loss(loss):
     eps = torch.randn(2000, 3, generator=torch.Generator().manual_seed(77))  # not the answer's own noise
     x0 = eps / 3  # so x_t = (1 + 2 t) eps / 3 and u = 2 eps / 3 = 2 x_t / (1 + 2 t)
     shown: list[Tensor] = []
@@ -225,58 +216,71 @@ def _(loss):
     raise IncorrectAnswer(f"The exact answer costs {exact:.2f} and should cost 0.")
 
 
-@reflow_loss.answer
 def my_reflow_loss(net, x0, eps, t):
     xt = (1 - t[:, None]) * x0 + t[:, None] * eps
     return (net(xt, t) - (eps - x0)).square().mean()
 
 
-@reflow_loss.mutant("keep the pairs together")
 def fresh_noise(net, x0, eps, t):
     eps = torch.randn_like(x0)
     xt = (1 - t[:, None]) * x0 + t[:, None] * eps
     return (net(xt, t) - (eps - x0)).square().mean()
 
 
-@reflow_loss.mutant("Time runs the other way")
 def pairs_reversed(net, x0, eps, t):
     xt = t[:, None] * x0 + (1 - t[:, None]) * eps
     return (net(xt, t) - (eps - x0)).square().mean()
 
 
-@reflow_loss.mutant("the wrong sign")
 def sign_reversed(net, x0, eps, t):
     xt = (1 - t[:, None]) * x0 + t[:, None] * eps
     return (net(xt, t) - (x0 - eps)).square().mean()
 
 
-@reflow_loss.mutant("compared with the noise")
 def guess_of_noise(net, x0, eps, t):
     xt = (1 - t[:, None]) * x0 + t[:, None] * eps
     return (net(xt, t) - eps).square().mean()
 
 
-@reflow_loss.mutant("compared with the point")
 def guess_of_the_point(net, x0, eps, t):
     xt = (1 - t[:, None]) * x0 + t[:, None] * eps
     return (net(xt, t) - x0).square().mean()
 
 
-@reflow_loss.mutant("not that of the line")
 def fresh_noise_in_the_velocity(net, x0, eps, t):
     xt = (1 - t[:, None]) * x0 + t[:, None] * eps
     return (net(xt, t) - (torch.randn_like(eps) - x0)).square().mean()
 
 
-@reflow_loss.variant
 def along_the_line(net, x0, eps, t):
     line = eps - x0
     return torch.nn.functional.mse_loss(net(x0 + t.unsqueeze(1) * line, t), line)
 
 
-@reflow_loss.variant
 def in_numpy(net, x0, eps, t):
     import numpy as np
 
     a, b, u = x0.numpy(), eps.numpy(), t.numpy()[:, None]
     return np.mean((net(torch.from_numpy((1 - u) * a + u * b), t).numpy() - b + a) ** 2)
+
+
+reflow_loss = Exercise(
+    "10.reflow_loss",
+    r"""Write the loss of reflow. `my_reflow_loss(net, x0, eps, t)` gets pairs this time: `eps` is a noise and `x0` the point to which it led. It returns the mean squared error of the guess of the velocity of the straight line between the two. (The check
+    joins each noise with a point of its own, $x_0 = \varepsilon/3$. Then the exact velocity is a formula of $x_t$ alone.)""",
+    hints=[
+        "It is the loss of flow matching, but the noise is given.",
+        "Mix the pair: (1 - t) x0 + t eps. Its velocity is eps - x0.",
+    ],
+    solution=my_reflow_loss,
+    check=_check_reflow_loss,
+    mistakes={
+        "keep the pairs together": fresh_noise,
+        "Time runs the other way": pairs_reversed,
+        "the wrong sign": sign_reversed,
+        "compared with the noise": guess_of_noise,
+        "compared with the point": guess_of_the_point,
+        "not that of the line": fresh_noise_in_the_velocity,
+    },
+    variants=[along_the_line, in_numpy],
+)

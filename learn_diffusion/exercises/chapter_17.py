@@ -8,16 +8,6 @@ from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, ca
 
 # windows on a ring
 
-ring = Exercise(
-    "17.ring",
-    r"""Make a planet: a world that ends where it began. `my_ring(parts, lefts, width, weight)` gets the answers of several windows, `parts`, one tensor (B, C, H, S) for each; the column where each begins, `lefts`; the width of the canvas; and a weight for each column of a window, (S,).
-    Return the canvas (B, C, H, width): in each column the weighted mean of all windows that cover it. A window that runs past the right edge goes on at the left one: column `i` of a window that begins at `left` lies at `(left + i) % width`. (The check cuts windows out of a canvas that it knows.)""",
-    hints=[
-        "Two canvases of zeros: one collects weight * part, the other collects the weights. Divide at the end.",
-        "columns = (left + torch.arange(S)) % width gives the columns of a window; canvas[..., columns] += ... adds to them.",
-        "The weights to divide by differ from column to column: a column may be covered by one window, two or three.",
-    ],
-)
 
 _WEIGHT = torch.tensor([0.5, 1.5, 2.5, 2.5, 1.5, 0.5])
 
@@ -45,8 +35,7 @@ def _mean(parts, lefts, width, weight):
     return total / weights
 
 
-@ring.oracle
-def _(my_ring):
+def _check_ring(my_ring):
     g = torch.Generator().manual_seed(0)
     canvas = torch.randn(2, 1, 3, 12, generator=g)
     on_it, around = [0, 3, 6], [0, 3, 6, 9]  # the second goes round: its last window lies on the first
@@ -87,7 +76,6 @@ def _(my_ring):
     raise IncorrectAnswer(f"The first value should be {right[0, 0, 0, 0]:.3f}, and is {out[0, 0, 0, 0]:.3f}.")
 
 
-@ring.answer
 def my_ring(parts, lefts, width, weight):
     canvas = torch.zeros(*parts[0].shape[:-1], width)
     weights = torch.zeros(width)
@@ -98,28 +86,23 @@ def my_ring(parts, lefts, width, weight):
     return canvas / weights
 
 
-@ring.mutant("never divided")
 def only_adds(parts, lefts, width, weight):
     return _collect(parts, lefts, width, weight)[0]
 
 
-@ring.mutant("the number of windows")
 def divides_by_all_windows(parts, lefts, width, weight):
     return _collect(parts, lefts, width, weight)[0] / len(parts)
 
 
-@ring.mutant("one window's weights")
 def divides_by_one_windows_weights(parts, lefts, width, weight):
     return _collect(parts, lefts, width, weight)[0] / weight.sum()
 
 
-@ring.mutant("how many windows cover")
 def divides_by_cover(parts, lefts, width, weight):
     canvas, _, windows = _collect(parts, lefts, width, weight)
     return canvas / windows
 
 
-@ring.mutant("past the right edge is lost")
 def cuts_off_at_the_edge(parts, lefts, width, weight):
     canvas, weights = torch.zeros(*parts[0].shape[:-1], width), torch.zeros(width)
     for part, left in zip(parts, lefts, strict=True):
@@ -129,12 +112,10 @@ def cuts_off_at_the_edge(parts, lefts, width, weight):
     return canvas / weights
 
 
-@ring.mutant("have no effect")
 def weights_ignored(parts, lefts, width, weight):
     return my_ring(parts, lefts, width, torch.ones_like(weight))
 
 
-@ring.mutant("one of them wins")
 def last_one_wins(parts, lefts, width, weight):
     canvas = torch.zeros(*parts[0].shape[:-1], width)
     for part, columns in zip(parts, _laps(lefts, width, len(weight)), strict=True):
@@ -142,7 +123,6 @@ def last_one_wins(parts, lefts, width, weight):
     return canvas
 
 
-@ring.variant
 def rolled(parts, lefts, width, weight):
     total, weights = 0, 0
     for part, left in zip(parts, lefts, strict=True):
@@ -152,7 +132,6 @@ def rolled(parts, lefts, width, weight):
     return total / weights
 
 
-@ring.variant
 def column_by_column_in_numpy(parts, lefts, width, weight):
     arrays, columns = [part.numpy() for part in parts], []
     for x in range(width):
@@ -163,18 +142,31 @@ def column_by_column_in_numpy(parts, lefts, width, weight):
     return torch.stack([torch.as_tensor(c) for c in columns], dim=-1)
 
 
-# a seam that does not jump
-
-kink = Exercise(
-    "17.kink",
-    r"""Heights may meet at a seam and the seam still show: the *slope* breaks, and the light on the relief with it. `my_kink(worlds, seams, others)` gets worlds (B, 1, H, W) and two lists of columns. A line at column `s` runs between the columns `s - 1` and `s`. Its kink is the slope on its right, from column `s` to `s + 1`,
-    minus the slope on its left, from `s - 2` to `s - 1`. Return one number: the mean of the *absolute* kink over all worlds, rows and lines in `seams`, divided by the same mean over the lines in `others`. (1: no line stands out. The check has worlds whose slopes it knows.)""",
+ring = Exercise(
+    "17.ring",
+    r"""Make a planet: a world that ends where it began. `my_ring(parts, lefts, width, weight)` gets the answers of several windows, `parts`, one tensor (B, C, H, S) for each; the column where each begins, `lefts`; the width of the canvas; and a weight for each column of a window, (S,).
+    Return the canvas (B, C, H, width): in each column the weighted mean of all windows that cover it. A window that runs past the right edge goes on at the left one: column `i` of a window that begins at `left` lies at `(left + i) % width`. (The check cuts windows out of a canvas that it knows.)""",
     hints=[
-        "worlds[..., [1, 5, 9]] picks columns; a list of columns plus one is [s + 1 for s in seams], or torch.tensor(seams) + 1.",
-        "right = worlds[..., s + 1] - worlds[..., s]; left = worlds[..., s - 1] - worlds[..., s - 2].",
-        "Take the absolute value before the mean, and divide one mean by the other.",
+        "Two canvases of zeros: one collects weight * part, the other collects the weights. Divide at the end.",
+        "columns = (left + torch.arange(S)) % width gives the columns of a window; canvas[..., columns] += ... adds to them.",
+        "The weights to divide by differ from column to column: a column may be covered by one window, two or three.",
     ],
+    solution=my_ring,
+    check=_check_ring,
+    mistakes={
+        "never divided": only_adds,
+        "the number of windows": divides_by_all_windows,
+        "one window's weights": divides_by_one_windows_weights,
+        "how many windows cover": divides_by_cover,
+        "past the right edge is lost": cuts_off_at_the_edge,
+        "have no effect": weights_ignored,
+        "one of them wins": last_one_wins,
+    },
+    variants=[rolled, column_by_column_in_numpy],
 )
+
+
+# a seam that does not jump
 
 
 def _means(worlds, lines, by):
@@ -186,8 +178,7 @@ def _right(w, s):
     return ((w[..., s + 1] - w[..., s]) - (w[..., s - 1] - w[..., s - 2])).abs().mean()
 
 
-@kink.oracle
-def _(my_kink):
+def _check_kink(my_kink):
     g = torch.Generator().manual_seed(0)
     rough = torch.randn(4, 1, 5, 15, generator=g)
     rough[..., 8:] += 2.0  # a jump, and no kink
@@ -235,7 +226,6 @@ def _kinks(w, s):
     return (w[..., s + 1] - w[..., s]) - (w[..., s - 1] - w[..., s - 2])
 
 
-@kink.answer
 def my_kink(worlds, seams, others):
     def mean_kink(lines):
         s = torch.tensor(lines)
@@ -246,19 +236,16 @@ def my_kink(worlds, seams, others):
     return mean_kink(seams) / mean_kink(others)
 
 
-@kink.mutant("upside down")
 def upside_down(worlds, seams, others):
     return my_kink(worlds, others, seams)
 
 
-@kink.mutant("the jump of the heights")
 def the_jump(worlds, seams, others):
     s, o = torch.tensor(seams), torch.tensor(others)
     jump = (worlds[..., s] - worlds[..., s - 1]).abs().mean()
     return jump / (worlds[..., o] - worlds[..., o - 1]).abs().mean()
 
 
-@kink.mutant("runs across the line")
 def second_difference(worlds, seams, others):
     def of(s):
         return (worlds[..., s + 1] - 2 * worlds[..., s] + worlds[..., s - 1]).abs().mean()
@@ -266,7 +253,6 @@ def second_difference(worlds, seams, others):
     return of(torch.tensor(seams)) / of(torch.tensor(others))
 
 
-@kink.mutant("slopes are added")
 def slopes_added(worlds, seams, others):
     def of(s):
         return (worlds[..., s + 1] - worlds[..., s] + worlds[..., s - 1] - worlds[..., s - 2]).abs().mean()
@@ -274,37 +260,31 @@ def slopes_added(worlds, seams, others):
     return of(torch.tensor(seams)) / of(torch.tensor(others))
 
 
-@kink.mutant("one column too far")
 def one_column_off(worlds, seams, others):
     return my_kink(worlds, [s + 1 for s in seams], [s + 1 for s in others])
 
 
-@kink.mutant("difference of the two means")
 def difference_of_means(worlds, seams, others):
     s, o = torch.tensor(seams), torch.tensor(others)
     return _kinks(worlds, s).abs().mean() - _kinks(worlds, o).abs().mean()
 
 
-@kink.mutant("squared")
 def squared(worlds, seams, others):
     s, o = torch.tensor(seams), torch.tensor(others)
     return _kinks(worlds, s).square().mean() / _kinks(worlds, o).square().mean()
 
 
-@kink.mutant("absolute value of each")
 def signed(worlds, seams, others):
     s, o = torch.tensor(seams), torch.tensor(others)
     return _kinks(worlds, s).mean() / _kinks(worlds, o).mean()
 
 
-@kink.variant
 def by_slopes_of_all_columns(worlds, seams, others):
     slope = worlds.diff(dim=-1)  # from column i to i + 1
     broken = (slope[..., 2:] - slope[..., :-2]).abs().mean((0, 1, 2))  # [i] is the line at i + 2
     return broken[[s - 2 for s in seams]].mean() / broken[[s - 2 for s in others]].mean()
 
 
-@kink.variant
 def in_numpy(worlds, seams, others):
     w = worlds.double().numpy()
     found = [
@@ -312,3 +292,28 @@ def in_numpy(worlds, seams, others):
         for lines in (seams, others)
     ]
     return sum(found[0]) / len(found[0]) / (sum(found[1]) / len(found[1]))
+
+
+kink = Exercise(
+    "17.kink",
+    r"""Heights may meet at a seam and the seam still show: the *slope* breaks, and the light on the relief with it. `my_kink(worlds, seams, others)` gets worlds (B, 1, H, W) and two lists of columns. A line at column `s` runs between the columns `s - 1` and `s`. Its kink is the slope on its right, from column `s` to `s + 1`,
+    minus the slope on its left, from `s - 2` to `s - 1`. Return one number: the mean of the *absolute* kink over all worlds, rows and lines in `seams`, divided by the same mean over the lines in `others`. (1: no line stands out. The check has worlds whose slopes it knows.)""",
+    hints=[
+        "worlds[..., [1, 5, 9]] picks columns; a list of columns plus one is [s + 1 for s in seams], or torch.tensor(seams) + 1.",
+        "right = worlds[..., s + 1] - worlds[..., s]; left = worlds[..., s - 1] - worlds[..., s - 2].",
+        "Take the absolute value before the mean, and divide one mean by the other.",
+    ],
+    solution=my_kink,
+    check=_check_kink,
+    mistakes={
+        "upside down": upside_down,
+        "the jump of the heights": the_jump,
+        "runs across the line": second_difference,
+        "slopes are added": slopes_added,
+        "one column too far": one_column_off,
+        "difference of the two means": difference_of_means,
+        "squared": squared,
+        "absolute value of each": signed,
+    },
+    variants=[by_slopes_of_all_columns, in_numpy],
+)

@@ -11,24 +11,12 @@ from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, ca
 
 # how far from the truth
 
-psnr = Exercise(
-    "18.psnr",
-    r"""Distortion is often given as the *peak signal-to-noise ratio* (PSNR), in decibels (dB): the more, the closer. `my_psnr(pictures, truth)` gets two tensors (B, C, H, W) of pictures whose values run from -1 to 1. Return one number for each picture, (B,): 10 times the logarithm (to base 10) of peak$^2$ / MSE, where MSE is the mean squared error of that picture over all its channels and pixels, and *peak* is the distance from the darkest possible value to the brightest.
-    (The check has pictures that are off by a known amount.)""",
-    hints=[
-        "((pictures - truth) ** 2).mean((1, 2, 3)) is the mean squared error of each picture.",
-        "From -1 to 1 the distance is 2, so peak ** 2 is 4.",
-        "torch.log10 has the right base.",
-    ],
-)
-
 
 def _mse(a, b):
     return (a.double() - b.double()).square().flatten(1).mean(1)
 
 
-@psnr.oracle
-def _(my_psnr):
+def _check_psnr(my_psnr):
     g = torch.Generator().manual_seed(0)
     truth = torch.rand(4, 3, 6, 6, generator=g) * 2 - 1
     off = torch.tensor([0.01, 0.05, 0.2, 0.6]).reshape(4, 1, 1, 1)
@@ -71,99 +59,101 @@ def _(my_psnr):
     raise IncorrectAnswer(f"The first picture should have {right[0]:.2f} dB, and has {out[0]:.2f}.")
 
 
-@psnr.answer
 def my_psnr(pictures, truth):
     mse = ((pictures - truth) ** 2).mean((1, 2, 3))
     return 10 * torch.log10(4 / mse)
 
 
-@psnr.mutant("the larger the PSNR")
 def upside_down(pictures, truth):
     return -my_psnr(pictures, truth)
 
 
-@psnr.mutant("taken as 1")
 def peak_of_one(pictures, truth):
     return 10 * torch.log10(1 / ((pictures - truth) ** 2).mean((1, 2, 3)))
 
 
-@psnr.mutant("not squared")
 def peak_not_squared(pictures, truth):
     return 10 * torch.log10(2 / ((pictures - truth) ** 2).mean((1, 2, 3)))
 
 
-@psnr.mutant("natural logarithm")
 def natural(pictures, truth):
     return 10 * torch.log(4 / ((pictures - truth) ** 2).mean((1, 2, 3)))
 
 
-@psnr.mutant("twice what")
 def twenty(pictures, truth):
     return 2 * my_psnr(pictures, truth)
 
 
-@psnr.mutant("taken as 255")
 def peak_of_255(pictures, truth):
     return 10 * torch.log10(255**2 / ((pictures - truth) ** 2).mean((1, 2, 3)))
 
 
-@psnr.mutant("added up")
 def sum_of_squares(pictures, truth):
     return 10 * torch.log10(4 / ((pictures - truth) ** 2).sum((1, 2, 3)))
 
 
-@psnr.mutant("half of what")
 def of_the_root(pictures, truth):
     return 10 * torch.log10(2 / ((pictures - truth) ** 2).mean((1, 2, 3)).sqrt())
 
 
-@psnr.mutant("factor 10 is missing")
 def bel(pictures, truth):
     return torch.log10(4 / ((pictures - truth) ** 2).mean((1, 2, 3)))
 
 
-@psnr.mutant("All four pictures get the same")
 def over_the_batch(pictures, truth):
     return (10 * torch.log10(4 / ((pictures - truth) ** 2).mean())).expand(len(pictures))
 
 
-@psnr.mutant("absolute error")
 def absolute(pictures, truth):
     return 10 * torch.log10(4 / (pictures - truth).abs().mean((1, 2, 3)))
 
 
-@psnr.variant
 def twenty_times_the_log_of_a_ratio(pictures, truth):
     off = (pictures - truth).flatten(1).norm(dim=1) / math.sqrt(pictures[0].numel())
     return 20 * torch.log10(2 / off)
 
 
-@psnr.variant
 def picture_by_picture_in_numpy(pictures, truth):
     errors = [((p.double().numpy() - q.double().numpy()) ** 2).mean() for p, q in zip(pictures, truth, strict=True)]
     return torch.tensor([10 * math.log10(4 / e) for e in errors])
 
 
-# a large picture that agrees with the small one
-
-consistent = Exercise(
-    "18.consistent",
-    r"""An upscaled picture should say what the small one says: shrunk again, it should *be* the small one. `my_consistent(large, small)` gets a picture (B, C, 4H, 4W), and the small one, (B, C, H, W), each of whose pixels should be the mean of a 4x4 block of the large one. Return the large picture with as little changed as possible, so that it does: what a block is wrong by on average is added to all of its 16 pixels.
-    (Detail is left as it is: only the mean of each block moves.)""",
+psnr = Exercise(
+    "18.psnr",
+    r"""Distortion is often given as the *peak signal-to-noise ratio* (PSNR), in decibels (dB): the more, the closer. `my_psnr(pictures, truth)` gets two tensors (B, C, H, W) of pictures whose values run from -1 to 1. Return one number for each picture, (B,): 10 times the logarithm (to base 10) of peak$^2$ / MSE, where MSE is the mean squared error of that picture over all its channels and pixels, and *peak* is the distance from the darkest possible value to the brightest.
+    (The check has pictures that are off by a known amount.)""",
     hints=[
-        "F.avg_pool2d(large, 4) is the large picture, shrunk.",
-        "small - F.avg_pool2d(large, 4) is what each block is wrong by.",
-        'F.interpolate(..., scale_factor=4, mode="nearest") gives all 16 pixels of a block the same number.',
+        "((pictures - truth) ** 2).mean((1, 2, 3)) is the mean squared error of each picture.",
+        "From -1 to 1 the distance is 2, so peak ** 2 is 4.",
+        "torch.log10 has the right base.",
     ],
+    solution=my_psnr,
+    check=_check_psnr,
+    mistakes={
+        "the larger the PSNR": upside_down,
+        "taken as 1": peak_of_one,
+        "not squared": peak_not_squared,
+        "natural logarithm": natural,
+        "twice what": twenty,
+        "taken as 255": peak_of_255,
+        "added up": sum_of_squares,
+        "half of what": of_the_root,
+        "factor 10 is missing": bel,
+        "All four pictures get the same": over_the_batch,
+        "absolute error": absolute,
+    },
+    variants=[twenty_times_the_log_of_a_ratio, picture_by_picture_in_numpy],
 )
+
+
+# a large picture that agrees with the small one
 
 
 def _spread(x):
     return x.repeat_interleave(4, -1).repeat_interleave(4, -2)
 
 
-@consistent.oracle
-def _(my_consistent):
+def _check_consistent(my_consistent):
     g = torch.Generator().manual_seed(0)
     large, small = torch.randn(2, 3, 12, 8, generator=g), torch.randn(2, 3, 3, 2, generator=g)
     out = numbers(call(my_consistent, large.clone(), small.clone()), (2, 3, 12, 8), "the large picture")
@@ -203,54 +193,44 @@ def _(my_consistent):
                 f"{(F.avg_pool2d(out.float(), 4) - small).abs().max():.2f}.")  # fmt: skip
 
 
-@consistent.answer
 def my_consistent(large, small):
     off = small - F.avg_pool2d(large, 4)
     return large + F.interpolate(off, scale_factor=4, mode="nearest")
 
 
-@consistent.mutant("as it was")
 def untouched(large, small):
     return large
 
 
-@consistent.mutant("all detail is gone")
 def blocks(large, small):
     return _spread(small)
 
 
-@consistent.mutant("wrong sign")
 def wrong_sign(large, small):
     return large - _spread(small - F.avg_pool2d(large, 4))
 
 
-@consistent.mutant("added as it is")
 def added(large, small):
     return large + _spread(small)
 
 
-@consistent.mutant("clipped")
 def clipped(large, small):
     return my_consistent(large, small).clamp(-1, 1)
 
 
-@consistent.mutant("landed in another block")
 def repeated_as_a_whole(large, small):
     return large + (small - F.avg_pool2d(large, 4)).repeat(1, 1, 4, 4)
 
 
-@consistent.mutant("shared out")
 def shared_out(large, small):
     return large + _spread(small - F.avg_pool2d(large, 4)) / 16
 
 
-@consistent.mutant("block means differ")
 def smooth(large, small):
     off = small - F.avg_pool2d(large, 4)
     return large + F.interpolate(off, scale_factor=4, mode="bilinear", align_corners=False)
 
 
-@consistent.mutant("more was changed")
 def one_pixel_pays(large, small):
     off = small - F.avg_pool2d(large, 4)
     out = large.clone()
@@ -258,7 +238,6 @@ def one_pixel_pays(large, small):
     return out
 
 
-@consistent.variant
 def by_reshaping(large, small):
     B, C, H, W = small.shape
     tiles = large.reshape(B, C, H, 4, W, 4)
@@ -266,7 +245,6 @@ def by_reshaping(large, small):
     return tiles.reshape(large.shape)
 
 
-@consistent.variant
 def block_by_block(large, small):
     out = large.double()
     for i in range(small.shape[2]):
@@ -274,3 +252,29 @@ def block_by_block(large, small):
             block = out[..., 4 * i : 4 * i + 4, 4 * j : 4 * j + 4]
             block += small[..., i, j].double()[..., None, None] - block.mean((2, 3), keepdim=True)
     return out
+
+
+consistent = Exercise(
+    "18.consistent",
+    r"""An upscaled picture should say what the small one says: shrunk again, it should *be* the small one. `my_consistent(large, small)` gets a picture (B, C, 4H, 4W), and the small one, (B, C, H, W), each of whose pixels should be the mean of a 4x4 block of the large one. Return the large picture with as little changed as possible, so that it does: what a block is wrong by on average is added to all of its 16 pixels.
+    (Detail is left as it is: only the mean of each block moves.)""",
+    hints=[
+        "F.avg_pool2d(large, 4) is the large picture, shrunk.",
+        "small - F.avg_pool2d(large, 4) is what each block is wrong by.",
+        'F.interpolate(..., scale_factor=4, mode="nearest") gives all 16 pixels of a block the same number.',
+    ],
+    solution=my_consistent,
+    check=_check_consistent,
+    mistakes={
+        "as it was": untouched,
+        "all detail is gone": blocks,
+        "wrong sign": wrong_sign,
+        "added as it is": added,
+        "clipped": clipped,
+        "landed in another block": repeated_as_a_whole,
+        "shared out": shared_out,
+        "block means differ": smooth,
+        "more was changed": one_pixel_pays,
+    },
+    variants=[by_reshaping, block_by_block],
+)

@@ -5,22 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers, pair
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers, several
 
 # kriging, by hand
-
-kriging = Exercise(
-    "19.kriging",
-    r"""Write kriging yourself: the exact posterior of a Gaussian field. The field has n places, mean 0 and a known `covariance` (n, n). You
-    measured `values` (m,) at the places with the numbers `places` (m,), each with an independent error of standard deviation `noise`. Return the
-    posterior mean and the posterior standard deviation of *the field*, at all n places, as two tensors (n,). Two Gaussians that vary together are
-    enough: what is measured has a covariance of its own (m, m), and a covariance with the field (n, m).""",
-    hints=[
-        "What is measured is the field at those places *plus an error*. The errors are independent, so they change only the diagonal of its covariance: by their variance.",
-        "With A the covariance of what is measured (m, m) and B that of the field with it (n, m): the mean is B A⁻¹ values, and the covariance is `covariance` - B A⁻¹ Bᵀ.",
-        "`weights = torch.linalg.solve(A, B.T).T` is B A⁻¹. You need the diagonal of the posterior's covariance only: `(weights * B).sum(1)` is that of B A⁻¹ Bᵀ.",
-    ],
-)
 
 
 def _curve():
@@ -33,11 +20,10 @@ def _curve():
     return covariance, places, values, 0.3
 
 
-@kriging.oracle
-def _(answer):
+def _check_kriging(answer):
     covariance, places, values, noise = _curve()
     n = len(covariance)
-    out = pair(call(answer, covariance, places, values, noise), "the mean and the standard deviation")
+    out = several(call(answer, covariance, places, values, noise), ("the mean", "the standard deviation"))
     mean, std = numbers(out[0], (n,), "the mean"), numbers(out[1], (n,), "the standard deviation")
     right_mean, right_std = my_kriging(covariance, places, values, noise)
 
@@ -81,7 +67,6 @@ def _(answer):
     return "Mean and standard deviation are those of the exact posterior."
 
 
-@kriging.answer
 def my_kriging(covariance, places, values, noise):
     B = covariance[:, places]  # (n, m): the field with what is measured
     A = covariance[places][:, places] + noise**2 * torch.eye(len(places), dtype=covariance.dtype)  # (m, m)
@@ -90,61 +75,50 @@ def my_kriging(covariance, places, values, noise):
     return weights @ values, variance.sqrt()
 
 
-@kriging.mutant("as if none of them erred")
 def without_errors(covariance, places, values, noise):
     return my_kriging(covariance, places, values, 1e-6)
 
 
-@kriging.mutant("`noise` squared")
 def not_squared(covariance, places, values, noise):
     return my_kriging(covariance, places, values, noise**0.5)
 
 
-@kriging.mutant("as if each were alone")
 def without_the_inverse(covariance, places, values, noise):
     return covariance[:, places] @ values, my_kriging(covariance, places, values, noise)[1]
 
 
-@kriging.mutant("with places in their order")
 def sorted_places(covariance, places, values, noise):
     return my_kriging(covariance, places.sort().values, values, noise)
 
 
-@kriging.mutant("is the variance")
 def variance_for_deviation(covariance, places, values, noise):
     mean, std = my_kriging(covariance, places, values, noise)
     return mean, std**2
 
 
-@kriging.mutant("from before the measuring")
 def prior_deviation(covariance, places, values, noise):
     return my_kriging(covariance, places, values, noise)[0], covariance.diagonal().sqrt()
 
 
-@kriging.mutant("of *another measurement*")
 def of_a_measurement(covariance, places, values, noise):
     mean, std = my_kriging(covariance, places, values, noise)
     return mean, (std**2 + noise**2).sqrt()
 
 
-@kriging.mutant("look at the sign")
 def plus_for_minus(covariance, places, values, noise):
     mean, std = my_kriging(covariance, places, values, noise)
     return mean, (2 * covariance.diagonal() - std**2).sqrt()
 
 
-@kriging.mutant("is off by up to")
 def deviation_without_errors(covariance, places, values, noise):
     return my_kriging(covariance, places, values, noise)[0], my_kriging(covariance, places, values, 1e-3)[1]
 
 
-@kriging.mutant("has the shape")
 def at_the_sensors_only(covariance, places, values, noise):
     mean, std = my_kriging(covariance, places, values, noise)
     return mean[places], std[places]
 
 
-@kriging.variant
 def by_information(covariance, places, values, noise):
     # what each measurement tells adds up: the inverse covariances do
     told = torch.zeros(len(covariance), dtype=covariance.dtype)
@@ -156,7 +130,6 @@ def by_information(covariance, places, values, noise):
     return posterior @ seen, posterior.diagonal().sqrt()
 
 
-@kriging.variant
 def in_numpy(covariance, places, values, noise):
     C, at = covariance.numpy(), places.numpy()
     A = C[np.ix_(at, at)] + noise**2 * np.eye(len(at))
@@ -164,28 +137,43 @@ def in_numpy(covariance, places, values, noise):
     return mean, np.sqrt(np.diag(C - C[:, at] @ np.linalg.inv(A) @ C[at]))
 
 
-# an interval from samples
-
-interval = Exercise(
-    "19.interval",
-    r"""From `samples` (m, ...), m samples of a posterior, make the central interval that holds the truth with probability `level`: two tensors
-    `lo` and `hi` of the shape (...), one interval for each place. The truth is one more draw from the same distribution. So it is equally likely
-    to fall into any of the m + 1 gaps that m sorted samples make (the two outermost are endless). Leave out as many gaps at each end as `level`
-    allows. The numbers are chosen so that this comes out even: with 39 samples and 0.95 it is one of 40 gaps at each end.""",
+kriging = Exercise(
+    "19.kriging",
+    r"""Write kriging yourself: the exact posterior of a Gaussian field. The field has n places, mean 0 and a known `covariance` (n, n). You
+    measured `values` (m,) at the places with the numbers `places` (m,), each with an independent error of standard deviation `noise`. Return the
+    posterior mean and the posterior standard deviation of *the field*, at all n places, as two tensors (n,). Two Gaussians that vary together are
+    enough: what is measured has a covariance of its own (m, m), and a covariance with the field (n, m).""",
     hints=[
-        "How many of the m + 1 gaps may be left out in all, and how many at each end?",
-        "With j gaps left out at each end, the interval goes from the j-th smallest sample to the j-th largest.",
-        "Sort along the first axis. Counting starts at 0, so the j-th smallest is `ordered[j - 1]` and the j-th largest `ordered[-j]`. Round j: computers write (1 - 0.8) / 2 * 40 as 3.9999999999999996.",
+        "What is measured is the field at those places *plus an error*. The errors are independent, so they change only the diagonal of its covariance: by their variance.",
+        "With A the covariance of what is measured (m, m) and B that of the field with it (n, m): the mean is B A⁻¹ values, and the covariance is `covariance` - B A⁻¹ Bᵀ.",
+        "`weights = torch.linalg.solve(A, B.T).T` is B A⁻¹. You need the diagonal of the posterior's covariance only: `(weights * B).sum(1)` is that of B A⁻¹ Bᵀ.",
     ],
+    solution=my_kriging,
+    check=_check_kriging,
+    mistakes={
+        "as if none of them erred": without_errors,
+        "`noise` squared": not_squared,
+        "as if each were alone": without_the_inverse,
+        "with places in their order": sorted_places,
+        "is the variance": variance_for_deviation,
+        "from before the measuring": prior_deviation,
+        "of *another measurement*": of_a_measurement,
+        "look at the sign": plus_for_minus,
+        "is off by up to": deviation_without_errors,
+        "has the shape": at_the_sensors_only,
+    },
+    variants=[by_information, in_numpy],
 )
 
 
-@interval.oracle
-def _(answer):
+# an interval from samples
+
+
+def _check_interval(answer):
     g = torch.Generator().manual_seed(3)
     for m, level, j in ((39, 0.95, 1), (39, 0.5, 10), (39, 0.8, 4), (99, 0.9, 5), (19, 0.8, 2)):
         samples = torch.randn(m, 6, 5, generator=g).double().exp() * torch.arange(1, 7)[:, None]  # skewed, wider below
-        out = pair(call(answer, samples.clone(), level), "lo and hi")
+        out = several(call(answer, samples.clone(), level), ("lo", "hi"))
         lo, hi = numbers(out[0], (6, 5), "lo"), numbers(out[1], (6, 5), "hi")
         ordered = samples.sort(0).values
         if agrees(lo, ordered[j - 1]) and agrees(hi, ordered[-j]):
@@ -225,85 +213,101 @@ def _what_is_wrong(samples, level, j, lo, hi) -> str:
     return f"expected the sample number {j} from below and from above; this covers {((ordered >= lo) & (ordered <= hi)).double().mean():.0%} of the samples."
 
 
-@interval.answer
 def my_interval(samples, level):
     ordered = samples.sort(dim=0).values
     j = round((1 - level) / 2 * (len(samples) + 1))  # gaps to leave out at each end
     return ordered[j - 1], ordered[-j]
 
 
-@interval.mutant("quantiles *of the samples*")
 def quantiles(samples, level):
     return torch.quantile(samples, (1 - level) / 2, 0), torch.quantile(samples, (1 + level) / 2, 0)
 
 
-@interval.mutant("as for a Gaussian")
 def gaussian(samples, level):
     z = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor((1 + level) / 2, dtype=torch.float64))
     return samples.mean(0) - z * samples.std(0), samples.mean(0) + z * samples.std(0)
 
 
-@interval.mutant("where the *mean* lies")
 def of_the_mean(samples, level):
     z = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor((1 + level) / 2, dtype=torch.float64))
     off = z * samples.std(0) / len(samples) ** 0.5
     return samples.mean(0) - off, samples.mean(0) + off
 
 
-@interval.mutant("the same interval")
 def pooled(samples, level):
     lo, hi = my_interval(samples.flatten(), level)
     return lo.expand(samples.shape[1:]), hi.expand(samples.shape[1:])
 
 
-@interval.mutant("one sample too far in")
 def counted_from_one(samples, level):
     ordered = samples.sort(dim=0).values
     j = round((1 - level) / 2 * (len(samples) + 1))
     return ordered[j], ordered[-j - 1]
 
 
-@interval.mutant("rounded down")
 def rounded_down(samples, level):
     ordered = samples.sort(dim=0).values
     j = max(1, int((1 - level) / 2 * (len(samples) + 1) - 1e-9))
     return ordered[j - 1], ordered[-j]
 
 
-@interval.mutant("whatever the level")
 def extremes(samples, level):
     return samples.amin(0), samples.amax(0)
 
 
-@interval.mutant("half of it at each end")
 def one_sided(samples, level):
     ordered = samples.sort(dim=0).values
     return ordered[0], ordered[-round((1 - level) * (len(samples) + 1))]
 
 
-@interval.mutant("lo is above hi")
 def upside_down(samples, level):
     return my_interval(samples, level)[::-1]
 
 
-@interval.mutant("has the shape")
 def sorted_along_the_places(samples, level):
     ordered = samples.sort(dim=-1).values
     return ordered[..., 0], ordered[..., -1]
 
 
-@interval.mutant("expected the sample number")
 def level_for_its_rest(samples, level):
     return my_interval(samples, 1 - level)
 
 
-@interval.variant
 def by_counting(samples, level):
     j = round((1 - level) * (len(samples) + 1) / 2)
     return samples.kthvalue(j, dim=0).values, samples.kthvalue(len(samples) + 1 - j, dim=0).values
 
 
-@interval.variant
 def by_weibulls_quantiles(samples, level):
     ends = [(1 - level) / 2, (1 + level) / 2]
     return tuple(np.quantile(samples.numpy(), ends, axis=0, method="weibull"))
+
+
+interval = Exercise(
+    "19.interval",
+    r"""From `samples` (m, ...), m samples of a posterior, make the central interval that holds the truth with probability `level`: two tensors
+    `lo` and `hi` of the shape (...), one interval for each place. The truth is one more draw from the same distribution. So it is equally likely
+    to fall into any of the m + 1 gaps that m sorted samples make (the two outermost are endless). Leave out as many gaps at each end as `level`
+    allows. The numbers are chosen so that this comes out even: with 39 samples and 0.95 it is one of 40 gaps at each end.""",
+    hints=[
+        "How many of the m + 1 gaps may be left out in all, and how many at each end?",
+        "With j gaps left out at each end, the interval goes from the j-th smallest sample to the j-th largest.",
+        "Sort along the first axis. Counting starts at 0, so the j-th smallest is `ordered[j - 1]` and the j-th largest `ordered[-j]`. Round j: computers write (1 - 0.8) / 2 * 40 as 3.9999999999999996.",
+    ],
+    solution=my_interval,
+    check=_check_interval,
+    mistakes={
+        "quantiles *of the samples*": quantiles,
+        "as for a Gaussian": gaussian,
+        "where the *mean* lies": of_the_mean,
+        "the same interval": pooled,
+        "one sample too far in": counted_from_one,
+        "rounded down": rounded_down,
+        "whatever the level": extremes,
+        "half of it at each end": one_sided,
+        "lo is above hi": upside_down,
+        "has the shape": sorted_along_the_places,
+        "expected the sample number": level_for_its_rest,
+    },
+    variants=[by_counting, by_weibulls_quantiles],
+)

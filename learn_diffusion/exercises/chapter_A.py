@@ -24,25 +24,8 @@ HOW_TO_TELL = {
     "d": "A chain whose noise is far too small at every step. What was used in place of its root?",
 }
 
-name_the_fault = Exercise(
-    "A.name_the_fault",
-    r"""Four letters arrive from students. Name each fault by one of the words `"leak"`, `"range"`, `"beta"`, `"twice"`, `"level"`, `"average"`, in a dict such as `{"a": "leak", ...}`.
 
-    - **a.** "My loss starts at 1.5 and falls to 1.0. Then it stays there, even with a single training picture and a huge network."
-    - **b.** "My guesses of the clean picture are very good at every level. But whatever I sample has the wrong overall brightness, always the same."
-    - **c.** "I call my network with t = 0.1 and with t = 0.9 on the same input, and get the same numbers."
-    - **d.** "After all 1000 steps forward my digits have no noise to speak of, and are only dark grey."
-    """,
-    hints=[
-        "Each of the four stands in the museum as an exhibit: 4, 1, 6 and 3, in some order.",
-        "A loss of 1.0 that nobody can lower: the noise has variance 1.",
-    ],
-    builds=True,
-)
-
-
-@name_the_fault.oracle
-def _(diagnosis):
+def _check_name_the_fault(diagnosis):
     if not isinstance(diagnosis, dict):
         raise IncorrectAnswer(
             f"A dict was expected, with the letters a to d as keys; this is a {type(diagnosis).__name__}."
@@ -62,67 +45,74 @@ def _(diagnosis):
     return "All four. " + "; ".join(f"{letter}: {FAULTS[fault]}" for letter, fault in RIGHT.items()) + "."
 
 
-@name_the_fault.answer
 def my_diagnosis():
     return {"a": "twice", "b": "leak", "c": "level", "d": "beta"}
 
 
-@name_the_fault.variant
 def with_a_remark():
     return {"d": "beta", "c": "level", "b": "leak", "a": "twice", "e": "I enjoyed this"}
 
 
-@name_the_fault.variant
 def in_capitals():
     return {"A": "twice", "B": "leak", "C": "level", "D": "beta"}
 
 
-@name_the_fault.mutant("Look again at a")
 def average_for_twice():
     return my_diagnosis() | {"a": "average"}
 
 
-@name_the_fault.mutant("Look again at b")
 def range_for_leak():
     return my_diagnosis() | {"b": "range"}
 
 
-@name_the_fault.mutant("Look again at d")
 def leak_for_beta():
     return my_diagnosis() | {"d": "leak"}
 
 
-@name_the_fault.mutant("No answer yet for c, d")
 def half():
     return {"a": "twice", "b": "leak"}
 
 
-@name_the_fault.mutant("is none of the words")
 def another_word():
     return my_diagnosis() | {"c": "time"}
 
 
-@name_the_fault.mutant("A dict was expected")
 def a_list():
     return ["twice", "leak", "level", "beta"]
 
 
-# mend the step
+name_the_fault = Exercise(
+    "A.name_the_fault",
+    r"""Four letters arrive from students. Name each fault by one of the words `"leak"`, `"range"`, `"beta"`, `"twice"`, `"level"`, `"average"`, in a dict such as `{"a": "leak", ...}`.
 
-mend = Exercise(
-    "A.mend_the_step",
-    r"""The step below adds fresh noise `z` with standard deviation `added` and keeps *all* of the estimated noise, too. After a few steps the picture is noisier than its level says. (It stood so in a course.) Mend it: the
-    noise of the result has to have the variance `sigma_s`$^2$ in all. (The check draws a million numbers and measures.)""",
+    - **a.** "My loss starts at 1.5 and falls to 1.0. Then it stays there, even with a single training picture and a huge network."
+    - **b.** "My guesses of the clean picture are very good at every level. But whatever I sample has the wrong overall brightness, always the same."
+    - **c.** "I call my network with t = 0.1 and with t = 0.9 on the same input, and get the same numbers."
+    - **d.** "After all 1000 steps forward my digits have no noise to speak of, and are only dark grey."
+    """,
     hints=[
-        "Two independent noises: their variances add.",
-        "sigma_s^2 is shared out between z, which gets added^2, and the old noise, which gets the rest.",
-        "The factor of eps_hat is the root of sigma_s^2 - added^2.",
+        "Each of the four stands in the museum as an exhibit: 4, 1, 6 and 3, in some order.",
+        "A loss of 1.0 that nobody can lower: the noise has variance 1.",
     ],
+    solution=my_diagnosis,
+    check=_check_name_the_fault,
+    mistakes={
+        "Look again at a": average_for_twice,
+        "Look again at b": range_for_leak,
+        "Look again at d": leak_for_beta,
+        "No answer yet for c, d": half,
+        "is none of the words": another_word,
+        "A dict was expected": a_list,
+    },
+    variants=[with_a_remark, in_capitals],
+    builds=True,
 )
 
 
-@mend.oracle
-def _(step):
+# mend the step
+
+
+def _check_mend(step):
     g = torch.Generator().manual_seed(0)
     eps, z = torch.randn(2, 1_000_000, generator=g, dtype=torch.float64)
     x0 = torch.full_like(eps, 0.7)
@@ -164,64 +154,78 @@ def _(step):
     return "The two noises share the variance of the level."
 
 
-@mend.answer
 def mended_step(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
     kept = (sigma_s**2 - added**2) ** 0.5
     return alpha_s * x0_hat + kept * eps_hat + added * z
 
 
-@mend.mutant("z comes on top")
 def as_given(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
     return alpha_s * x0_hat + sigma_s * eps_hat + added * z
 
 
-@mend.mutant("do not add")
 def deviations_subtracted(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
     return alpha_s * x0_hat + (sigma_s - added) * eps_hat + added * z
 
 
-@mend.mutant("The root is missing")
 def without_root(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
     return alpha_s * x0_hat + (sigma_s**2 - added**2) * eps_hat + added * z
 
 
-@mend.mutant("has no part in it")
 def no_fresh_noise(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
     return alpha_s * x0_hat + sigma_s * eps_hat
 
 
-@mend.mutant("on some paths only")
 def variance_preserving_only(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
     return alpha_s * x0_hat + max(1 - alpha_s**2 - added**2, 0) ** 0.5 * eps_hat + added * z
 
 
-@mend.mutant("a standard deviation already")
 def added_squared(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
     return alpha_s * x0_hat + (sigma_s**2 - added**2) ** 0.5 * eps_hat + added**2 * z
 
 
-@mend.mutant("the mean is")
 def picture_without_alpha(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
     return x0_hat + (sigma_s**2 - added**2) ** 0.5 * eps_hat + added * z
 
 
-@mend.mutant("has to keep its sign")
 def old_noise_subtracted(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
     return alpha_s * x0_hat - (sigma_s**2 - added**2) ** 0.5 * eps_hat + added * z
 
 
-@mend.mutant("Nothing is left of the old noise")
 def all_fresh(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
     return alpha_s * x0_hat + added * z
 
 
-@mend.variant
 def by_shares(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
     share = (added / sigma_s) ** 2
     return alpha_s * x0_hat + sigma_s * ((1 - share) ** 0.5 * eps_hat + share**0.5 * z)
 
 
-@mend.variant
 def in_float32_numpy(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
     x0_hat, eps_hat, z = (v.float().numpy() for v in (x0_hat, eps_hat, z))
     return alpha_s * x0_hat + (sigma_s**2 - added**2) ** 0.5 * eps_hat + added * z
+
+
+mend = Exercise(
+    "A.mend_the_step",
+    r"""The step below adds fresh noise `z` with standard deviation `added` and keeps *all* of the estimated noise, too. After a few steps the picture is noisier than its level says. (It stood so in a course.) Mend it: the
+    noise of the result has to have the variance `sigma_s`$^2$ in all. (The check draws a million numbers and measures.)""",
+    hints=[
+        "Two independent noises: their variances add.",
+        "sigma_s^2 is shared out between z, which gets added^2, and the old noise, which gets the rest.",
+        "The factor of eps_hat is the root of sigma_s^2 - added^2.",
+    ],
+    solution=mended_step,
+    check=_check_mend,
+    mistakes={
+        "z comes on top": as_given,
+        "do not add": deviations_subtracted,
+        "The root is missing": without_root,
+        "has no part in it": no_fresh_noise,
+        "on some paths only": variance_preserving_only,
+        "a standard deviation already": added_squared,
+        "the mean is": picture_without_alpha,
+        "has to keep its sign": old_noise_subtracted,
+        "Nothing is left of the old noise": all_fresh,
+    },
+    variants=[by_shares, in_float32_numpy],
+)

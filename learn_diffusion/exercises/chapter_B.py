@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers, pair
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers, several
 
 # to EDM's picture and sigma
 
-to_edm = Exercise(
-    "B.to_edm",
-    r"""Translate. `my_to_edm(xt, alpha, sigma)` gets one of our noised pictures, $x_t = \alpha x_0 + \sigma\varepsilon$, and its coefficients (numbers), and returns the same picture as EDM and
-    k-diffusion have it, data plus noise times *their* sigma, and that sigma.""",
-    hints=["Their data has the factor 1. What do you have to divide by?", "Divide the whole sentence by alpha."],
-)
 
-
-@to_edm.oracle
-def _(my_to_edm):
+def _check_to_edm(my_to_edm):
     for alpha, sigma in ((0.8, 0.6), (0.3, 0.7)):
         x0, eps = torch.randn(2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-        out = pair(call(my_to_edm, alpha * x0 + sigma * eps, alpha, sigma), "x and sigma")
+        out = several(call(my_to_edm, alpha * x0 + sigma * eps, alpha, sigma), ("x", "sigma"))
         x, theirs = numbers(out[0], (5,), "the picture"), numbers(out[1], (), "their sigma")
         truth, nsr = x0 + sigma / alpha * eps, sigma / alpha
         if agrees(x, truth) and agrees(theirs, nsr):
@@ -47,64 +39,66 @@ def _(my_to_edm):
     return "The same picture, in EDM's words."
 
 
-@to_edm.answer
 def my_to_edm(xt, alpha, sigma):
     return xt / alpha, sigma / alpha
 
 
-@to_edm.mutant("still ours")
 def unscaled(xt, alpha, sigma):
     return xt, sigma / alpha
 
 
-@to_edm.mutant("multiplied by alpha")
 def multiplied(xt, alpha, sigma):
     return xt * alpha, sigma / alpha
 
 
-@to_edm.mutant("Their sigma is not ours")
 def our_sigma(xt, alpha, sigma):
     return xt / alpha, sigma
 
 
-@to_edm.mutant("upside down")
 def ratio_upside_down(xt, alpha, sigma):
     return xt / alpha, alpha / sigma
 
 
-@to_edm.mutant("ratio of the variances")
 def squared(xt, alpha, sigma):
     return xt / alpha, (sigma / alpha) ** 2
 
 
-@to_edm.mutant("Divided by sigma")
 def by_sigma(xt, alpha, sigma):
     return xt / sigma, alpha / sigma
 
 
-@to_edm.variant
 def by_logsnr(xt, alpha, sigma):
     logsnr = 2 * torch.log(torch.tensor(alpha / sigma))
     return xt.float().numpy() / alpha, torch.exp(-logsnr / 2)
 
 
-@to_edm.variant
 def as_list(xt, alpha, sigma):
     return [[x / alpha for x in xt.tolist()], torch.tensor([sigma / alpha])]
 
 
-# guidance
-
-guidance = Exercise(
-    "B.guidance",
-    r"""Translate. `my_guidance(conditional, unconditional, w)` gets two guesses of the noise and the paper's $w$ (Ho and Salimans 2022, where $w = 0$ presses nothing), and returns the guided
-    guess.""",
-    hints=["Our scale is their w plus 1.", "unconditional + scale * (conditional - unconditional)."],
+to_edm = Exercise(
+    "B.to_edm",
+    r"""Translate. `my_to_edm(xt, alpha, sigma)` gets one of our noised pictures, $x_t = \alpha x_0 + \sigma\varepsilon$, and its coefficients (numbers), and returns the same picture as EDM and
+    k-diffusion have it, data plus noise times *their* sigma, and that sigma.""",
+    hints=["Their data has the factor 1. What do you have to divide by?", "Divide the whole sentence by alpha."],
+    solution=my_to_edm,
+    check=_check_to_edm,
+    mistakes={
+        "still ours": unscaled,
+        "multiplied by alpha": multiplied,
+        "Their sigma is not ours": our_sigma,
+        "upside down": ratio_upside_down,
+        "ratio of the variances": squared,
+        "Divided by sigma": by_sigma,
+    },
+    variants=[by_logsnr, as_list],
 )
 
 
-@guidance.oracle
-def _(my_guidance):
+# guidance
+
+
+def _check_guidance(my_guidance):
     c, u = torch.randn(2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for w in (2.5, 0.0, -1.0, 6.5):
         out = numbers(call(my_guidance, c, u, w), c.shape, "the guided guess")
@@ -131,47 +125,57 @@ def _(my_guidance):
     return "Both conventions agree."
 
 
-@guidance.answer
 def my_guidance(conditional, unconditional, w):
     scale = w + 1
     return unconditional + scale * (conditional - unconditional)
 
 
-@guidance.mutant("our formula with their w")
 def w_for_scale(conditional, unconditional, w):
     return unconditional + w * (conditional - unconditional)
 
 
-@guidance.mutant("taken away")
 def one_too_few(conditional, unconditional, w):
     return unconditional + (w - 1) * (conditional - unconditional)
 
 
-@guidance.mutant("exchanged")
 def exchanged(conditional, unconditional, w):
     return (1 + w) * unconditional - w * conditional
 
 
-@guidance.mutant("subtracted")
 def added(conditional, unconditional, w):
     return (1 + w) * conditional + w * unconditional
 
 
-@guidance.mutant("added twice")
 def one_too_many(conditional, unconditional, w):
     return unconditional + (w + 2) * (conditional - unconditional)
 
 
-@guidance.mutant("no effect")
 def only_conditional(conditional, unconditional, w):
     return conditional
 
 
-@guidance.variant
 def as_in_the_paper(conditional, unconditional, w):
     return (1 + w) * conditional.numpy() - w * unconditional.numpy()
 
 
-@guidance.variant
 def by_lerp(conditional, unconditional, w):
     return torch.lerp(unconditional.float(), conditional.float(), w + 1)
+
+
+guidance = Exercise(
+    "B.guidance",
+    r"""Translate. `my_guidance(conditional, unconditional, w)` gets two guesses of the noise and the paper's $w$ (Ho and Salimans 2022, where $w = 0$ presses nothing), and returns the guided
+    guess.""",
+    hints=["Our scale is their w plus 1.", "unconditional + scale * (conditional - unconditional)."],
+    solution=my_guidance,
+    check=_check_guidance,
+    mistakes={
+        "our formula with their w": w_for_scale,
+        "taken away": one_too_few,
+        "exchanged": exchanged,
+        "subtracted": added,
+        "added twice": one_too_many,
+        "no effect": only_conditional,
+    },
+    variants=[as_in_the_paper, by_lerp],
+)

@@ -1,19 +1,15 @@
-"""What every exercise is made of, and the questions a check asks of an answer.
-
-A check is a function of the answer. It calls the answer through `call`, looks at what came out with `numbers` and
-`agrees`, raises IncorrectAnswer with a line that says what is wrong, and returns a line that says what was right.
-"""
+"""What every exercise is made of, and the questions a check asks of an answer."""
 
 from __future__ import annotations
 
 import _thread
+import copy
 import inspect
-import itertools
 import signal
 import textwrap
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,26 +53,49 @@ class Shown(NamedTuple):
 class Exercise:
     """One exercise. In a notebook: show it, `.check(answer)`, `.hint()` for one hint at a time, `.solution()`.
 
-    A chapter's module makes it, and adds to it by decorators: oracle (the check), answer (the solution), mutant("words
-    its verdict must contain") for wrong answers, variant for right answers written differently. Where the answer is no
-    function but a thing (a number, a model), builds=True, and these are functions without arguments that make one.
+    check calls the answer with a copy of each of the inputs (tuples of arguments, or a function that makes them), and
+    compares with what the solution returns. Where they differ it says the words of the mistake that gives the same as
+    the answer, for all inputs if there is one. A result of the wrong form is told first, and then the mistake.
+
+    mistakes: what is said -> the wrong function that a reader may have written, or several.
+    result: what is returned, "the picture", or ("x0", "eps") where there are two. key(*results): what is compared.
+    check(answer): asks what no input can, after the inputs; raises IncorrectAnswer, or returns what is said of a right
+        answer. The words of a mistake that it finds, or that is no number, need only be a part of what is said.
+    right, otherwise (said where no mistake fits) and the words of mistakes are format strings, which may name the
+        arguments, got and expected: flat, "{got[0]:.2f}", or of two results "{got[1][0]:.2f}". right and otherwise may
+        be functions of (got, expected, *args) instead.
+    builds: the answer is no function but a thing (a model); solution, mistakes and variants make one.
     """
 
     def __init__(
-        self, name: str, statement: str, hints: Sequence[str], *, builds: bool = False, seconds: float = SECONDS
+        self,
+        name: str,
+        statement: str,
+        *,
+        hints: Sequence[str],
+        solution: Callable,
+        inputs: Sequence[tuple] | Callable[[], Sequence[tuple]] = (),
+        mistakes: Mapping[str, Callable | Sequence[Callable]],
+        variants: Sequence[Callable] = (),
+        result: str | Sequence[str] = "the result",
+        right: str | Callable[..., str] = "",
+        otherwise: str | Callable[..., str] | None = None,
+        check: Callable[[Any], str | None] | None = None,
+        key: Callable[..., Tensor] | None = None,
+        tolerance: float = 1e-4,
+        seconds: float = SECONDS,
+        builds: bool = False,
     ):
         self.name, self.statement, self.hints = name, inspect.cleandoc(statement), hints
-        self.builds, self.seconds = builds, seconds
+        self.answer, self.inputs, self.variants = solution, inputs, variants
+        self.mistakes = {words: f if isinstance(f, Sequence) else [f] for words, f in mistakes.items()}
+        self.names = (result,) if isinstance(result, str) else tuple(result)
+        self.right, self.otherwise, self.own_check, self.key = right, otherwise or self._difference, check, key
+        self.tolerance, self.seconds, self.builds = tolerance, seconds, builds
         self.solved = False
-        self.mutants: dict[str, tuple[Any, str]] = {}  # name -> wrong answer, what its verdict must say
-        self.variants: dict[str, Any] = {}
-        self._check: Callable[[Any], str] | None = None
-        self._answer: Any = None
         self._next_hint = 0
         if REGISTRY.setdefault(name, self) is not self:
             raise ValueError(f"name: {name!r} is taken")
-
-    # for the reader
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return Shown(f"**Exercise {self.name}.** {self.statement}")._repr_mimebundle_()
@@ -89,17 +108,16 @@ class Exercise:
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                message = _within(self.seconds, lambda: self._check(_filled(answer)))
+                message = _within(self.seconds, lambda: self._run(_filled(answer)))
             self.solved = True
-            verdict = Verdict(True, f"{self.name}: right. {message}")
+            return Verdict(True, f"{self.name}: right. {message}")
         except Unsolved:
-            verdict = Verdict(False, f"{self.name}: not solved yet")
+            return Verdict(False, f"{self.name}: not solved yet")
         except IncorrectAnswer as wrong:
-            verdict = Verdict(False, f"{self.name}: not yet. {wrong}")
+            return Verdict(False, f"{self.name}: not yet. {wrong}")
         except Exception as error:  # the answer has a form that the check did not foresee
             odd = f"The check cannot read this answer ({type(error).__name__}: {_one_line(error)})."
-            verdict = Verdict(False, f"{self.name}: not yet. {odd}")
-        return verdict
+            return Verdict(False, f"{self.name}: not yet. {odd}")
 
     def hint(self) -> Shown:
         """The next hint; after the last one, the last again."""
@@ -109,39 +127,72 @@ class Exercise:
 
     def solution(self) -> Shown:
         """A right answer, as readable source."""
-        return Shown(f"```python\n{source(self._answer)}\n```")
+        return Shown(f"```python\n{textwrap.dedent(inspect.getsource(self.answer)).rstrip()}\n```")
 
-    # for the module that makes it
+    def _run(self, answer: Any) -> str:
+        """What is said of a right answer. Raises IncorrectAnswer."""
+        said = ""
+        inputs = self.inputs() if callable(self.inputs) else self.inputs
+        for i, args in enumerate(inputs):
+            expected, _ = self._results(self.answer, args)
+            try:
+                got, used = self._results(answer, args, expected)
+            except IncorrectAnswer as form:
+                raise IncorrectAnswer(f"{form} {self._mistake(answer, inputs[: i + 1]) or ''}".rstrip()) from None
+            if not self._same(got, expected):
+                words = self._mistake(answer, inputs) or self._mistake(answer, inputs[: i + 1]) or self.otherwise
+                raise IncorrectAnswer(self._say(words, got, expected, used))
+            said = self._say(self.right, got, expected, used)
+        return (self.own_check and self.own_check(answer)) or said
 
-    def oracle(self, check: Callable[[Any], str]) -> Callable[[Any], str]:
-        """The check: raises IncorrectAnswer, or returns what was right."""
-        self._check = check
-        return check
+    def _results(self, answer: Any, args: tuple, like: list[Tensor] | None = None) -> tuple[list[Tensor], tuple]:
+        """What answer returns for a copy of args, in the form of like, and that copy. Chance is the same each time."""
+        args = copy.deepcopy(args)
+        torch.manual_seed(0)
+        out = call(answer, *args)
+        parts = [out] if len(self.names) == 1 else several(out, self.names)
+        shapes = [x.shape for x in like] if like else [None] * len(parts)
+        return [numbers(part, *form) for part, *form in zip(parts, shapes, self.names, strict=True)], args
 
-    def answer(self, solution: Any) -> Any:
-        """The solution, a function or a class."""
-        self._answer = solution
-        return solution
+    def _same(self, a: list[Tensor], b: list[Tensor]) -> bool:
+        if self.key:
+            a, b = [self.key(*a)], [self.key(*b)]
+        return all(agrees(x, y, self.tolerance) for x, y in zip(a, b, strict=True))
 
-    def mutant(self, says: str) -> Callable[[Any], Any]:
-        """A wrong answer whose verdict must contain these words."""
+    def _mistake(self, answer: Any, inputs: Sequence[tuple]) -> str | None:
+        """The words of the mistake that gives what the answer gives for all these inputs."""
+        try:
+            got = [self._results(answer, args)[0] for args in inputs]
+        except (IncorrectAnswer, Unsolved):  # right or wrong in another way further on
+            return None
 
-        def add(wrong: Any) -> Any:
-            self.mutants[wrong.__name__] = wrong, says
-            return wrong
+        def repeats(wrong: Callable) -> bool:
+            try:
+                return all(self._same(self._results(wrong, args, g)[0], g) for args, g in zip(inputs, got, strict=True))
+            except (IncorrectAnswer, Unsolved):  # of another form
+                return False
 
-        return add
+        return next((words for words, wrong in self.mistakes.items() if any(map(repeats, wrong))), None)
 
-    def variant(self, right: Any) -> Any:
-        """A right answer written differently."""
-        self.variants[right.__name__] = right
-        return right
+    def _say(self, words: str | Callable[..., str], got: list[Tensor], expected: list[Tensor], args: tuple) -> str:
+        if isinstance(words, str):  # where got[1] is the second number of one result, or the whole of the second
+            got, expected = ([x.flatten() if x.ndim else x for x in results] for results in (got, expected))
+        if len(self.names) == 1:
+            got, expected = got[0], expected[0]
+        if callable(words):
+            return words(got, expected, *args)
+        return words.format(got=got, expected=expected, **inspect.signature(self.answer).bind(*args).config)
 
-
-def source(thing: Any) -> str:
-    """The source of a solution without the decorators that make it one."""
-    lines = textwrap.dedent(inspect.getsource(thing)).rstrip().splitlines()
-    return "\n".join(itertools.dropwhile(lambda line: line.startswith("@"), lines))
+    def _difference(self, got: Tensor | list[Tensor], expected: Tensor | list[Tensor], *args: Any) -> str:
+        """Where the answer differs most, where no mistake explains it."""
+        if isinstance(got, Tensor):
+            got, expected = [got], [expected]
+        k = next((k for k in range(len(got)) if not agrees(got[k], expected[k], self.tolerance)), 0)
+        i = np.unravel_index(int((got[k] - expected[k]).abs().argmax()), got[k].shape)
+        given = inspect.signature(self.answer).bind(*args).config
+        given = ", ".join(f"{name} = {value:g}" for name, value in given.items() if isinstance(value, (int, float)))
+        place = f"{self.names[k]}{f' at index {tuple(map(int, i))}' if i else ''}"
+        return f"{f'With {given}, {place}' if given else _up(place)} should be {expected[k][i]:.4g}, and is {got[k][i]:.4g}."
 
 
 def call(answer: Callable, *args: Any) -> Any:
@@ -187,11 +238,12 @@ def agrees(x: Tensor | float, expected: Tensor | float, tolerance: float = 1e-4)
     return bool(((x - expected).abs() <= tolerance * (1 + expected.abs())).all())
 
 
-def pair(out: Any, what: str) -> tuple[Any, Any]:
-    """Two results. what: their names, "the mean and the standard deviation"."""
-    if not isinstance(out, (tuple, list)) or len(out) != 2:
-        raise IncorrectAnswer(f"Two results were expected, {what}; this is {_kind(out)}.")
-    return out[0], out[1]
+def several(out: Any, names: Sequence[str]) -> Sequence[Any]:
+    """The results of these names, ("x0", "eps")."""
+    if not isinstance(out, (tuple, list)) or len(out) != len(names):
+        count = {2: "Two", 3: "Three"}.get(len(names), len(names))
+        raise IncorrectAnswer(f"{count} results were expected, {' and '.join(names)}; this is {_kind(out)}.")
+    return out
 
 
 def _filled(answer: Any) -> Any:
@@ -201,7 +253,7 @@ def _filled(answer: Any) -> Any:
 
 
 def _within(seconds: float, run: Callable[[], Any]) -> Any:
-    """run(), or Wrong after so many seconds. The interrupt reaches Python code that loops, in the main thread."""
+    """run(), or IncorrectAnswer after so many seconds. The interrupt reaches Python code that loops, in the main thread."""
     late = threading.Event()
 
     def stop():
