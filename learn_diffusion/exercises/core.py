@@ -181,7 +181,7 @@ class Exercise:
             got, expected = got[0], expected[0]
         if callable(words):
             return words(got, expected, *args)
-        return words.format(got=got, expected=expected, **inspect.signature(self.answer).bind(*args).config)
+        return words.format(got=got, expected=expected, **inspect.signature(self.answer).bind(*args).arguments)
 
     def _difference(self, got: Tensor | list[Tensor], expected: Tensor | list[Tensor], *args: Any) -> str:
         """Where the answer differs most, where no mistake explains it."""
@@ -189,7 +189,7 @@ class Exercise:
             got, expected = [got], [expected]
         k = next((k for k in range(len(got)) if not agrees(got[k], expected[k], self.tolerance)), 0)
         i = np.unravel_index(int((got[k] - expected[k]).abs().argmax()), got[k].shape)
-        given = inspect.signature(self.answer).bind(*args).config
+        given = inspect.signature(self.answer).bind(*args).arguments
         given = ", ".join(f"{name} = {value:g}" for name, value in given.items() if isinstance(value, (int, float)))
         place = f"{self.names[k]}{f' at index {tuple(map(int, i))}' if i else ''}"
         return f"{f'With {given}, {place}' if given else _up(place)} should be {expected[k][i]:.4g}, and is {got[k][i]:.4g}."
