@@ -38,7 +38,7 @@ class _Model:
     def row(self, alpha, sigma):
         return -sigma, alpha
 
-    def answer(self, xt, t, *_):
+    def raw_output(self, xt, t, *_):
         alpha, sigma = PATH.at(t, xt)
         self.noise = (xt - alpha * PICTURE) / sigma
         return self.scale * (alpha * self.noise - sigma * PICTURE) + self.off
