@@ -57,20 +57,21 @@ def ddim(
     """
     if not 0.0 <= eta <= 1.0:
         raise ValueError(f"eta: expected a number from 0 (DDIM) to 1 (DDPM), got {eta}")
-    return _ddim(denoise, schedule, x, step_pairs(schedule, x, ts), eta, generator)
+    steps = step_pairs(schedule, x, ts)
 
+    @torch.no_grad()
+    def run(x: Tensor) -> Iterator[State]:
+        for t, s in steps:
+            est = denoise(x, t)
+            alpha, sigma = schedule.at(s, x)
+            eps = est.eps
+            if eta > 0:
+                fresh = -(eta**2) * torch.expm1(schedule.logsnr(t) - schedule.logsnr(s))  # variance share of new noise
+                eps = expand_like((1 - fresh).sqrt(), x) * eps + expand_like(fresh.sqrt(), x) * randn_like(x, generator)
+            x = alpha * est.x0 + sigma * eps
+            yield State(s, x, est)
 
-@torch.no_grad()
-def _ddim(denoise, schedule, x, steps, eta, generator) -> Iterator[State]:
-    for t, s in steps:
-        est = denoise(x, t)
-        alpha, sigma = schedule.at(s, x)
-        eps = est.eps
-        if eta > 0:
-            fresh = -(eta**2) * torch.expm1(schedule.logsnr(t) - schedule.logsnr(s))  # variance share of new noise
-            eps = expand_like((1 - fresh).sqrt(), x) * eps + expand_like(fresh.sqrt(), x) * randn_like(x, generator)
-        x = alpha * est.x0 + sigma * eps
-        yield State(s, x, est)
+    return run(x)
 
 
 def heun(denoise: Denoise, schedule: Schedule, x: Tensor, ts: Tensor) -> Iterator[State]:
@@ -78,20 +79,21 @@ def heun(denoise: Denoise, schedule: Schedule, x: Tensor, ts: Tensor) -> Iterato
 
     Second order; two network calls a step, one for the last step to sigma = 0. x (B, ...) at ts[0]; ts (N + 1,).
     """
-    return _heun(denoise, schedule, x, step_pairs(schedule, x, ts))
+    steps = step_pairs(schedule, x, ts)
 
+    @torch.no_grad()
+    def run(x: Tensor) -> Iterator[State]:
+        for t, s in steps:
+            est = denoise(x, t)
+            if schedule.sigma(s) > 0:
+                slope, step = schedule.velocity(est, t), (s - t).to(x.dtype)
+                there = schedule.velocity(denoise(x + step * slope, s), s)
+                x = x + step * (slope + there) / 2
+            else:  # the slope is undefined at sigma = 0, where only x0 is left (on EDM, that is an Euler step)
+                x = schedule.at(s, x)[0] * est.x0
+            yield State(s, x, est)
 
-@torch.no_grad()
-def _heun(denoise, schedule, x, steps) -> Iterator[State]:
-    for t, s in steps:
-        est = denoise(x, t)
-        if schedule.sigma(s) > 0:
-            slope, step = schedule.velocity(est, t), (s - t).to(x.dtype)
-            there = schedule.velocity(denoise(x + step * slope, s), s)
-            x = x + step * (slope + there) / 2
-        else:  # there the noise, and so the slope, cannot be told; nothing but x0 is left (on EDM, where Euler leads)
-            x = schedule.at(s, x)[0] * est.x0
-        yield State(s, x, est)
+    return run(x)
 
 
 def dpmpp_2m(denoise: Denoise, schedule: Schedule, x: Tensor, ts: Tensor) -> Iterator[State]:
@@ -100,24 +102,25 @@ def dpmpp_2m(denoise: Denoise, schedule: Schedule, x: Tensor, ts: Tensor) -> Ite
     Second order; one network call a step. The first step, and the last where sigma reaches 0, are plain DDIM.
     x (B, ...) at ts[0]; ts (N + 1,) decreasing.
     """
-    return _dpmpp_2m(denoise, schedule, x, step_pairs(schedule, x, ts))
+    steps = step_pairs(schedule, x, ts)
 
+    @torch.no_grad()
+    def run(x: Tensor) -> Iterator[State]:
+        before = None  # (x0, lam) of the previous step
+        for t, s in steps:
+            est = denoise(x, t)
+            x0, lam = est.x0, schedule.logsnr(t) / 2
+            if before is not None and schedule.sigma(s) > 0:
+                x0_before, lam_before = before
+                ahead = (schedule.logsnr(s) / 2 - lam) / (2 * (lam - lam_before))
+                x0 = x0 + expand_like(ahead, x) * (x0 - x0_before)
+            before = est.x0, lam
+            (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t, x), schedule.at(s, x)
+            ahead_est = from_x0(x, x0, alpha_t, sigma_t)
+            x = alpha_s * ahead_est.x0 + sigma_s * ahead_est.eps
+            yield State(s, x, est)
 
-@torch.no_grad()
-def _dpmpp_2m(denoise, schedule, x, steps) -> Iterator[State]:
-    before = None  # (x0, lam) of the previous step
-    for t, s in steps:
-        est = denoise(x, t)
-        x0, lam = est.x0, schedule.logsnr(t) / 2
-        if before is not None and schedule.sigma(s) > 0:
-            x0_before, lam_before = before
-            ahead = (schedule.logsnr(s) / 2 - lam) / (2 * (lam - lam_before))
-            x0 = x0 + expand_like(ahead, x) * (x0 - x0_before)
-        before = est.x0, lam
-        (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t, x), schedule.at(s, x)
-        ahead_est = from_x0(x, x0, alpha_t, sigma_t)
-        x = alpha_s * ahead_est.x0 + sigma_s * ahead_est.eps
-        yield State(s, x, est)
+    return run(x)
 
 
 def final_sample(states: Iterable[State]) -> Tensor:

@@ -116,7 +116,7 @@ def test_table_reads_the_same_as_text():
 
 def test_source_shows_the_package_as_it_is():
     text = plots.source(ddim)._repr_mimebundle_()["text/markdown"]
-    assert text.startswith("```python\n@torch.no_grad()\ndef ddim(")
+    assert text.startswith("```python\ndef ddim(")
     assert text.endswith("```")
 
 
