@@ -1,8 +1,8 @@
-"""From noise to data, one level at a time: a sampler writes the sentence again at a lower noise level.
+"""Samplers: from noise to data, one noise level at a time.
 
-Each sampler checks its arguments when it is called and returns a generator. That yields State(t, x, est) after every
-step, so a caller can watch, stop early or keep every frame:
-`frames = [state.x for state in ddim(model, path, noise, path.timesteps(20))]`. Steps are computed without gradients.
+Each validates its arguments when called and returns a generator that yields State(t, x, est) after every step, so a
+caller can watch, stop early or keep every frame:
+`frames = [state.x for state in ddim(model, schedule, noise, schedule.timesteps(20))]`. No gradients are recorded.
 """
 
 from __future__ import annotations

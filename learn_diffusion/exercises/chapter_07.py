@@ -35,7 +35,7 @@ class _Model:
     def __init__(self, scale=1.0, off=0.0):
         self.scale, self.off = scale, off
 
-    def row(self, alpha, sigma):
+    def target_coefficients(self, alpha, sigma):
         return -sigma, alpha
 
     def raw_output(self, xt, t, *_):
