@@ -46,7 +46,7 @@ def scenes_by_caption(
     """The model of chapter 12: draws a scene from a caption, combinations among them that it never saw."""
     torch.manual_seed(seed)
     data = draw_scenes(64_000, seed=seed, hold_out=True, progress=True)
-    net = UNet(channels=3, widths=(48, 112), blocks=(1, 0), patch_size=2, attentions=3, vocabulary=vocabulary())
+    net = UNet(channels=3, widths=(48, 112), blocks=(1, 0), patch_size=2, attentions=3, words=vocabulary())
     *_, end = train(
         Denoiser(net, Cosine(), "v"), data.images, steps, labels=net.text.tokenise(data.captions),
         batch=40, seed=seed, device=device, checkpoint=work, progress=True,
