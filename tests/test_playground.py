@@ -80,10 +80,10 @@ def loaded(page, part: str):
 
 WALK = """async ({ name, y, scale, sampler, noise, steps, known, mask }) => {
   const here = new URL('_static/playground/', location.href);
-  const { load, wished } = await import(new URL('model.mjs', here));
+  const { load, denoiserFor } = await import(new URL('model.mjs', here));
   const { ddim, dpmpp2m, grid } = await import(new URL('diffusion.mjs', here));
   const floats = (list) => list && Float32Array.from(list);
-  const denoise = wished(await load(name), { y, scale, known: floats(known), mask: floats(mask) });
+  const denoise = denoiserFor(await load(name), { y, scale, known: floats(known), mask: floats(mask) });
   const frames = [];
   const walk = { ddim, dpmpp2m }[sampler];
   for await (const { t, x, x0 } of walk(denoise, floats(noise), grid(steps))) frames.push([t, [...x], [...x0]]);
@@ -107,7 +107,7 @@ def test_every_step_agrees_with_python(page, name, sampler, scale, steps):
         y = torch.tensor([6])
         denoise = cfg(model, y, scale)
     else:
-        y = sampling.condition(model, 1, prompt=task.wish if name == "repair" else PROMPT)
+        y = sampling.condition(model, 1, prompt=task.asked if name == "repair" else PROMPT)
         denoise = cfg(model, y, scale)
     if name == "repair":
         picture, mask = task.known[None], task.mask[None, None]
@@ -115,8 +115,8 @@ def test_every_step_agrees_with_python(page, name, sampler, scale, steps):
         known = {"known": picture.flatten().tolist(), "mask": mask.expand(1, 3, 32, 32).float().flatten().tolist()}
     walk = {"ddim": ddim, "dpmpp2m": dpmpp_2m}[sampler]
     expected = list(walk(clip_x0(denoise, path), path, noise, path.timesteps(steps)))
-    wish = {"name": name, "y": y.flatten().tolist(), "scale": scale, "sampler": sampler, "steps": steps, **known}
-    frames = page.evaluate(WALK, {**wish, "noise": noise.flatten().tolist()})
+    request = {"name": name, "y": y.flatten().tolist(), "scale": scale, "sampler": sampler, "steps": steps, **known}
+    frames = page.evaluate(WALK, {**request, "noise": noise.flatten().tolist()})
     assert len(frames) == steps
     for (t, x, x0), here in zip(frames, expected, strict=True):
         assert t == pytest.approx(here.t.item(), abs=1e-12)
@@ -275,7 +275,7 @@ def test_a_newer_wish_ends_the_older_one(page):
         root.get_by_label("seed").dispatch_event("change")
     state(page, "digits", "done")
     slider = root.locator(".ld-film input[type=range]")
-    assert slider.get_attribute("max") == "50"  # the last wish's frames, and no others
+    assert slider.get_attribute("max") == "50"  # the last request's frames, and no others
     assert "50 steps" in root.locator(".ld-status").text_content()
     done = [data["key"] for data in page.evaluate("heard.filter((data) => data.done).map(({ key }) => ({ key }))")]
     assert done == [1, done[-1]]  # the first picture and the last: what came between was given up by the worker too

@@ -51,22 +51,22 @@ class Repair(NamedTuple):
     known: Tensor  # (3, H, W)
     mask: Tensor  # (H, W) bool, True where it is kept
     was: str  # what it shows
-    wish: str  # what it should show
+    asked: str  # what it should show
 
 
 @cache
 def repair() -> Repair:
     """One of chapter 13's tasks: a scene, a hole where something is worn, and other words for it."""
-    known, wishes, mask = evaluation.inpainting_tasks(8, seed=11)
+    known, wanted, mask = evaluation.inpainting_tasks(8, seed=11)
     olds, _ = evaluation.one_word(8, "accessory", seed=11)
-    i = next(i for i, wish in enumerate(wishes) if wish.accessory in ("crown", "sunglasses", "hat"))
-    return Repair(known[i], mask[i, 0], canonical_caption(olds[i]), canonical_caption(wishes[i]))
+    i = next(i for i, scene in enumerate(wanted) if scene.accessory in ("crown", "sunglasses", "hat"))
+    return Repair(known[i], mask[i, 0], canonical_caption(olds[i]), canonical_caption(wanted[i]))
 
 
 def network(model: Denoiser, shape: tuple[int, int, int]) -> onnx.ModelProto:
     """The network (x (n, C, H, W), logsnr (n,), cond (n, ...) int64) -> v (n, ...), for any n, as ONNX."""
-    net, arguments = model.net, model.net.config
-    x = torch.randn(2, shape[0] + arguments["hints"], *shape[1:])
+    net, config = model.net, model.net.config
+    x = torch.randn(2, shape[0] + config["cond_channels"], *shape[1:])
     cond = torch.zeros(2, net.text.tokenise.length if net.text else 1, dtype=torch.int64).squeeze(1)
     file = io.BytesIO()
     named = {"input_names": ["x", "logsnr", "cond"], "output_names": ["v"]}
@@ -142,7 +142,7 @@ def fill(folder: Path) -> None:
     for name in RUNTIME:
         shutil.copy(installed / name, runtime)
     manifest = {name: export(name, models) for name in MODELS}
-    manifest["scenes"]["prompt"], manifest["repair"]["prompt"] = PROMPT, repair().wish
+    manifest["scenes"]["prompt"], manifest["repair"]["prompt"] = PROMPT, repair().asked
     manifest["runtime"] = {"bytes": sum((runtime / name).stat().st_size for name in RUNTIME)}
     (models / "manifest.json").write_text(json.dumps(manifest))
 

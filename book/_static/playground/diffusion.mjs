@@ -34,7 +34,7 @@ export const guided = (free, given, scale) => {
 };
 
 // Known pixels go into every estimate; mask is 1 where known is kept.
-export const hold = (denoise, known, mask) => async (x, t) => {
+export const ddnm = (denoise, known, mask) => async (x, t) => {
   const { x0 } = await denoise(x, t);
   return fromX0(x, each((guess, k, m) => (m ? k : guess), x0, known, mask), t);
 };

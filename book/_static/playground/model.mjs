@@ -1,6 +1,6 @@
 // A trained network, run by onnxruntime-web, as a denoise function for diffusion.mjs.
 
-import { clipX0, fromV, guided, hold, logsnr } from './diffusion.mjs';
+import { clipX0, fromV, guided, ddnm, logsnr } from './diffusion.mjs';
 
 const here = new URL('.', import.meta.url);
 const NULL_TOKEN = -1n; // a condition that was taken away
@@ -36,20 +36,20 @@ async function bytes(name, came = () => {}) {
 
 export const manifest = async () => JSON.parse(new TextDecoder().decode(await bytes('models/manifest.json')));
 
-// The model called `name` in the manifest, ready to run: its shape (C, H, W), and ask(x, t, conditions, hint), the
-// Estimate for each condition (a list of bigints), of the same x_t and the same hint. `came` as above.
+// The model called `name` in the manifest, ready to run: its shape (C, H, W), and ask(x, t, conditions, imageCond), the
+// Estimate for each condition (a list of bigints), of the same x_t and the same imageCond. `came` as above.
 export async function load(name, came) {
   const { file, shape } = (await manifest())[name];
   const [network, { InferenceSession, Tensor }] = await Promise.all([bytes(`models/${file}`, came), ort(came)]);
   const session = await InferenceSession.create(network, { executionProviders: ['wasm'] });
 
-  async function ask(x, t, conditions, hint = new Float32Array(0)) {
+  async function ask(x, t, conditions, imageCond = new Float32Array(0)) {
     const n = conditions.length;
-    const row = x.length + hint.length;
+    const row = x.length + imageCond.length;
     const seen = new Float32Array(n * row);
     for (let i = 0; i < n; i++) {
       seen.set(x, i * row);
-      seen.set(hint, i * row + x.length);
+      seen.set(imageCond, i * row + x.length);
     }
     const cond = conditions[0].length > 1 ? [n, conditions[0].length] : [n]; // a caption each, or a label each
     const { v } = await session.run({
@@ -63,27 +63,27 @@ export async function load(name, came) {
 }
 
 // Classifier-free guidance towards y, a list of whole numbers: scale 1 is the model's own answer, 0 the one without y.
-function cfg({ ask }, y, scale, hint) {
+function cfg({ ask }, y, scale, imageCond) {
   const given = y.map(BigInt);
   const free = given.map(() => NULL_TOKEN);
-  if (scale === 1) return async (x, t) => (await ask(x, t, [given], hint))[0];
+  if (scale === 1) return async (x, t) => (await ask(x, t, [given], imageCond))[0];
   return async (x, t) => {
-    const [withY, without] = await ask(x, t, [given, free], hint);
+    const [withY, without] = await ask(x, t, [given, free], imageCond);
     return guided(without, withY, scale);
   };
 }
 
 // What a repairer sees beside x_t: the known pixels, 0 where nothing is known, and the mask itself.
-function knownHint(known, mask, pixels) {
-  const hint = new Float32Array(known.length + pixels);
-  hint.set(known.map((value, i) => value * mask[i]));
-  hint.set(mask.subarray(0, pixels), known.length);
-  return hint;
+function maskCond(known, mask, pixels) {
+  const imageCond = new Float32Array(known.length + pixels);
+  imageCond.set(known.map((value, i) => value * mask[i]));
+  imageCond.set(mask.subarray(0, pixels), known.length);
+  return imageCond;
 }
 
-// All that a wish asks for, as one denoise function: guidance, the known pixels where there are some, x0 kept in range.
-export function wished(model, { y, scale, known, mask }) {
+// All that a request asks for, as one denoise function: guidance, the known pixels where there are some, x0 kept in range.
+export function denoiserFor(model, { y, scale, known, mask }) {
   if (!known) return clipX0(cfg(model, y, scale));
-  const hint = knownHint(known, mask, model.shape[1] * model.shape[2]);
-  return clipX0(ddnm(cfg(model, y, scale, hint), known, mask));
+  const imageCond = maskCond(known, mask, model.shape[1] * model.shape[2]);
+  return clipX0(ddnm(cfg(model, y, scale, imageCond), known, mask));
 }

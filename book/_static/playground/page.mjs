@@ -99,10 +99,10 @@ function film() {
 
 // ---- the model, in a thread of its own
 
-const waiting = new Map(); // what to do with the answers to each wish
+const waiting = new Map(); // what to do with the answers to each request
 const buttons = new Map(); // by the model they load, as long as they are there
 let worker;
-let wishes = 0; // counted over all parts: the number of a wish is its name
+let requests = 0; // counted over all parts: the number of a request is its name
 
 function send(message, key, answer) {
   waiting.set(key, answer);
@@ -118,7 +118,7 @@ function send(message, key, answer) {
   worker.postMessage(message);
 }
 
-// A runtime that failed once does not recover: the next wish starts a new one, which loads what it needs.
+// A runtime that failed once does not recover: the next request starts a new one, which loads what it needs.
 function stopped(error) {
   worker.terminate();
   worker = undefined;
@@ -136,9 +136,9 @@ function sizes(info, runtime) {
 }
 
 // A part with a model: its button says what it downloads; then its controls appear, and it draws at once.
-//   wish()     what to draw: {y, scale, steps, ...}, or throws a PromptError
+//   request()     what to draw: {y, scale, steps, ...}, or throws a PromptError
 //   controls   elements whose changes draw again
-function live(root, name, info, { controls, wish, alt }) {
+function live(root, name, info, { controls, request, alt }) {
   const still = root.querySelector('[data-still]');
   const status = make('p', { className: 'ld-status' });
   status.setAttribute('role', 'status');
@@ -148,7 +148,7 @@ function live(root, name, info, { controls, wish, alt }) {
   const seeds = make('div', { className: 'ld-row' }, make('label', {}, 'seed ', seed), another);
   const panel = make('div', { className: 'ld-panel', hidden: true }, ...controls, seeds);
   const walk = film();
-  let latest; // this part's wish that is being drawn
+  let latest; // this part's request that is being drawn
   root.append(panel, make('div', { className: 'ld-row' }, button), status);
   buttons.set(name, button);
   sizes(info, true);
@@ -158,13 +158,13 @@ function live(root, name, info, { controls, wish, alt }) {
     waiting.delete(latest);
     let asked;
     try {
-      asked = wish();
+      asked = request();
     } catch (error) {
       if (!(error instanceof PromptError)) throw error;
       return tell('refused', error.message);
     }
     seed.value = Math.abs(Math.trunc(seed.valueAsNumber || 0)) % 10000;
-    const id = latest = ++wishes;
+    const id = latest = ++requests;
     const { shape } = info[name];
     if (!walk.element.isConnected) (still ?? panel).before(walk.element);
     still?.remove();
@@ -216,7 +216,7 @@ function digits(root, info) {
   const steps = slider('steps', { min: 1, max: 50, value: 20 });
   live(root, 'digits', info, {
     controls: [make('label', {}, 'digit ', digit), scale.element, steps.element],
-    wish: () => ({ y: [+digit.value], scale: scale.range.valueAsNumber, steps: steps.range.valueAsNumber }),
+    request: () => ({ y: [+digit.value], scale: scale.range.valueAsNumber, steps: steps.range.valueAsNumber }),
     alt: () => `A handwritten ${digit.value}`,
   });
 }
@@ -230,7 +230,7 @@ function sentence(root, name, info, prompt, more = () => ({})) {
   const vocabulary = make('details', {}, make('summary', {}, `the ${words.length} words it knows`), words.join(', '));
   return live(root, name, info, {
     controls: [make('label', { className: 'ld-wide' }, 'sentence ', text), scale.element, steps.element, vocabulary],
-    wish: () => ({
+    request: () => ({
       y: tokenise(text.value, words, length),
       scale: scale.range.valueAsNumber,
       steps: steps.range.valueAsNumber,

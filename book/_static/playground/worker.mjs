@@ -2,14 +2,14 @@
 //
 // {load: name} is answered by {key: name, received: bytes} as they come, and {key: name, ms} at the end;
 // {draw: id, model, y, scale, steps, seed, known, mask} by {key: id, t, x, x0} after every step and {key: id, done, ms} at
-// the end. A newer wish to the same model ends the older one. {key, error} says what failed; where it is fatal, this
+// the end. A newer request to the same model ends the older one. {key, error} says what failed; where it is fatal, this
 // thread is not used again.
 
 import { dpmpp2m, grid, randn } from './diffusion.mjs';
-import { FetchError, load, wished } from './model.mjs';
+import { FetchError, load, denoiserFor } from './model.mjs';
 
 const models = new Map();
-const current = new Map(); // the newest wish to each model
+const current = new Map(); // the newest request to each model
 
 // Lets messages in, at once: a timer would wait 4 ms at every step.
 const pause = () => new Promise((resume) => {
@@ -25,12 +25,12 @@ function loaded(name) {
   return models.get(name);
 }
 
-async function draw(id, wish) {
-  const model = await loaded(wish.model);
+async function draw(id, request) {
+  const model = await loaded(request.model);
   const start = performance.now();
-  const noise = randn(model.shape.reduce((a, b) => a * b), wish.seed);
-  for await (const { t, x, x0 } of dpmpp2m(wished(model, wish), noise, grid(wish.steps))) {
-    if (id !== current.get(wish.model)) return;
+  const noise = randn(model.shape.reduce((a, b) => a * b), request.seed);
+  for await (const { t, x, x0 } of dpmpp2m(denoiserFor(model, request), noise, grid(request.steps))) {
+    if (id !== current.get(request.model)) return;
     postMessage({ key: id, t, x, x0 });
     await pause();
   }
