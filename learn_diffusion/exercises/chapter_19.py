@@ -5,66 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers, several
+from learn_diffusion.exercises.core import Exercise, agrees
 
 # kriging, by hand
-
-
-def _curve():
-    """A Gaussian curve with 40 places and a variance that grows along it; 6 measurements that err by 0.3."""
-    at = torch.linspace(0, 1, 40, dtype=torch.float64)
-    scale = 0.8 + 0.6 * at
-    covariance = scale[:, None] * scale * torch.exp(-((at[:, None] - at) ** 2) / (2 * 0.12**2))
-    places = torch.tensor([31, 2, 9, 17, 36, 24])  # in no order
-    values = torch.tensor([0.4, -0.9, 0.5, 1.1, -0.3, 0.8], dtype=torch.float64)
-    return covariance, places, values, 0.3
-
-
-def _check_kriging(answer):
-    covariance, places, values, noise = _curve()
-    n = len(covariance)
-    out = several(call(answer, covariance, places, values, noise), ("the mean", "the standard deviation"))
-    mean, std = numbers(out[0], (n,), "the mean"), numbers(out[1], (n,), "the standard deviation")
-    right_mean, right_std = my_kriging(covariance, places, values, noise)
-
-    def gives(error):
-        return agrees(mean, my_kriging(covariance, places, values, error)[0], 1e-3)
-
-    if not agrees(mean, right_mean):
-        if gives(1e-4):
-            raise IncorrectAnswer(
-                "The mean goes right through every measurement, as if none of them erred. Where is `noise`?"
-            )
-        if gives(noise**0.5):
-            raise IncorrectAnswer("On the diagonal stands the *variance* of the errors, `noise` squared.")
-        if agrees(mean, covariance[:, places] @ values, 1e-3):
-            raise IncorrectAnswer(
-                "Neighbouring measurements are counted as if each were alone: A⁻¹ is missing between the covariance and the values."
-            )
-        raise IncorrectAnswer(
-            f"The mean is off by up to {(mean - right_mean).abs().max():.2f}. Is it B A⁻¹ values, with places in their order?"
-        )
-    if not agrees(std, right_std):
-        if agrees(std, right_std**2):
-            raise IncorrectAnswer(
-                "The mean is right. The second result is the variance; its square root was asked for."
-            )
-        if agrees(std, covariance.diagonal().sqrt()):
-            raise IncorrectAnswer(
-                "The mean is right. The standard deviation is the one from before the measuring: it has to shrink near the sensors."
-            )
-        if agrees(std, (right_std**2 + noise**2).sqrt()):
-            raise IncorrectAnswer(
-                "The mean is right. The standard deviation is that of *another measurement* there, whose error is in it; asked was that of the field."
-            )
-        if bool((std > covariance.diagonal().sqrt() + 1e-6).any()):
-            raise IncorrectAnswer(
-                "The mean is right. But somewhere you are less certain than before the measuring: look at the sign."
-            )
-        raise IncorrectAnswer(
-            f"The mean is right. The standard deviation is off by up to {(std - right_std).abs().max():.2f}; it is the root of the diagonal of covariance - B A⁻¹ Bᵀ."
-        )
-    return "Mean and standard deviation are those of the exact posterior."
 
 
 def my_kriging(covariance, places, values, noise):
@@ -75,58 +18,22 @@ def my_kriging(covariance, places, values, noise):
     return weights @ values, variance.sqrt()
 
 
-def without_errors(covariance, places, values, noise):
-    return my_kriging(covariance, places, values, 1e-6)
+def _deviation(wrong):
+    """The right mean, and wrong(std, prior std, noise)."""
 
+    def kriging(covariance, places, values, noise):
+        mean, std = my_kriging(covariance, places, values, noise)
+        return mean, wrong(std, covariance.diagonal().sqrt(), noise)
 
-def not_squared(covariance, places, values, noise):
-    return my_kriging(covariance, places, values, noise**0.5)
-
-
-def without_the_inverse(covariance, places, values, noise):
-    return covariance[:, places] @ values, my_kriging(covariance, places, values, noise)[1]
-
-
-def sorted_places(covariance, places, values, noise):
-    return my_kriging(covariance, places.sort().values, values, noise)
-
-
-def variance_for_deviation(covariance, places, values, noise):
-    mean, std = my_kriging(covariance, places, values, noise)
-    return mean, std**2
-
-
-def prior_deviation(covariance, places, values, noise):
-    return my_kriging(covariance, places, values, noise)[0], covariance.diagonal().sqrt()
-
-
-def of_a_measurement(covariance, places, values, noise):
-    mean, std = my_kriging(covariance, places, values, noise)
-    return mean, (std**2 + noise**2).sqrt()
-
-
-def plus_for_minus(covariance, places, values, noise):
-    mean, std = my_kriging(covariance, places, values, noise)
-    return mean, (2 * covariance.diagonal() - std**2).sqrt()
-
-
-def deviation_without_errors(covariance, places, values, noise):
-    return my_kriging(covariance, places, values, noise)[0], my_kriging(covariance, places, values, 1e-3)[1]
-
-
-def at_the_sensors_only(covariance, places, values, noise):
-    mean, std = my_kriging(covariance, places, values, noise)
-    return mean[places], std[places]
+    return kriging
 
 
 def by_information(covariance, places, values, noise):
     # what each measurement tells adds up: the inverse covariances do
-    told = torch.zeros(len(covariance), dtype=covariance.dtype)
-    told[places] = 1 / noise**2
+    told, seen = torch.zeros(2, len(covariance), dtype=covariance.dtype)
+    told[places], seen[places] = 1 / noise**2, values / noise**2
     ridge = 1e-10 * torch.eye(len(covariance), dtype=covariance.dtype)
     posterior = torch.linalg.inv(torch.linalg.inv(covariance + ridge) + torch.diag(told))
-    seen = torch.zeros_like(told)
-    seen[places] = values / noise**2
     return posterior @ seen, posterior.diagonal().sqrt()
 
 
@@ -137,7 +44,27 @@ def in_numpy(covariance, places, values, noise):
     return mean, np.sqrt(np.diag(C - C[:, at] @ np.linalg.inv(A) @ C[at]))
 
 
-kriging = Exercise(
+def _curve():
+    """A Gaussian curve with 40 places and a variance that grows along it; 6 measurements that err by 0.3."""
+    at = torch.linspace(0, 1, 40, dtype=torch.float64)
+    scale = 0.8 + 0.6 * at
+    covariance = scale[:, None] * scale * torch.exp(-((at[:, None] - at) ** 2) / (2 * 0.12**2))
+    places = torch.tensor([31, 2, 9, 17, 36, 24])  # in no order
+    values = torch.tensor([0.4, -0.9, 0.5, 1.1, -0.3, 0.8], dtype=torch.float64)
+    return [(covariance, places, values, 0.3)]
+
+
+def _off(got, expected, *args):
+    mean, std = ((a - b).abs().max() for a, b in zip(got, expected, strict=True))
+    if not agrees(got[0], expected[0]):
+        return f"The mean is off by up to {mean:.2f}. Is it B A⁻¹ values?"
+    return (
+        f"The mean is right. The standard deviation is off by up to {std:.2f}; "
+        "it is the root of the diagonal of covariance - B A⁻¹ Bᵀ."
+    )
+
+
+Exercise(
     "19.kriging",
     r"""Write kriging yourself: the exact posterior of a Gaussian field. The field has n places, mean 0 and a known `covariance` (n, n). You
     measured `values` (m,) at the places with the numbers `places` (m,), each with an independent error of standard deviation `noise`. Return the
@@ -149,68 +76,52 @@ kriging = Exercise(
         "`weights = torch.linalg.solve(A, B.T).T` is B A⁻¹. You need the diagonal of the posterior's covariance only: `(weights * B).sum(1)` is that of B A⁻¹ Bᵀ.",
     ],
     solution=my_kriging,
-    check=_check_kriging,
+    inputs=_curve,
+    result=("the mean", "the standard deviation"),
     mistakes={
-        "as if none of them erred": without_errors,
-        "`noise` squared": not_squared,
-        "as if each were alone": without_the_inverse,
-        "with places in their order": sorted_places,
-        "is the variance": variance_for_deviation,
-        "from before the measuring": prior_deviation,
-        "of *another measurement*": of_a_measurement,
-        "look at the sign": plus_for_minus,
-        "is off by up to": deviation_without_errors,
-        "has the shape": at_the_sensors_only,
+        "The mean goes right through every measurement, as if none of them erred. Where is `noise`?": (
+            lambda covariance, places, values, noise: my_kriging(covariance, places, values, 1e-6)
+        ),
+        "On the diagonal stands the *variance* of the errors, `noise` squared.": (
+            lambda covariance, places, values, noise: my_kriging(covariance, places, values, noise**0.5)
+        ),
+        "Neighbouring measurements are counted as if each were alone: A⁻¹ is missing between the covariance and the values.": (
+            lambda covariance, places, values, noise: (
+                covariance[:, places] @ values,
+                my_kriging(covariance, places, values, noise)[1],
+            )
+        ),
+        "The mean is that of other places. Is it B A⁻¹ values, with places in their order?": (
+            lambda covariance, places, *rest: my_kriging(covariance, places.sort().values, *rest)
+        ),
+        "The mean is right. The second result is the variance; its square root was asked for.": _deviation(
+            lambda std, prior, noise: std**2
+        ),
+        "The mean is right. The standard deviation is the one from before the measuring: it has to shrink near the sensors.": (
+            _deviation(lambda std, prior, noise: prior)
+        ),
+        "The mean is right. The standard deviation is that of *another measurement* there, whose error is in it; asked was that of the field.": (
+            _deviation(lambda std, prior, noise: (std**2 + noise**2).sqrt())
+        ),
+        "The mean is right. But somewhere you are less certain than before the measuring: look at the sign.": (
+            _deviation(lambda std, prior, noise: (2 * prior**2 - std**2).sqrt())
+        ),
+        "The mean is right. The standard deviation is off by up to `noise`: it is that of measurements without errors.": (
+            lambda covariance, places, values, noise: (
+                my_kriging(covariance, places, values, noise)[0],
+                my_kriging(covariance, places, values, 1e-3)[1],
+            )
+        ),
+        "A field has values between the sensors, too: return them at all n places.": lambda covariance, places, *rest: [
+            part[places] for part in my_kriging(covariance, places, *rest)
+        ],
     },
     variants=[by_information, in_numpy],
+    right="Mean and standard deviation are those of the exact posterior.",
+    otherwise=_off,
 )
 
-
 # an interval from samples
-
-
-def _check_interval(answer):
-    g = torch.Generator().manual_seed(3)
-    for m, level, j in ((39, 0.95, 1), (39, 0.5, 10), (39, 0.8, 4), (99, 0.9, 5), (19, 0.8, 2)):
-        samples = torch.randn(m, 6, 5, generator=g).double().exp() * torch.arange(1, 7)[:, None]  # skewed, wider below
-        out = several(call(answer, samples.clone(), level), ("lo", "hi"))
-        lo, hi = numbers(out[0], (6, 5), "lo"), numbers(out[1], (6, 5), "hi")
-        ordered = samples.sort(0).values
-        if agrees(lo, ordered[j - 1]) and agrees(hi, ordered[-j]):
-            continue
-        raise IncorrectAnswer(f"With {m} samples and the level {level}: {_what_is_wrong(samples, level, j, lo, hi)}")
-    return "Between lo and hi lies the share of the gaps that was asked for."
-
-
-def _what_is_wrong(samples, level, j, lo, hi) -> str:
-    ordered, m = samples.sort(0).values, len(samples)
-    mean, std = samples.mean(0), samples.std(0)
-    z = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor((1 + level) / 2, dtype=torch.float64))
-
-    def gives(a, b, tolerance=0.02):
-        return agrees(lo, a, tolerance) and agrees(hi, b, tolerance)
-
-    if bool((lo > hi).any()):
-        return "lo is above hi."
-    if agrees(lo, lo[0, 0]) and agrees(hi, hi[0, 0]):
-        return "all places get the same interval. Each has samples of its own."
-    if gives(torch.quantile(samples, (1 - level) / 2, 0), torch.quantile(samples, (1 + level) / 2, 0), 1e-6):
-        return "these are quantiles *of the samples*. They cut off their share inside the samples, and forget the two endless gaps: the interval is too narrow."
-    if gives(mean - z * std, mean + z * std):
-        return (
-            "the interval is symmetric about the mean, as for a Gaussian. These samples are skewed, and theirs is not."
-        )
-    if gives(mean - z * std / m**0.5, mean + z * std / m**0.5):
-        return "this is where the *mean* lies, an interval that shrinks with more samples. The truth is as uncertain as one sample."
-    if gives(ordered[j], ordered[-j - 1], 1e-6):
-        return f"one sample too far in: at each end {j} of the gaps may be left out, and here {j + 1} are."
-    if j > 1 and gives(ordered[j - 2], ordered[1 - j], 1e-6):
-        return f"one sample too far out: at each end {j} of the gaps may be left out, and here {j - 1} are. Is something rounded down?"
-    if gives(ordered[0], ordered[-1], 1e-6):
-        return "this goes from the smallest to the largest sample, whatever the level."
-    if agrees(lo, ordered[0], 1e-6):
-        return "everything that may be left out is left out at the upper end. Central means: half of it at each end."
-    return f"expected the sample number {j} from below and from above; this covers {((ordered >= lo) & (ordered <= hi)).double().mean():.0%} of the samples."
 
 
 def my_interval(samples, level):
@@ -219,58 +130,31 @@ def my_interval(samples, level):
     return ordered[j - 1], ordered[-j]
 
 
-def quantiles(samples, level):
+def _leaving_out(gaps):
+    """gaps(level, m + 1) at each end."""
+
+    def interval(samples, level):
+        ordered, j = samples.sort(dim=0).values, gaps(level, len(samples) + 1)
+        return ordered[j - 1], ordered[-j]
+
+    return interval
+
+
+def _about_the_mean(correction, of_the_mean=False):
+    def interval(samples, level):
+        z = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor((1 + level) / 2, dtype=torch.float64))
+        off = z * samples.std(0, correction=correction) / (len(samples) ** 0.5 if of_the_mean else 1)
+        return samples.mean(0) - off, samples.mean(0) + off
+
+    return interval
+
+
+def _quantiles(samples, level):
     return torch.quantile(samples, (1 - level) / 2, 0), torch.quantile(samples, (1 + level) / 2, 0)
 
 
-def gaussian(samples, level):
-    z = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor((1 + level) / 2, dtype=torch.float64))
-    return samples.mean(0) - z * samples.std(0), samples.mean(0) + z * samples.std(0)
-
-
-def of_the_mean(samples, level):
-    z = torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor((1 + level) / 2, dtype=torch.float64))
-    off = z * samples.std(0) / len(samples) ** 0.5
-    return samples.mean(0) - off, samples.mean(0) + off
-
-
-def pooled(samples, level):
-    lo, hi = my_interval(samples.flatten(), level)
-    return lo.expand(samples.shape[1:]), hi.expand(samples.shape[1:])
-
-
-def counted_from_one(samples, level):
-    ordered = samples.sort(dim=0).values
-    j = round((1 - level) / 2 * (len(samples) + 1))
-    return ordered[j], ordered[-j - 1]
-
-
-def rounded_down(samples, level):
-    ordered = samples.sort(dim=0).values
-    j = max(1, int((1 - level) / 2 * (len(samples) + 1) - 1e-9))
-    return ordered[j - 1], ordered[-j]
-
-
-def extremes(samples, level):
-    return samples.amin(0), samples.amax(0)
-
-
-def one_sided(samples, level):
-    ordered = samples.sort(dim=0).values
-    return ordered[0], ordered[-round((1 - level) * (len(samples) + 1))]
-
-
-def upside_down(samples, level):
-    return my_interval(samples, level)[::-1]
-
-
-def sorted_along_the_places(samples, level):
-    ordered = samples.sort(dim=-1).values
-    return ordered[..., 0], ordered[..., -1]
-
-
-def level_for_its_rest(samples, level):
-    return my_interval(samples, 1 - level)
+def _pooled(interval):
+    return lambda samples, level: [end.expand(samples.shape[1:]) for end in interval(samples.flatten(), level)]
 
 
 def by_counting(samples, level):
@@ -283,7 +167,27 @@ def by_weibulls_quantiles(samples, level):
     return tuple(np.quantile(samples.numpy(), ends, axis=0, method="weibull"))
 
 
-interval = Exercise(
+def _samples():
+    """Skewed, and wider below."""
+    g = torch.Generator().manual_seed(3)
+    sizes = (39, 0.95), (39, 0.5), (39, 0.8), (99, 0.9), (19, 0.8)
+    return [(torch.randn(m, 6, 5, generator=g).double().exp() * torch.arange(1, 7)[:, None], p) for m, p in sizes]
+
+
+UPSIDE_DOWN = "lo is above hi."
+
+
+def _covers(got, expected, samples, level):
+    lo, hi = got
+    if (lo > hi).any():
+        return UPSIDE_DOWN
+    return (
+        f"With {len(samples)} samples and the level {level}: expected the sample number {round((1 - level) / 2 * (len(samples) + 1))} "
+        f"from below and from above; this covers {((samples >= lo) & (samples <= hi)).double().mean():.0%} of the samples."
+    )
+
+
+Exercise(
     "19.interval",
     r"""From `samples` (m, ...), m samples of a posterior, make the central interval that holds the truth with probability `level`: two tensors
     `lo` and `hi` of the shape (...), one interval for each place. The truth is one more draw from the same distribution. So it is equally likely
@@ -295,19 +199,40 @@ interval = Exercise(
         "Sort along the first axis. Counting starts at 0, so the j-th smallest is `ordered[j - 1]` and the j-th largest `ordered[-j]`. Round j: computers write (1 - 0.8) / 2 * 40 as 3.9999999999999996.",
     ],
     solution=my_interval,
-    check=_check_interval,
+    inputs=_samples,
+    result=("lo", "hi"),
     mistakes={
-        "quantiles *of the samples*": quantiles,
-        "as for a Gaussian": gaussian,
-        "where the *mean* lies": of_the_mean,
-        "the same interval": pooled,
-        "one sample too far in": counted_from_one,
-        "rounded down": rounded_down,
-        "whatever the level": extremes,
-        "half of it at each end": one_sided,
-        "lo is above hi": upside_down,
-        "has the shape": sorted_along_the_places,
-        "expected the sample number": level_for_its_rest,
+        UPSIDE_DOWN: lambda *args: my_interval(*args)[::-1],
+        "All places get the same interval. Each has samples of its own.": [_pooled(my_interval), _pooled(_quantiles)],
+        "These are quantiles *of the samples*. They cut off their share inside the samples, and forget the two endless gaps: the interval is too narrow.": (
+            _quantiles
+        ),
+        "The interval is symmetric about the mean, as for a Gaussian. These samples are skewed, and theirs is not.": [
+            _about_the_mean(1),
+            _about_the_mean(0),
+        ],
+        "This is where the *mean* lies, an interval that shrinks with more samples. The truth is as uncertain as one sample.": [
+            _about_the_mean(1, of_the_mean=True),
+            _about_the_mean(0, of_the_mean=True),
+        ],
+        "With the level {level}, this is one sample too far in: counting starts at 0.": _leaving_out(
+            lambda level, gaps: round((1 - level) / 2 * gaps) + 1
+        ),
+        "With the level {level}, this is one sample too far out. Is something rounded down?": _leaving_out(
+            lambda level, gaps: max(1, int((1 - level) / 2 * gaps - 1e-9))
+        ),
+        "This goes from the smallest to the largest sample, whatever the level.": _leaving_out(lambda level, gaps: 1),
+        "Everything that may be left out is left out at the upper end. Central means: half of it at each end.": (
+            lambda samples, level: (samples.amin(0), my_interval(samples, 2 * level - 1)[1])
+        ),
+        "Sort along the first axis: along the last one, the samples of different places are mixed up.": (
+            lambda samples, level: (samples.amin(-1), samples.amax(-1))
+        ),
+        "`level` is what you leave out: expected the sample number (1 - level) / 2 * (m + 1) at each end.": (
+            lambda samples, level: my_interval(samples, 1 - level)
+        ),
     },
     variants=[by_counting, by_weibulls_quantiles],
+    right="Between lo and hi lies the share of the gaps that was asked for.",
+    otherwise=_covers,
 )

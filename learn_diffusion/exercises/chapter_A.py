@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, call, numbers
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers
 
 # name the fault
 
@@ -16,7 +16,6 @@ FAULTS = {
     "level": "the noise level does not reach the network",
     "average": "no moving average of the weights",
 }
-RIGHT = {"a": "twice", "b": "leak", "c": "level", "d": "beta"}
 HOW_TO_TELL = {
     "a": "With one picture and an oracle the right loss is exactly 0. What makes a loss that even an oracle cannot lower?",
     "b": "Training is fine and one-step guesses are fine; only samples from pure noise are off in brightness. What do they start from?",
@@ -25,63 +24,32 @@ HOW_TO_TELL = {
 }
 
 
-def _check_name_the_fault(diagnosis):
+def my_diagnosis():
+    return {"a": "twice", "b": "leak", "c": "level", "d": "beta"}
+
+
+def _check(diagnosis):
+    right = my_diagnosis()
     if not isinstance(diagnosis, dict):
         raise IncorrectAnswer(
             f"A dict was expected, with the letters a to d as keys; this is a {type(diagnosis).__name__}."
         )
     diagnosis = {str(letter).lower(): fault for letter, fault in diagnosis.items()}
-    missing = [letter for letter in RIGHT if diagnosis.get(letter) in (None, ...)]
+    missing = [letter for letter in right if diagnosis.get(letter) in (None, ...)]
     if missing:
         raise IncorrectAnswer(f"No answer yet for {', '.join(missing)}.")
-    for letter, fault in diagnosis.items():
-        if letter in RIGHT and fault not in list(FAULTS):
-            raise IncorrectAnswer(f"{fault!r} is none of the words; they are {', '.join(FAULTS)}.")
-    wrong = [letter for letter in RIGHT if diagnosis[letter] != RIGHT[letter]]
+    for letter in right:
+        if diagnosis[letter] not in list(FAULTS):
+            raise IncorrectAnswer(f"{diagnosis[letter]!r} is none of the words; they are {', '.join(FAULTS)}.")
+    wrong = [letter for letter in right if diagnosis[letter] != right[letter]]
     if wrong:
         raise IncorrectAnswer(
-            f"{len(RIGHT) - len(wrong)} of {len(RIGHT)} are right. Look again at {wrong[0]}. {HOW_TO_TELL[wrong[0]]}"
+            f"{len(right) - len(wrong)} of {len(right)} are right. Look again at {wrong[0]}. {HOW_TO_TELL[wrong[0]]}"
         )
-    return "All four. " + "; ".join(f"{letter}: {FAULTS[fault]}" for letter, fault in RIGHT.items()) + "."
+    return "All four. " + "; ".join(f"{letter}: {FAULTS[fault]}" for letter, fault in right.items()) + "."
 
 
-def my_diagnosis():
-    return {"a": "twice", "b": "leak", "c": "level", "d": "beta"}
-
-
-def with_a_remark():
-    return {"d": "beta", "c": "level", "b": "leak", "a": "twice", "e": "I enjoyed this"}
-
-
-def in_capitals():
-    return {"A": "twice", "B": "leak", "C": "level", "D": "beta"}
-
-
-def average_for_twice():
-    return my_diagnosis() | {"a": "average"}
-
-
-def range_for_leak():
-    return my_diagnosis() | {"b": "range"}
-
-
-def leak_for_beta():
-    return my_diagnosis() | {"d": "leak"}
-
-
-def half():
-    return {"a": "twice", "b": "leak"}
-
-
-def another_word():
-    return my_diagnosis() | {"c": "time"}
-
-
-def a_list():
-    return ["twice", "leak", "level", "beta"]
-
-
-name_the_fault = Exercise(
+Exercise(
     "A.name_the_fault",
     r"""Four letters arrive from students. Name each fault by one of the words `"leak"`, `"range"`, `"beta"`, `"twice"`, `"level"`, `"average"`, in a dict such as `{"a": "leak", ...}`.
 
@@ -94,64 +62,24 @@ name_the_fault = Exercise(
         "Each of the four stands in the museum as an exhibit: 4, 1, 6 and 3, in some order.",
         "A loss of 1.0 that nobody can lower: the noise has variance 1.",
     ],
-    solution=my_diagnosis,
-    check=_check_name_the_fault,
-    mistakes={
-        "Look again at a": average_for_twice,
-        "Look again at b": range_for_leak,
-        "Look again at d": leak_for_beta,
-        "No answer yet for c, d": half,
-        "is none of the words": another_word,
-        "A dict was expected": a_list,
-    },
-    variants=[with_a_remark, in_capitals],
     builds=True,
+    solution=my_diagnosis,
+    check=_check,
+    mistakes={
+        "Look again at a": lambda: my_diagnosis() | {"a": "average"},
+        "Look again at b": lambda: my_diagnosis() | {"b": "range"},
+        "Look again at d": lambda: my_diagnosis() | {"d": "leak"},
+        "No answer yet for c, d": lambda: {"a": "twice", "b": "leak"},
+        "is none of the words": lambda: my_diagnosis() | {"c": "time"},
+        "A dict was expected": lambda: ["twice", "leak", "level", "beta"],
+    },
+    variants=[
+        lambda: my_diagnosis() | {"e": "I enjoyed this"},
+        lambda: {letter.upper(): fault for letter, fault in my_diagnosis().items()},
+    ],
 )
 
-
 # mend the step
-
-
-def _check_mend(step):
-    g = torch.Generator().manual_seed(0)
-    eps, z = torch.randn(2, 1_000_000, generator=g, dtype=torch.float64)
-    x0 = torch.full_like(eps, 0.7)
-    for alpha, sigma, added in ((0.8, 0.6, 0.3), (0.5, 0.9, 0.9), (0.9, 0.4, 0.0)):
-        x = 0.5 * x0 + 0.8 * eps  # where the step comes from does not matter
-        out = numbers(call(step, x, x0, eps, alpha, sigma, added, z), x.shape, "x_s")
-        mean, std = out.mean().item(), out.std().item()
-        kept, fresh = (out @ eps / (eps @ eps)).item(), (out @ z / (z @ z)).item()
-        rest = max(sigma**2 - added**2, 0.0) ** 0.5
-        what = f"With alpha_s = {alpha}, sigma_s = {sigma} and added = {added}"
-        if abs(mean - alpha * 0.7) > 0.01:
-            raise IncorrectAnswer(f"{what} the mean is {mean:.2f}, and should be alpha_s x0_hat = {alpha * 0.7:.2f}.")
-        if abs(fresh) < 0.01 < added:
-            raise IncorrectAnswer("The fresh noise z has no part in it.")
-        if abs(fresh - added**2) < 0.005 < abs(added - added**2):
-            raise IncorrectAnswer("z is scaled by added squared. added is a standard deviation already.")
-        if abs(fresh - added) > 0.01:
-            raise IncorrectAnswer(f"{what} z is scaled by {fresh:.2f}, and should be by added.")
-        if abs(kept - sigma) < 0.005 < abs(sigma - rest):
-            raise IncorrectAnswer(
-                f"{what} the noise has standard deviation {std:.2f}: all of the old noise is kept, and z comes on top."
-            )
-        if abs(kept - (sigma - added)) < 0.005 < abs(rest - (sigma - added)):
-            raise IncorrectAnswer("Standard deviations do not add: take the root of the difference of the squares.")
-        if abs(kept - (sigma**2 - added**2)) < 0.005 < abs(rest - rest**2):
-            raise IncorrectAnswer("The root is missing: sigma_s^2 - added^2 is a variance.")
-        if (
-            abs(kept - max(1 - alpha**2 - added**2, 0) ** 0.5)
-            < 0.005
-            < abs(rest - max(1 - alpha**2 - added**2, 0) ** 0.5)
-        ):
-            raise IncorrectAnswer("1 - alpha_s^2 is sigma_s^2 on some paths only. Use sigma_s.")
-        if abs(kept) < 0.005 < rest:
-            raise IncorrectAnswer("Nothing is left of the old noise: that is right only where added is sigma_s.")
-        if abs(kept + rest) < 0.005 < rest:
-            raise IncorrectAnswer("The old noise is subtracted. Its size is right, but it has to keep its sign.")
-        if abs(std - sigma) > 0.01 or abs(kept - rest) > 0.01:
-            raise IncorrectAnswer(f"{what} the noise has standard deviation {std:.2f}.")
-    return "The two noises share the variance of the level."
 
 
 def mended_step(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
@@ -159,40 +87,15 @@ def mended_step(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
     return alpha_s * x0_hat + kept * eps_hat + added * z
 
 
-def as_given(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
-    return alpha_s * x0_hat + sigma_s * eps_hat + added * z
+def _step(kept, fresh=lambda added: added):
+    """Keeps kept(alpha, sigma, added) of the old noise."""
+    return lambda x, x0_hat, eps_hat, alpha_s, sigma_s, added, z: (
+        alpha_s * x0_hat + kept(alpha_s, sigma_s, added) * eps_hat + fresh(added) * z
+    )
 
 
-def deviations_subtracted(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
-    return alpha_s * x0_hat + (sigma_s - added) * eps_hat + added * z
-
-
-def without_root(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
-    return alpha_s * x0_hat + (sigma_s**2 - added**2) * eps_hat + added * z
-
-
-def no_fresh_noise(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
-    return alpha_s * x0_hat + sigma_s * eps_hat
-
-
-def variance_preserving_only(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
-    return alpha_s * x0_hat + max(1 - alpha_s**2 - added**2, 0) ** 0.5 * eps_hat + added * z
-
-
-def added_squared(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
-    return alpha_s * x0_hat + (sigma_s**2 - added**2) ** 0.5 * eps_hat + added**2 * z
-
-
-def picture_without_alpha(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
-    return x0_hat + (sigma_s**2 - added**2) ** 0.5 * eps_hat + added * z
-
-
-def old_noise_subtracted(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
-    return alpha_s * x0_hat - (sigma_s**2 - added**2) ** 0.5 * eps_hat + added * z
-
-
-def all_fresh(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
-    return alpha_s * x0_hat + added * z
+def _rest(alpha, sigma, added):
+    return (sigma**2 - added**2) ** 0.5
 
 
 def by_shares(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
@@ -201,11 +104,24 @@ def by_shares(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
 
 
 def in_float32_numpy(x, x0_hat, eps_hat, alpha_s, sigma_s, added, z):
-    x0_hat, eps_hat, z = (v.float().numpy() for v in (x0_hat, eps_hat, z))
-    return alpha_s * x0_hat + (sigma_s**2 - added**2) ** 0.5 * eps_hat + added * z
+    return mended_step(x, *(v.float().numpy() for v in (x0_hat, eps_hat)), alpha_s, sigma_s, added, z.float().numpy())
 
 
-mend = Exercise(
+def _inputs(n=100):
+    eps, z = torch.randn(2, n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x0 = torch.full_like(eps, 0.7)
+    x = 0.5 * x0 + 0.8 * eps  # where the step comes from does not matter
+    return [(x, x0, eps, *level, z) for level in ((0.8, 0.6, 0.3), (0.5, 0.9, 0.9), (0.9, 0.4, 0.0))]
+
+
+def _measure(step):
+    args = _inputs(1_000_000)[0]
+    std = numbers(call(step, *args)).std().item()
+    if not agrees(std, args[4], 0.01):
+        raise IncorrectAnswer(f"Of a million numbers, the noise has standard deviation {std:.2f}, not {args[4]}.")
+
+
+Exercise(
     "A.mend_the_step",
     r"""The step below adds fresh noise `z` with standard deviation `added` and keeps *all* of the estimated noise, too. After a few steps the picture is noisier than its level says. (It stood so in a course.) Mend it: the
     noise of the result has to have the variance `sigma_s`$^2$ in all. (The check draws a million numbers and measures.)""",
@@ -215,17 +131,35 @@ mend = Exercise(
         "The factor of eps_hat is the root of sigma_s^2 - added^2.",
     ],
     solution=mended_step,
-    check=_check_mend,
+    inputs=_inputs,
+    result="x_s",
+    check=_measure,
     mistakes={
-        "z comes on top": as_given,
-        "do not add": deviations_subtracted,
-        "The root is missing": without_root,
-        "has no part in it": no_fresh_noise,
-        "on some paths only": variance_preserving_only,
-        "a standard deviation already": added_squared,
-        "the mean is": picture_without_alpha,
-        "has to keep its sign": old_noise_subtracted,
-        "Nothing is left of the old noise": all_fresh,
+        "All of the old noise is kept, and z comes on top: with sigma_s = {sigma_s} and added = {added} that is too much.": (
+            _step(lambda alpha, sigma, added: sigma)
+        ),
+        "Standard deviations do not add: take the root of the difference of the squares.": _step(
+            lambda alpha, sigma, added: sigma - added
+        ),
+        "The root is missing: sigma_s^2 - added^2 is a variance.": _step(
+            lambda alpha, sigma, added: sigma**2 - added**2
+        ),
+        "The fresh noise z has no part in it.": [
+            _step(lambda alpha, sigma, added: sigma, lambda added: 0),
+            _step(_rest, lambda added: 0),
+        ],
+        "1 - alpha_s^2 is sigma_s^2 on some paths only. Use sigma_s.": _step(
+            lambda alpha, sigma, added: max(1 - alpha**2 - added**2, 0) ** 0.5
+        ),
+        "z is scaled by added squared. added is a standard deviation already.": _step(_rest, lambda added: added**2),
+        "With alpha_s = {alpha_s} the mean is that of x0_hat, and should be alpha_s times as much.": (
+            lambda x, x0_hat, eps_hat, alpha_s, *rest: mended_step(x, x0_hat, eps_hat, 1.0, *rest)
+        ),
+        "The old noise is subtracted. Its size is right, but it has to keep its sign.": _step(
+            lambda *args: -_rest(*args)
+        ),
+        "Nothing is left of the old noise: that is right only where added is sigma_s.": _step(lambda *args: 0),
     },
     variants=[by_shares, in_float32_numpy],
+    right="The two noises share the variance of the level.",
 )
