@@ -1,6 +1,6 @@
 """Exercises that check themselves: `exercise("01.jump")` shows the statement; .check, .hint and .solution do the rest.
 
-One module a chapter. Each exercise carries its statement, its check, hints, a solution, and mutants: plausible wrong
+One module a chapter. Each exercise carries its statement, its check, hints, a solution, and mistakes: plausible wrong
 answers that the check must reject, each with its own words (tests/test_exercises.py proves it).
 """
 
