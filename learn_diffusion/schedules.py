@@ -170,8 +170,8 @@ class DDPM(Schedule):
 
 
 @lru_cache(maxsize=32)
-def _log_alpha_bar_table(path: DDPM, dtype: torch.dtype, device: torch.device) -> Tensor:
-    table = torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-path.betas()).cumsum(0)])
+def _log_alpha_bar_table(schedule: DDPM, dtype: torch.dtype, device: torch.device) -> Tensor:
+    table = torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-schedule.betas()).cumsum(0)])
     return table.to(dtype).to(device)  # (T + 1,): summed in float64, cast once
 
 

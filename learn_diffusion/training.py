@@ -159,13 +159,10 @@ def train(
     not finite. The last checkpoint is then still good.
     """
     validation.pictures_or_points("data", data)
-    for name, value in (
-        ("steps", steps),
-        ("batch", batch),
-        ("checkpoint_every", checkpoint_every),
-        ("grad_accum_steps", grad_accum_steps),
-    ):
-        validation.positive_int(name, value)
+    validation.positive_int("steps", steps)
+    validation.positive_int("batch", batch)
+    validation.positive_int("checkpoint_every", checkpoint_every)
+    validation.positive_int("grad_accum_steps", grad_accum_steps)
     halflife = max(1.0, steps / 20) if halflife is None else halflife
     _check_choices(model, data, labels, image_cond, cond_drop, lr, halflife)
     if checkpoint is not None:
@@ -264,20 +261,14 @@ class _Batches:
         schedule: Schedule,
         config: TrainConfig,
     ):
-        self.data, self.labels, self.image_cond, self.schedule, self.config = (
-            data.detach(),
-            labels,
-            image_cond,
-            schedule,
-            config,
-        )
+        self.data, self.labels, self.image_cond = data.detach(), labels, image_cond
+        self.schedule, self.config = schedule, config
 
     def start(self, device: torch.device) -> None:
         self.data = self.data.to(device)
         self.labels = None if self.labels is None else self.labels.to(device)
-        self.image_cond = (
-            self.image_cond.detach().to(device) if isinstance(self.image_cond, Tensor) else self.image_cond
-        )
+        if isinstance(self.image_cond, Tensor):
+            self.image_cond = self.image_cond.detach().to(device)
         self.generator = torch.Generator(device).manual_seed(self.config.seed)
 
     def draw(self) -> dict[str, Tensor | None]:
@@ -290,11 +281,10 @@ class _Batches:
             cond_mask = torch.rand(n, generator=g, device=g.device) >= self.config.cond_drop
         x0 = self.data[rows]
         with _precision(g.device, self.config.bf16):
-            image_cond = (
-                self.image_cond[rows]
-                if isinstance(self.image_cond, Tensor)
-                else self.image_cond and self.image_cond(x0, g)
-            )
+            if isinstance(self.image_cond, Tensor):
+                image_cond = self.image_cond[rows]
+            else:
+                image_cond = self.image_cond and self.image_cond(x0, g)
         return {"x0": x0, "t": t, "y": y, "cond_mask": cond_mask, "image_cond": image_cond, "eps": randn_like(x0, g)}
 
 

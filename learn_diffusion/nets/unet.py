@@ -142,11 +142,8 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, logsnr: Tensor, cond: Tensor | None = None) -> Tensor:
         channels = self.config["channels"] + self.config["cond_channels"]
         if x.ndim != 4 or x.shape[1] != channels or x.shape[2] % self.side or x.shape[3] % self.side:
-            note = (
-                f" ({self.config['cond_channels']} of the channels are image_cond's)"
-                if self.config["cond_channels"]
-                else ""
-            )
+            cond_channels = self.config["cond_channels"]
+            note = f" ({cond_channels} of the channels are image_cond's)" if cond_channels else ""
             raise ValueError(
                 f"x: this network takes (B, {channels}, H, W){note}, H and W divisible by {self.side}; "
                 f"got {tuple(x.shape)}"
