@@ -289,3 +289,20 @@ def test_ctrl_c_stops_with_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(recipes.RECIPES, "digit_classifier", interrupted)
     result = run("train", "digit_classifier", "--out", tmp_path / "a")
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "\nlearn-diffusion: stopped\n")  # after ^C
+
+
+def test_train_hands_its_options_to_the_recipe(shelf, monkeypatch, tmp_path):
+    asked = []
+
+    def run_recipe(*arguments, **options):
+        asked.append((arguments, options))
+        return shelf / "labels"
+
+    monkeypatch.setattr("learn_diffusion.recipes.run.run_recipe", run_recipe)
+    assert run("train", "digits_by_label").exit_code == 0
+    more = ["--restart", "--out", tmp_path / "a", "--checkpoint-dir", tmp_path, "--steps", 5, "--seed", 3]
+    assert run("train", "digits_by_label", *more).exit_code == 0
+    assert asked == [
+        (("digits_by_label", None, None, False), {}),
+        (("digits_by_label", tmp_path / "a", tmp_path, True), {"steps": 5, "seed": 3}),
+    ]
