@@ -68,7 +68,7 @@ def test_what_the_bundle_has_not_still_comes_from_the_network(course):
 STAND_IN = """#!/bin/sh
 case "$*" in
 *"pip download"*) echo "$*" >> calls; echo . > dist/learn_diffusion/wheels/a.whl ;;
-book/build.py) {build} ;;
+"-m tools.website.build") {build} ;;
 *) exec {python} "$@" ;;
 esac
 """

@@ -17,7 +17,7 @@ from learn_diffusion import checkpoints
 from learn_diffusion.checkpoints import CheckpointError, load, read, save, to_fp16
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import MLP, Classifier, UNet
-from learn_diffusion.recipes import DATA
+from learn_diffusion.recipes.pretrained import DATA
 from learn_diffusion.schedules import DDPM, EDM, VP, Cosine, Flow
 
 MODELS = {
@@ -74,13 +74,13 @@ def test_metadata_comes_back_as_json_says_it(tmp_path):
 def test_names_of_earlier_versions_are_read_as_todays(tmp_path, monkeypatch):
     """A file of a version in which MLP was Net, its width was size, and its weights and EDM had other names."""
     model, state = MODELS["MLP"](), {"weights/net.inside.weight": torch.ones(1), "random": torch.zeros(1)}
-    described = checkpoints._describe(model)
+    described = checkpoints.describe(model)
     described["net"] = {"class": "Net", "arguments": {"size": 16, **model.net.config}}
     del described["net"]["arguments"]["width"]
     described["schedule"]["class"] = "Karras"
     weights = model.state_dict()
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "_describe", lambda model: described)
+        patch.setattr(checkpoints, "describe", lambda model: described)
         patch.setattr(model, "state_dict", lambda: {k.replace("proj_in", "inside"): w for k, w in weights.items()})
         save(tmp_path / "a", model, state)
     with pytest.raises(CheckpointError, match="unknown schedule 'Karras'|unknown network 'Net'"):
@@ -90,7 +90,7 @@ def test_names_of_earlier_versions_are_read_as_todays(tmp_path, monkeypatch):
         read(tmp_path / "a")
     monkeypatch.setattr(checkpoints, "RENAMED_WEIGHTS", {"MLP": {"inside": "proj_in"}})
     back, kept, _ = read(tmp_path / "a")
-    assert checkpoints._describe(back) == checkpoints._describe(MODELS["MLP"]())
+    assert checkpoints.describe(back) == checkpoints._describe(MODELS["MLP"]())
     assert all(torch.equal(back.state_dict()[name], w) for name, w in weights.items())
     assert kept.keys() == {"weights/net.proj_in.weight", "random"}
 
