@@ -90,7 +90,7 @@ def test_names_of_earlier_versions_are_read_as_todays(tmp_path, monkeypatch):
         read(tmp_path / "a")
     monkeypatch.setattr(checkpoints, "RENAMED_WEIGHTS", {"MLP": {"inside": "proj_in"}})
     back, kept, _ = read(tmp_path / "a")
-    assert checkpoints.describe(back) == checkpoints._describe(MODELS["MLP"]())
+    assert checkpoints.describe(back) == checkpoints.describe(MODELS["MLP"]())
     assert all(torch.equal(back.state_dict()[name], w) for name, w in weights.items())
     assert kept.keys() == {"weights/net.proj_in.weight", "random"}
 
