@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
+import re
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -200,3 +202,20 @@ def test_public_functions_say_what_they_do():
             answer = path.name.startswith("chapter_")  # a solution, or a mistake, of an exercise
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_") and not answer:
                 assert ast.get_docstring(node), f"{path.name}: {node.name} has no docstring"
+
+
+IMPORTED = re.compile(r"from ((?:learn_diffusion|tools)[\w.]*) import (\([^)]*\)|[\w, ]+)")
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "book", "notebooks", "tests", "."])
+def test_code_in_strings_and_pages_imports_what_there_is(folder):
+    """Code that a subprocess runs, and code in a page: no import statement there is seen by ruff."""
+    kinds = ("*.md",) if folder == "." else ("**/*.py", "**/*.md", "**/*.ipynb")
+    seen = 0
+    for path in (path for kind in kinds for path in (ROOT / folder).glob(kind) if "_build" not in path.parts):
+        for module, names in IMPORTED.findall(path.read_text(encoding="utf-8").replace("\\n", "\n")):
+            for name in re.findall(r"\w+", re.sub(r" as \w+", "", names)):
+                seen += 1
+                found = hasattr(importlib.import_module(module), name) or importlib.util.find_spec(f"{module}.{name}")
+                assert found, f"{path.relative_to(ROOT)}: from {module} import {name}"
+    assert seen > 0

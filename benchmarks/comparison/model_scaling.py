@@ -15,8 +15,8 @@ from tools.tables import Table, machine
 WORK = """
 import json, resource, sys, time
 import torch
+from learn_diffusion import sampling
 from learn_diffusion.denoiser import Denoiser
-from learn_diffusion.drawing import start, walk
 from learn_diffusion.nets import UNet
 from learn_diffusion.schedules import Cosine
 from learn_diffusion.training import train
@@ -36,7 +36,8 @@ for _ in range(steps):
 step, after = (time.perf_counter() - begun) / steps, peak_mb()
 model.eval()
 begun = time.perf_counter()
-walk(model, model.schedule, start(model.schedule, (16, 3, side, side)), 10)
+noise = sampling.initial_noise(model.schedule, (16, 3, side, side))
+sampling.run_sampler(model, model.schedule, noise, 10)
 draw = time.perf_counter() - begun
 parameters = sum(w.numel() for w in model.parameters())
 print(json.dumps([parameters, step, step / batch * 1e3, after, after - before, draw]))
