@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="of scenes and noise; without it, a fresh one")
     args = parser.parse_args()
     seed = random.SystemRandom().randrange(10_000, 2**31) if args.seed is None else args.seed
-    judge, _ = checkpoints.load(pretrained_path("scene_classifier"), "cpu")
+    classifier, _ = checkpoints.load(pretrained_path("scene_classifier"), "cpu")
     model, _ = checkpoints.load(pretrained_path("scenes_by_caption"), "cpu")
     table = Table(
         f"{args.n} pictures of each kind, guidance {evaluation.GUIDANCE_SCALE}, seeds from {seed}, on {machine()}",
@@ -32,7 +32,7 @@ def main() -> None:
         wanted = evaluation.some_scenes(kind, args.n, seed)
         images = evaluation.sample_scenes(model, wanted, seed)
         each, together = evaluation.attribute_accuracy(
-            judge, images, torch.tensor([scene.indices() for scene in wanted])
+            classifier, images, torch.tensor([scene.indices() for scene in wanted])
         )
         error = (together * (1 - together) / args.n) ** 0.5
         table.rows.append((kind, *(f"{share:.1%}" for share in each.values()), f"{together:.1%} ± {error:.1%}"))

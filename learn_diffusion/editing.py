@@ -190,7 +190,7 @@ def sdedit(
     generator: torch.Generator | None = None,
     sampler: Callable[..., Iterator[State]] = ddim,
 ) -> Iterator[State]:
-    """SDEdit (Meng et al. 2022): noise a picture part of the way, and walk back under a new wish.
+    """SDEdit (Meng et al. 2022): noise a picture part of the way and denoise it, under a new condition if there is one.
 
     picture   (B, ...); strength in (0, 1]: the share of the steps of ts that are taken. Low keeps the picture, 1 is
               (nearly) free of it

@@ -1,4 +1,4 @@
-"""The rival: losses with known answers, networks, and a game that ends where it should."""
+"""GANs: losses with known answers, networks, and a training that ends where it should."""
 
 from __future__ import annotations
 

@@ -227,8 +227,8 @@ def test_the_digit_that_is_asked_for_is_drawn(page):
 
 
 def test_the_sentence_that_is_typed_is_drawn(page):
-    """The judge of scenes looks at the canvas; the sentence was never in the training data."""
-    judge, _ = checkpoints.load(pretrained_path("scene_classifier"), "cpu")
+    """The scene classifier reads the canvas; the sentence was never in the training data."""
+    classifier, _ = checkpoints.load(pretrained_path("scene_classifier"), "cpu")
     root = loaded(page, "scenes")
     right = 0
     for seed in (1, 2, 3):
@@ -241,7 +241,7 @@ def test_the_sentence_that_is_typed_is_drawn(page):
             .evaluate("c => [...c.getContext('2d').getImageData(0, 0, 32, 32).data]")
         )
         picture = torch.tensor(pixels).float().reshape(32, 32, 4)[..., :3].permute(2, 0, 1)[None] / 127.5 - 1
-        found = judge.read(picture)[0, :3].tolist()
+        found = classifier.read(picture)[0, :3].tolist()
         right += found == Scene("cat", "sunglasses", "moon", "gray").indices()[:3]
     assert right >= 2
 

@@ -102,22 +102,22 @@ def load(name):
     return checkpoints.load(pretrained_path(name), "cpu")
 
 
-def test_the_judge_reads_products():
-    judge, metadata = load("product_classifier")
+def test_the_classifier_reads_products():
+    classifier, metadata = load("product_classifier")
     some = draw_products(100, seed=evaluation.CLASSIFIER_SEEDS[1] + 1)
-    assert evaluation.attribute_accuracy(judge, some.images, some.attributes, ATTRIBUTES)[1] >= 0.97
+    assert evaluation.attribute_accuracy(classifier, some.images, some.attributes, ATTRIBUTES)[1] >= 0.97
     small = transforms.upsample_nearest(transforms.downsample(some.images))
-    assert evaluation.attribute_accuracy(judge, small, some.attributes, ATTRIBUTES)[1] >= 0.97
+    assert evaluation.attribute_accuracy(classifier, small, some.attributes, ATTRIBUTES)[1] >= 0.97
     assert metadata["metrics"]["held_out_accuracy"] >= 0.99
 
 
-def test_the_painter_draws_what_it_is_asked_for():
-    painter, metadata = load("products_by_caption")
-    judge, _ = load("product_classifier")
+def test_the_model_draws_what_it_is_asked_for():
+    model, metadata = load("products_by_caption")
+    classifier, _ = load("product_classifier")
     wanted = draw_products(24, seed=evaluation.CLASSIFIER_SEEDS[1] + 2).attributes
-    y = painter.net.text.tokenise([canonical_caption(Shot.of(row)) for row in wanted.tolist()])
-    images = sampling.sample(painter, (24, 3, 32, 32), y, evaluation.GUIDANCE_SCALE, steps=10)
-    assert evaluation.attribute_accuracy(judge, transforms.upsample_nearest(images), wanted, ATTRIBUTES)[1] >= 0.75
+    y = model.net.text.tokenise([canonical_caption(Shot.of(row)) for row in wanted.tolist()])
+    images = sampling.sample(model, (24, 3, 32, 32), y, evaluation.GUIDANCE_SCALE, steps=10)
+    assert evaluation.attribute_accuracy(classifier, transforms.upsample_nearest(images), wanted, ATTRIBUTES)[1] >= 0.75
     assert metadata["metrics"]["prompt_accuracy"]["all"] >= 0.9
 
 
