@@ -122,3 +122,7 @@ def test_the_code_in_the_readme_runs():
     space = {}
     exec(block.replace("steps=1000, progress=True", "steps=3"), space)
     assert space["pictures"].shape == (64, 1, 8, 8)
+    imported = re.search(r"`(from learn_diffusion.widgets.images import [\w, ]+)`", readme).group(1)
+    saved = re.search(r"`pathlib\.Path\(\"digits\.png\"\)\.write_bytes\((.+)\)`", readme).group(1)
+    exec(imported, space)
+    assert eval(saved, space).startswith(b"\x89PNG")
