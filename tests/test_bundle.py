@@ -69,7 +69,7 @@ STAND_IN = """#!/bin/sh
 case "$*" in
 *"pip download"*) echo "$*" >> calls; echo . > dist/learn_diffusion/wheels/a.whl ;;
 "-m tools.website.build") {build} ;;
-*) exec {python} "$@" ;;
+*) exec "{python}" "$@" ;;
 esac
 """
 
