@@ -21,7 +21,7 @@ def classifier():
 
 
 @pytest.fixture(scope="module")
-def model():
+def shipped():
     return checkpoints.load(pretrained_path("scenes_by_caption"), "cpu")
 
 
@@ -56,8 +56,8 @@ def test_the_classifier_says_how_good_it_is():
     assert metrics["held_out_accuracy_16x16"] >= 0.99
 
 
-def test_the_model_fits_and_says_where_it_comes_from(model):
-    _, metadata = model
+def test_the_model_fits_and_says_where_it_comes_from(shipped):
+    _, metadata = shipped
     assert pretrained_path("scenes_by_caption").stat().st_size <= 5e6
     assert metadata["recipe"] == "scenes_by_caption"
     assert metadata["half"] is True
@@ -66,27 +66,27 @@ def test_the_model_fits_and_says_where_it_comes_from(model):
         assert {f"{which}, {name}" for name in [*ATTRIBUTES, "all"]} <= metadata["metrics"].keys()
 
 
-def test_the_model_draws_a_cat_wearing_sunglasses_on_the_moon_which_it_never_saw(model, classifier):
+def test_the_model_draws_a_cat_wearing_sunglasses_on_the_moon_which_it_never_saw(shipped, classifier):
     assert {split_of(scene) for scene in CAT} == {"unseen triple"}
-    images = evaluation.sample_scenes(model[0], CAT * 2, seed=21)
+    images = evaluation.sample_scenes(shipped[0], CAT * 2, seed=21)
     each, _ = evaluation.attribute_accuracy(classifier, images, truth(CAT * 2), ATTRIBUTES)
     assert each["subject"] >= 0.75  # all 12 as a rule
     assert each["accessory"] >= 0.75
     assert each["place"] >= 0.9
 
 
-def test_the_words_are_what_decides(model, classifier):
+def test_the_words_are_what_decides(shipped, classifier):
     """The same noise with another subject asked for: the classifier must see the other one."""
-    images = evaluation.sample_scenes(model[0], OTHER, seed=21)
+    images = evaluation.sample_scenes(shipped[0], OTHER, seed=21)
     assert evaluation.attribute_accuracy(classifier, images, truth(OTHER), ATTRIBUTES)[0]["subject"] >= 0.6
     assert evaluation.attribute_accuracy(classifier, images, truth(CAT), ATTRIBUTES)[0]["subject"] <= 0.4
 
 
 @pytest.mark.parametrize("scale", [-1.0, 0.0, 1.0, 1000.0])
-def test_any_finite_scale_gives_a_picture(model, scale):
-    net, _ = model
-    y = sampling.condition(net, 1, "a blue fish under the sea")
-    picture = sampling.sample(net, (1, 3, 32, 32), y, scale, steps=3)
+def test_any_finite_scale_gives_a_picture(shipped, scale):
+    model, _ = shipped
+    y = sampling.condition(model, 1, "a blue fish under the sea")
+    picture = sampling.sample(model, (1, 3, 32, 32), y, scale, steps=3)
     assert picture.isfinite().all()
     assert picture.abs().max() <= 1.001
 
