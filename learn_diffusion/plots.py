@@ -10,7 +10,7 @@ import html
 import inspect
 import io
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -129,6 +129,63 @@ def image_grid(
     zoom = zoom or max(1, 560 // sheet.shape[1])
     uri = data_uri(*encode(sheet))
     return Shown(_img(uri, alt, PIXELS, sheet.shape[1] * zoom), alt, caption)
+
+
+def points(
+    panels: Mapping[str, Tensor | Sequence[tuple[Tensor, str]]],
+    *,
+    alt: str,
+    caption: str = "",
+    limit: float | None = None,
+    size: float = 2.4,
+) -> Shown:
+    """Points in the plane, one square panel for each title: points (N, 2), or several as [(points, colour), ...].
+
+    limit: the panels show [-limit, limit] both ways, by default what all points need.
+    """
+    drawn = {title: [(x, DATA)] if isinstance(x, Tensor) else list(x) for title, x in panels.items()}
+    limit = limit or 1.05 * max(float(x.abs().max()) for layers in drawn.values() for x, _ in layers)
+    width = size * len(drawn)
+    with mpl.rc_context(STYLE):
+        fig, ax = plt.subplots(ncols=len(drawn), figsize=(width, size + 0.4), squeeze=False, layout="constrained")
+        for panel, (title, layers) in zip(ax[0], drawn.items(), strict=True):
+            for x, colour in layers:
+                panel.scatter(*x.detach().cpu().T, s=2, color=colour, linewidths=0, rasterized=len(x) > 2000)
+            panel.set(title=title, xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[], yticks=[])
+        shown = figure(fig, alt=alt, caption=caption)
+        plt.close(fig)
+    return shown
+
+
+def curves(
+    lines: Mapping[str, Sequence[Any]],
+    *,
+    alt: str,
+    caption: str = "",
+    floor: float | None = None,
+    figsize: tuple[float, float] = (6.4, 3.2),
+    **labels: Any,
+) -> Shown:
+    """Curves with a legend: name -> (x, y) or (x, y, error bars). Told apart by colour, marker and dashes.
+
+    floor: a dotted level, such as real against real. labels: what matplotlib's Axes.set takes (xlabel, ylabel, yscale).
+    """
+    looks = [(ESTIMATE, "o-"), (DATA, "s--"), (NOISE, "^-."), ("#555555", "d:"), ("#1b8a5a", "v-"), ("#7a4fb5", "x--")]
+    if len(lines) > len(looks):
+        raise ValueError(f"lines: expected at most {len(looks)} curves, got {len(lines)}")
+    with mpl.rc_context(STYLE):
+        fig, ax = plt.subplots(figsize=figsize, layout="constrained")
+        for (name, (x, y, *error)), (colour, style) in zip(lines.items(), looks, strict=False):
+            marker = style if len(x) <= 30 else style[1:]  # markers on a fine grid would hide the line
+            ax.errorbar(x, y, *error, fmt=marker, color=colour, markersize=4, capsize=2, label=name)
+        if floor is not None:
+            ax.axhline(floor, color="grey", linestyle=":")
+        ax.set(**labels)
+        if len(lines) > 1:
+            ax.legend()
+        shown = figure(fig, alt=alt, caption=caption)
+        plt.close(fig)
+    return shown
 
 
 def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> Shown:

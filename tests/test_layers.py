@@ -31,7 +31,7 @@ ALLOWED = {
     "guidance": {"validation", "process", "schedules"},
     "editing": {"validation", "process", "samplers", "schedules"},
     "sampling": {"denoiser", "devices", "guidance", "process", "samplers", "schedules"},
-    "metrics": {"validation", "nets"},
+    "metrics": {"validation", "nets", "datasets", "metrics", "process", "schedules"},
     "nets": {"nets"},
     "datasets": {"validation", "datasets"},
     "widgets": {"widgets"},
@@ -83,7 +83,7 @@ def test_no_function_hides_a_module():
     for path in modules():
         names = {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
         assert path.stem not in names, path
-    for name in ("datasets", "nets", "recipes", "widgets"):
+    for name in ("datasets", "metrics", "nets", "recipes", "widgets"):
         package = importlib.import_module(f"learn_diffusion.{name}")
         for path in (PACKAGE / name).glob("[!_]*.py"):
             module = importlib.import_module(f"learn_diffusion.{name}.{path.stem}")

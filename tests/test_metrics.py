@@ -12,9 +12,13 @@ from learn_diffusion.metrics import (
     density_coverage,
     frechet,
     kernel_distance,
+    mean_and_error,
+    mean_and_spread,
     modes,
     nn_distance_ratio,
+    paired_difference,
     precision_recall,
+    welch,
     with_standard_error,
 )
 from learn_diffusion.recipes.evaluation import digit_quality, prompt_accuracy
@@ -176,3 +180,31 @@ def test_the_error_is_what_fresh_data_scatter_by(metric):
     errors = [with_standard_error(metric, *draw(), seed=i).error for i in range(5)]
     assert np.mean(errors) == pytest.approx(scatter, rel=0.35)
     assert str(with_standard_error(metric, *draw())).count("±") == 1
+
+
+def test_means_with_errors_against_the_textbook():
+    assert mean_and_spread([1.0, 2.0, 3.0]) == (2.0, 1.0)
+    assert mean_and_error(torch.tensor([1.0, 2.0, 3.0])) == pytest.approx((2.0, 3**-0.5))
+    assert paired_difference([1.0, 5.0, 9.0], [0.0, 4.0, 8.0]) == (1.0, 0.0)  # what both share drops out
+    assert f"{mean_and_spread([0.1, 0.3]):.0%}" == "20% ± 14%"
+    assert f"{mean_and_spread([1.0, 2.0, 3.0])}" == "2 ± 1"
+    for bad, words in (([1.0], "values: expected at least 2"), ([1.0, float("nan")], "values: expected")):
+        with pytest.raises(ValueError, match=words):
+            mean_and_error(bad)
+    with pytest.raises(ValueError, match="b: expected 3 values"):
+        paired_difference([1.0, 2.0, 3.0], [1.0, 2.0])
+
+
+def test_welch_agrees_with_scipy_and_keeps_its_level():
+    from scipy import stats
+
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        a, b = rng.normal(0, 1, 3), rng.normal(1, 8, 4)
+        found = welch(a, b)
+        assert found.differ == (stats.ttest_ind(a, b, equal_var=False).pvalue < 0.05)
+    wide = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0))
+    narrow = 0.1 * torch.randn(2000, 3, generator=torch.Generator().manual_seed(1))
+    false = sum(welch(x, y).differ for x, y in zip(wide, narrow, strict=True)) / 2000
+    assert 0.03 < false < 0.07
+    assert welch([1.0, 1.0], [1.0, 1.0]).differ is False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -130,3 +131,13 @@ def test_colours_can_be_told_apart_without_colour():
     dark, middle, light = map(lightness, (plots.DATA, plots.ESTIMATE, plots.NOISE))
     assert middle - dark > 20
     assert light - middle > 20
+
+
+def test_points_and_curves_show_what_they_are_given():
+    x = torch.tensor([[0.0, 1.0], [2.0, -1.0]])
+    assert "one panel" in page(plots.points({"data": x, "both": [(x, plots.NOISE), (-x, plots.DATA)]}, alt="one panel"))
+    lines = {"a": ([1, 2], [3, 4], [0.1, 0.2]), "b": ([1, 2], [5, 6])}
+    assert "two" in page(plots.curves(lines, alt="two lines", floor=2.0, xlabel="NFE", yscale="log"))
+    with pytest.raises(ValueError, match="lines: expected at most"):
+        plots.curves({str(i): ([0], [0]) for i in range(9)}, alt="many")
+    assert not plt.get_fignums()  # nothing stays open

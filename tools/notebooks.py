@@ -79,8 +79,9 @@ def _joined(outputs: Iterable[nbformat.NotebookNode]) -> list[nbformat.NotebookN
 
 
 def title(nb: nbformat.NotebookNode) -> str:
-    """The chapter's question."""
-    return nb.cells[0].source.splitlines()[0].removeprefix("# ")
+    """The chapter's question: its first line is "# NN Topic: question?"."""
+    question = nb.cells[0].source.splitlines()[0].split(": ", 1)[1]
+    return question[0].upper() + question[1:]
 
 
 def measured(nb: nbformat.NotebookNode) -> str:

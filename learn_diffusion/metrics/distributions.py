@@ -14,7 +14,6 @@ AttributeClassifier.features), or the coordinates of points.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -29,7 +28,7 @@ def frechet(a: Tensor, b: Tensor) -> float:
     |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)) with covariances A and B (Heusel et al. 2017, eq. 6). Its
     unit is that of the features squared, and it grows as samples get fewer: compare only equal N, M and features.
     """
-    a, b = _clouds("a", a, "b", b, at_least=2)
+    a, b = feature_pair("a", a, "b", b, at_least=2)
     cov_a, cov_b = torch.cov(a.T).reshape(a.shape[1], -1), torch.cov(b.T).reshape(b.shape[1], -1)
     # the eigenvalues of A B are those of the symmetric B^(1/2) A B^(1/2), real and >= 0 but for rounding
     values, vectors = torch.linalg.eigh(cov_b)
@@ -45,7 +44,7 @@ def kernel_distance(a: Tensor, b: Tensor) -> float:
     The squared maximum mean discrepancy with the kernel (u v / D + 1)^3 (Binkowski et al. 2018, eq. 4): unlike the
     Fréchet distance it is right on average for any N and M, takes no cloud for a Gaussian, and may come out below 0.
     """
-    a, b = _clouds("a", a, "b", b, at_least=2)
+    a, b = feature_pair("a", a, "b", b, at_least=2)
 
     def kernel(u: Tensor, v: Tensor) -> Tensor:
         return (u @ v.T / a.shape[1] + 1) ** 3
@@ -70,7 +69,7 @@ def precision_recall(samples: Tensor, real: Tensor, k: int = 3) -> PrecisionReca
     A point lies among others if it is nearer to one of them than that one's k-th neighbour of its own kind.
     One outlier with a wide neighbourhood can lift either; see density_coverage.
     """
-    samples, real = _clouds("samples", samples, "real", real, at_least=k + 1)
+    samples, real = feature_pair("samples", samples, "real", real, at_least=k + 1)
     apart = torch.cdist(samples, real)  # (N, M)
     precise = (apart < _radius(real, k)).any(1)
     recalled = (apart < _radius(samples, k)[:, None]).any(0)
@@ -89,7 +88,7 @@ def density_coverage(samples: Tensor, real: Tensor, k: int = 5) -> DensityCovera
 
     Both use the neighbourhoods of the real data alone: each reaches to its k-th real neighbour.
     """
-    samples, real = _clouds("samples", samples, "real", real, at_least=k + 1)
+    samples, real = feature_pair("samples", samples, "real", real, at_least=k + 1)
     apart, radius = torch.cdist(samples, real), _radius(real, k)
     density = (apart < radius).sum().item() / (k * len(samples))
     coverage = (apart.min(0).values < radius).double().mean().item()
@@ -115,7 +114,7 @@ def modes(points: Tensor, centres: Tensor, radius: float) -> Modes:
     A point belongs to its nearest centre, if that is no farther than radius (three standard deviations of a mode is
     usual: Srivastava et al. 2017).
     """
-    points, centres = _clouds("points", points, "centres", centres)
+    points, centres = feature_pair("points", points, "centres", centres)
     if not radius > 0:
         raise ValueError(f"radius: expected a distance above 0, got {radius!r}")
     away, which = torch.cdist(points, centres).min(1)
@@ -127,37 +126,7 @@ def modes(points: Tensor, centres: Tensor, radius: float) -> Modes:
     return Modes(int((counts > 0).sum()), (away <= radius).double().mean().item(), evenness)
 
 
-class MeanWithError(NamedTuple):
-    """A number with its error bar; shows itself as 1.2 ± 0.1."""
-
-    value: float
-    error: float  # one standard error
-
-    def __str__(self) -> str:
-        return f"{self.value:.3g} ± {self.error:.1g}"
-
-
-def with_standard_error(
-    metric: Callable[[Tensor, Tensor], float], a: Tensor, b: Tensor, draws: int = 50, seed: int = 0
-) -> MeanWithError:
-    """metric(a, b), and the standard error that comes from having these rows and no others.
-
-    Half of the rows of both are drawn without replacement, `draws` times: what the metric scatters by from half to half
-    is the standard error for all rows, if it falls like 1 / sqrt(rows). (A bootstrap would repeat rows, and a repeated
-    row is its own nearest neighbour.) For the scatter between trainings, train several times.
-    """
-    validation.positive_int("draws", draws)
-    a, b = _clouds("a", a, "b", b, at_least=4)
-    g = torch.Generator().manual_seed(seed)
-
-    def half(x: Tensor) -> Tensor:
-        return x[torch.randperm(len(x), generator=g)[: len(x) // 2]]
-
-    scattered = torch.tensor([metric(half(a), half(b)) for _ in range(max(2, draws))], dtype=torch.float64)
-    return MeanWithError(float(metric(a, b)), scattered.std().item())
-
-
-def _clouds(name_a: str, a: Tensor, name_b: str, b: Tensor, at_least: int = 1) -> tuple[Tensor, Tensor]:
+def feature_pair(name_a: str, a: Tensor, name_b: str, b: Tensor, at_least: int = 1) -> tuple[Tensor, Tensor]:
     """Both in double precision. Raises TypeError or ValueError that names a bad one."""
     for name, x in ((name_a, a), (name_b, b)):
         validation.floats(name, x, ndim=2)
