@@ -8,7 +8,7 @@ from math import log2
 import torch
 from torch import Tensor
 
-from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers
+from learn_diffusion.exercises.core import Exercise, call, numbers
 from learn_diffusion.process import Estimate
 from learn_diffusion.schedules import Cosine
 
@@ -40,70 +40,33 @@ def _true_end() -> Tensor:
     return alpha_s * MEAN + width_s / width_t * (START - alpha_t * MEAN)
 
 
-def _walk(sampler, steps: int) -> tuple[Tensor, _Exact]:
-    denoise = _Exact()
+def _walks() -> list[tuple]:
+    """From START along one step, and along eight: (denoise, schedule, x, ts)."""
+    grids = (torch.linspace(FROM, TO, n + 1, dtype=torch.float64) for n in (1, 8))
+    return [(_Exact(), PATH, START, ts) for ts in grids]
+
+
+def _error(sampler, steps: int) -> float:
     ts = torch.linspace(FROM, TO, steps + 1, dtype=torch.float64)
-    out = call(sampler, denoise, PATH, START.clone(), ts)
-    return numbers(out, START.shape, "the picture at the end"), denoise
+    end = numbers(call(sampler, _Exact(), PATH, START.clone(), ts), START.shape, "the picture at the end")
+    return (end - _true_end()).abs().mean().item()
 
 
-def _order(sampler) -> float:
-    """log2 of how much the error falls when the steps are doubled."""
-    coarse, fine = ((_walk(sampler, n)[0] - _true_end()).abs().mean().item() for n in (32, 64))
-    if fine > 0.03:
-        raise IncorrectAnswer(
-            f"With 64 steps the end is still {fine:.2f} from the true end of the curve: this follows another curve."
-        )
-    return log2(coarse / max(fine, 1e-12))
+def _order(sampler) -> str:
+    """Reads the order off: by how much the error falls when the steps are doubled."""
+    ratio = _error(sampler, 32) / max(_error(sampler, 64), 1e-12)
+    return f"Doubling the steps divides the error by {ratio:.1f}: order {round(log2(ratio))}, as it should be."
 
 
-def _one_step() -> tuple[Tensor, Estimate, Tensor, Tensor]:
-    """(x at t, its estimate, alpha_s, sigma_s) of a single step from FROM to TO."""
-    s = torch.tensor(TO, dtype=torch.float64)
-    return START, _Exact()(START, torch.tensor(FROM)), PATH.alpha(s), PATH.sigma(s)
+def _asked(got, expected, denoise, schedule, x, ts):
+    steps, levels = len(ts) - 1, [round(level, 2) for level in denoise.levels]
+    return (
+        f"After {steps} step{'s' * (steps > 1)} from t = {FROM} to s = {TO} the picture is {got[0].item():.3f}; expected "
+        f"{expected[0].item():.3f}. The denoiser was asked at the levels {levels}."
+    )
 
 
 # DDIM
-
-
-def _check_ddim(sampler):
-    out, denoise = _walk(sampler, 1)
-    x, est, alpha_s, sigma_s = _one_step()
-    if not denoise.levels:
-        raise IncorrectAnswer("The denoiser is never asked.")
-    if agrees(out, alpha_s * est.x0 + sigma_s * est.eps):
-        many, denoise = _walk(sampler, 8)
-        if len(denoise.levels) < 8:
-            raise IncorrectAnswer(
-                f"In a walk of 8 steps the denoiser is asked {len(denoise.levels)} times. Ask again after each step."
-            )
-        if agrees(many, x):
-            raise IncorrectAnswer(
-                "After 8 steps the picture is where it was: each step has to start from the last one's result."
-            )
-        order = _order(sampler)
-        if not 0.8 < order < 1.2:
-            raise IncorrectAnswer(f"One step is right, but the order of many is {order:.1f} and should be 1.")
-        return f"Doubling the steps divides the error by {2**order:.1f}: order 1, as it should be."
-    t = torch.tensor(FROM, dtype=torch.float64)
-    if agrees(out, PATH.alpha(t) * est.x0 + PATH.sigma(t) * est.eps):
-        raise IncorrectAnswer(
-            "The sentence is written with alpha and sigma of level t, where you are already. Take those of s."
-        )
-    if agrees(out, est.x0):
-        raise IncorrectAnswer("This returns the guess x0 itself. Put back as much noise as belongs at level s.")
-    if agrees(out, alpha_s * est.x0):
-        raise IncorrectAnswer(
-            "The noise is missing: this is a shrunken guess, and the network has never seen such a thing."
-        )
-    if agrees(out, sigma_s * est.x0 + alpha_s * est.eps):
-        raise IncorrectAnswer("alpha and sigma are exchanged: alpha belongs to the picture, sigma to the noise.")
-    if agrees(out, alpha_s * est.x0 - sigma_s * est.eps):
-        raise IncorrectAnswer("The noise has the wrong sign.")
-    if agrees(out, x + (TO - FROM) * PATH.velocity(est, t)):
-        raise IncorrectAnswer("This is Euler's step along the velocity. DDIM writes the sentence again instead.")
-    raise IncorrectAnswer(f"One step from t = {FROM} to s = {TO} gives {out[0].item():.3f}; expected "
-                f"{(alpha_s * est.x0 + sigma_s * est.eps)[0].item():.3f}. Is fresh noise drawn?")  # fmt: skip
 
 
 def your_ddim(denoise, schedule, x, ts):
@@ -197,56 +160,26 @@ ddim = Exercise(
         "x = path.alpha(s) * est.x0 + path.sigma(s) * est.eps",
     ],
     solution=your_ddim,
-    check=_check_ddim,
+    inputs=_walks,
+    result="the picture at the end",
+    otherwise=_asked,
+    check=_order,
     mistakes={
-        "asked 1 times": asks_once,
-        "of level t": writes_at_t,
-        "the guess x0 itself": returns_the_guess,
-        "The noise is missing": no_noise_back,
-        "exchanged": coefficients_exchanged,
-        "wrong sign": noise_subtracted,
-        "fresh noise": fresh_noise,
-        "Euler": euler,
-        "where it was": forgets_to_update,
+        "The denoiser is asked once, whatever the number of steps. Ask again after each step.": asks_once,
+        "The sentence is written with alpha and sigma of level t, where you are already. Take those of s.": writes_at_t,
+        "This returns the guess x0 itself. Put back as much noise as belongs at level s.": returns_the_guess,
+        "The noise is missing: this is a shrunken guess, and the network has never seen such a thing.": no_noise_back,
+        "alpha and sigma are exchanged: alpha belongs to the picture, sigma to the noise.": coefficients_exchanged,
+        "The noise has the wrong sign.": noise_subtracted,
+        "Here fresh noise is drawn. DDIM puts back the noise that the network found.": fresh_noise,
+        "This is Euler's step along the velocity. DDIM writes the sentence again instead.": euler,
+        "After 8 steps the picture is where it was: each step has to start from the last one's result.": forgets_to_update,
     },
     variants=[without_eps, in_float32_arrays],
 )
 
 
 # Heun
-
-
-def _check_heun(sampler):
-    out, denoise = _walk(sampler, 1)
-    x, est, _, _ = _one_step()
-    t, s = torch.tensor([FROM, TO], dtype=torch.float64)
-    slope = PATH.velocity(est, t)
-    ahead = x + (s - t) * slope
-    there = PATH.velocity(_Exact()(ahead, s), s)
-    expected = x + (s - t) * (slope + there) / 2
-    if agrees(out, expected):
-        order = _order(sampler)
-        if not 1.8 < order < 2.2:
-            raise IncorrectAnswer(f"One step is right, but the order of many is {order:.1f} and should be 2.")
-        return f"Doubling the steps divides the error by {2**order:.1f}: order 2."
-    if agrees(out, ahead):
-        raise IncorrectAnswer("This is Euler's step: the second velocity has no part in it.")
-    if agrees(out, x + (s - t) * (slope + there)):
-        raise IncorrectAnswer("The two velocities are added. Take their mean.")
-    if agrees(out, ahead + (s - t) * (slope + there) / 2):
-        raise IncorrectAnswer("The step starts from the trial point. Go back to x first, and step from there.")
-    if agrees(out, x + (s - t) * there):
-        raise IncorrectAnswer("Only the velocity at the trial point is used. Take the mean of both.")
-    if agrees(out, x - (s - t) * (slope + there) / 2) or agrees(out, x + (t - s) * slope):
-        raise IncorrectAnswer(
-            "The step goes the wrong way, towards more noise: s - t is negative, and so it should be."
-        )
-    if agrees(out, x + (s - t) * (slope + PATH.velocity(_Exact()(ahead, t), t)) / 2):
-        raise IncorrectAnswer("The second look is at the trial point, but still at level t. There, the level is s.")
-    if agrees(out, x + (s - t) * (slope + PATH.velocity(_Exact()(x, s), s)) / 2):
-        raise IncorrectAnswer("The second look is at level s, but at the old x. Look at the trial point.")
-    raise IncorrectAnswer(f"One step from t = {FROM} to s = {TO} gives {out[0].item():.3f}; expected {expected[0].item():.3f} "
-                f"(the denoiser was asked at the levels {[round(v, 2) for v in denoise.levels]}).")  # fmt: skip
 
 
 def your_heun(denoise, schedule, x, ts):
@@ -258,8 +191,10 @@ def your_heun(denoise, schedule, x, ts):
     return x
 
 
-def only_euler(denoise, schedule, x, ts):
-    return euler(denoise, schedule, x, ts)
+def euler_uphill(denoise, schedule, x, ts):
+    for t, s in pairwise(ts):
+        x = x - (s - t) * schedule.velocity(denoise(x, t), t)
+    return x
 
 
 def sum_for_mean(denoise, schedule, x, ts):
@@ -332,15 +267,21 @@ heun = Exercise(
         "The real step starts from x again, not from the trial point.",
     ],
     solution=your_heun,
-    check=_check_heun,
+    inputs=_walks,
+    result="the picture at the end",
+    otherwise=_asked,
+    check=_order,
     mistakes={
-        "Euler's step": only_euler,
-        "Take their mean": sum_for_mean,
-        "starts from the trial point": from_the_trial_point,
-        "Only the velocity at the trial point": only_the_second,
-        "still at level t": second_look_at_t,
-        "at the old x": second_look_at_old_x,
-        "the wrong way": uphill,
+        "This is Euler's step: the second velocity has no part in it.": euler,
+        "The two velocities are added. Take their mean.": sum_for_mean,
+        "The step starts from the trial point. Go back to x first, and step from there.": from_the_trial_point,
+        "Only the velocity at the trial point is used. Take the mean of both.": only_the_second,
+        "The second look is at the trial point, but still at level t. There, the level is s.": second_look_at_t,
+        "The second look is at level s, but at the old x. Look at the trial point.": second_look_at_old_x,
+        "The step goes the wrong way, towards more noise: s - t is negative, and so it should be.": [
+            uphill,
+            euler_uphill,
+        ],
     },
     variants=[as_trapezium, in_two_halves],
 )

@@ -167,53 +167,14 @@ flow_loss = Exercise(
 # reflow
 
 
-def _check_reflow_loss(loss):
+def _knows_the_line(xt: Tensor, t: Tensor) -> Tensor:
+    """Exact where x0 = eps / 3: there x_t = (1 + 2 t) eps / 3, and u = 2 eps / 3 = 2 x_t / (1 + 2 t)."""
+    return 2 * xt / (1 + 2 * torch.as_tensor(t).reshape(-1, 1))
+
+
+def _pairs() -> list[tuple]:
     eps = torch.randn(2000, 3, generator=torch.Generator().manual_seed(77))  # not the answer's own noise
-    x0 = eps / 3  # so x_t = (1 + 2 t) eps / 3 and u = 2 eps / 3 = 2 x_t / (1 + 2 t)
-    shown: list[Tensor] = []
-
-    def knows(xt, t):
-        shown.append(xt)
-        return 2 * xt / (1 + 2 * torch.as_tensor(t).reshape(-1, 1))
-
-    def of(net):
-        return numbers(call(loss, net, x0.clone(), eps.clone(), T), (), "the loss").item()
-
-    exact, silence = of(knows), of(_silent)
-    if not shown:
-        raise IncorrectAnswer("The network is never asked.")
-    right = (2 * eps / 3).square().mean().item()
-    if abs(exact) < 1e-6 and abs(silence - right) < 0.01:
-        return "It keeps the pairs together, and its exact answer costs nothing."
-    if abs(exact) < 1e-6:
-        raise IncorrectAnswer(
-            f"Exact answers cost nothing, but silence costs {silence:.2f}; expected {right:.2f}, the mean square of the velocity."
-        )
-    expected = (1 - T[:, None]) * x0 + T[:, None] * eps
-    if torch.allclose(shown[0], T[:, None] * x0 + (1 - T[:, None]) * eps, atol=1e-5):
-        raise IncorrectAnswer("Time runs the other way: t = 0 is the point, t = 1 the noise.")
-    if torch.allclose(shown[0], expected, atol=1e-5):
-        if abs(silence - right) < 0.01:
-            raise IncorrectAnswer(
-                "The mixture is right, but the velocity has the wrong sign: it points from the point to the noise."
-            )
-        if abs(silence - eps.square().mean()) < 0.01:
-            raise IncorrectAnswer(
-                "The mixture is right, but the guess is compared with the noise, not with the velocity."
-            )
-        if abs(silence - x0.square().mean()) < 0.01:
-            raise IncorrectAnswer(
-                "The mixture is right, but the guess is compared with the point, not with the velocity."
-            )
-        raise IncorrectAnswer(
-            "The mixture is right, but the velocity is not that of the line between *this* noise and *this* point."
-        )
-    straight = (shown[0] - (1 - T[:, None]) * x0) / T[:, None]  # the noise that was mixed in
-    if straight.std() > 0.5 and (straight - eps).std() > 0.5:
-        raise IncorrectAnswer(
-            "Other noise than the given one is mixed in. Then nothing straightens: keep the pairs together."
-        )
-    raise IncorrectAnswer(f"The exact answer costs {exact:.2f} and should cost 0.")
+    return [(net, eps / 3, eps, T) for net in (_knows_the_line, _silent)]
 
 
 def my_reflow_loss(net, x0, eps, t):
@@ -252,6 +213,16 @@ def fresh_noise_in_the_velocity(net, x0, eps, t):
     return (net(xt, t) - (torch.randn_like(eps) - x0)).square().mean()
 
 
+def fresh_noise_in_the_mixture(net, x0, eps, t):
+    xt = (1 - t[:, None]) * x0 + t[:, None] * torch.randn_like(eps)
+    return (net(xt, t) - (eps - x0)).square().mean()
+
+
+def sum_over_coordinates(net, x0, eps, t):
+    xt = (1 - t[:, None]) * x0 + t[:, None] * eps
+    return (net(xt, t) - (eps - x0)).square().sum(1).mean()
+
+
 def along_the_line(net, x0, eps, t):
     line = eps - x0
     return torch.nn.functional.mse_loss(net(x0 + t.unsqueeze(1) * line, t), line)
@@ -273,14 +244,21 @@ reflow_loss = Exercise(
         "Mix the pair: (1 - t) x0 + t eps. Its velocity is eps - x0.",
     ],
     solution=my_reflow_loss,
-    check=_check_reflow_loss,
+    inputs=_pairs,
+    result="the loss",
+    right="It keeps the pairs together, and the exact answer costs nothing.",
+    otherwise="The loss should be {expected[0]:.2f}, and is {got[0]:.2f}.",
     mistakes={
-        "keep the pairs together": fresh_noise,
-        "Time runs the other way": pairs_reversed,
-        "the wrong sign": sign_reversed,
-        "compared with the noise": guess_of_noise,
-        "compared with the point": guess_of_the_point,
-        "not that of the line": fresh_noise_in_the_velocity,
+        "Other noise than the given one is mixed in. Then nothing straightens: keep the pairs together.": [
+            fresh_noise,
+            fresh_noise_in_the_mixture,
+        ],
+        "Time runs the other way: t = 0 is the point, t = 1 the noise.": pairs_reversed,
+        "The velocity has the wrong sign: it points from the point to the noise.": sign_reversed,
+        "The guess is compared with the noise, not with the velocity.": guess_of_noise,
+        "The guess is compared with the point, not with the velocity.": guess_of_the_point,
+        "The velocity is not that of the line between *this* noise and *this* point.": fresh_noise_in_the_velocity,
+        "The squares are added up over the coordinates: take the mean over them, too.": sum_over_coordinates,
     },
     variants=[along_the_line, in_numpy],
 )
