@@ -14,6 +14,7 @@ from learn_diffusion.schedules import Schedule
 from learn_diffusion.targets import row_of, solve
 
 NULL_LABEL = -1  # a dropped label; a network with labels must know this value
+FRACTIONS = {torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64}  # no labels
 LOGSNR_RANGE = (-20.0, 20.0)  # range of the network's input: log-SNR is infinite at the ends of most paths
 
 
@@ -60,14 +61,24 @@ class Denoiser(nn.Module):
         y: Tensor | None = None,
         cond_mask: Tensor | None = None,
         image_cond: Tensor | None = None,
+        at: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """The network's output F, (B, ...) like x, before it is solved for x0 and eps."""
-        validation.dtype_of("x", x, self.net)
-        alpha, sigma = self.schedule.at(t, x)
+        """The network's output F, (B, ...) like x, before it is solved for x0 and eps.
+
+        Arguments and errors as in forward; at: (alpha, sigma) at t, where they are known already.
+        """
+        validation.fits_weights("x", x, self.net)
+        y, cond_mask = _condition(x, y, cond_mask, image_cond)
+        alpha, sigma = self.schedule.at(t, x) if at is None else at
         c = (sigma**2 + (self.schedule.sigma_data * alpha) ** 2) ** -0.5
-        logsnr = self.schedule.logsnr(t).clamp(*LOGSNR_RANGE).to(x.dtype).to(x.device).expand(len(x))
+        logsnr = self.schedule.logsnr(t).clamp(*LOGSNR_RANGE)
+        if validation.readable(logsnr) and logsnr.ndim == 0:  # a copy to a GPU would wait for it, filling does not
+            logsnr = torch.full((len(x),), logsnr.item(), dtype=x.dtype, device=x.device)
         seen = c * x if image_cond is None else torch.cat([c * x, image_cond], dim=1)
-        return self.net(seen, logsnr, None if y is None else drop_cond(y, cond_mask)).to(x.dtype)
+        out = self.net(seen, logsnr.to(x.dtype).expand(len(x)), None if y is None else drop_cond(y, cond_mask))
+        if out.shape != x.shape:
+            raise ValueError(f"net: expected an answer of the shape of x, {tuple(x.shape)}, got {tuple(out.shape)}")
+        return out.to(x.dtype)
 
     def forward(
         self,
@@ -81,37 +92,52 @@ class Denoiser(nn.Module):
 
         x           (B, ...) float
         t           () or (B,), the noise level, within the schedule
-        y           (B, ...) int64 condition, or None
+        y           (B, ...) condition of whole numbers, or None
         cond_mask   (B,) bool, False where the condition is dropped; None keeps all
         image_cond  (B, K, H, W) concatenated to x_t, for a network with cond_channels=K; never dropped. See
               with_image_cond
 
-        Raises TypeError for an x of another type than the network's weights, ValueError for levels outside the
-        schedule, a condition that does not fit, and a target that cannot be solved (eps where alpha is 0).
+        All on the device of the weights; a () level may stay on the CPU. Raises TypeError for an x of another type
+        than the weights, ValueError for another device, levels outside the schedule (where the host can see them), a
+        condition that does not fit, and a target that cannot be solved (eps where alpha is 0).
         """
         t = torch.as_tensor(t)
         validation.floats("x", x)
         validation.level("t", t, len(x), 0.0, self.schedule.t_max)
-        if y is not None and len(y) != len(x):
-            raise ValueError(f"y: expected one condition for each of the {len(x)} rows of x, got {len(y)}")
-        if cond_mask is not None and (cond_mask.dtype != torch.bool or cond_mask.shape != (len(x),)):
-            raise ValueError(
-                f"cond_mask: expected ({len(x)},) bool, got {cond_mask.dtype} of shape {tuple(cond_mask.shape)}"
-            )
-        if image_cond is not None and (
-            image_cond.ndim != 4 or image_cond.shape[:1] + image_cond.shape[2:] != x.shape[:1] + x.shape[2:]
-        ):
-            raise ValueError(
-                f"image_cond: expected (B, K, H, W) that fits x {tuple(x.shape)}, got {tuple(image_cond.shape)}"
-            )
         alpha, sigma = self.schedule.at(t, x)
         a, b = self.target_coefficients(alpha, sigma)
-        if not bool((abs(alpha * b - sigma * a) > 0).all()):
+        if validation.readable(t) and not bool((abs(alpha * b - sigma * a) > 0).all()):
             raise ValueError(
                 f"t: the target {self.target!r} does not determine x0 and eps at t = {t.max().item():g} or "
                 f"{t.min().item():g} of {self.schedule}, where |det| is 0; train 'v' or 'u', or leave out that timestep"
             )
-        return solve(x, self.raw_output(x, t, y, cond_mask, image_cond), alpha, sigma, (a, b))
+        return solve(x, self.raw_output(x, t, y, cond_mask, image_cond, (alpha, sigma)), alpha, sigma, (a, b))
+
+
+def _condition(
+    x: Tensor, y: Tensor | None, cond_mask: Tensor | None, image_cond: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """y as int64, and cond_mask, if they and image_cond fit x."""
+    n = len(x)
+    for name, value in (("y", y), ("cond_mask", cond_mask), ("image_cond", image_cond)):
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise TypeError(f"{name}: expected a tensor or None, got {type(value).__name__}")
+            validation.same_device(name, value, "x", x.device)
+    if y is not None and (y.ndim == 0 or len(y) != n):
+        got = "a single one" if y.ndim == 0 else len(y)
+        raise ValueError(f"y: expected one condition for each of the {n} rows of x, got {got}")
+    if y is not None and y.dtype in FRACTIONS:
+        raise TypeError(f"y: expected whole numbers, got {y.dtype}")
+    if cond_mask is not None and (cond_mask.dtype != torch.bool or cond_mask.shape != (n,)):
+        raise ValueError(f"cond_mask: expected ({n},) bool, got {cond_mask.dtype} of shape {tuple(cond_mask.shape)}")
+    if image_cond is not None and (
+        image_cond.ndim != 4 or image_cond.shape[:1] + image_cond.shape[2:] != x.shape[:1] + x.shape[2:]
+    ):
+        raise ValueError(
+            f"image_cond: expected (B, K, H, W) that fits x {tuple(x.shape)}, got {tuple(image_cond.shape)}"
+        )
+    return None if y is None else y.long(), cond_mask
 
 
 def with_image_cond(model: Denoiser, image_cond: Tensor) -> Callable[..., Estimate]:

@@ -38,7 +38,7 @@ def use_bf16(device: torch.device, side: int) -> bool:
     if device.type == "cpu":
         here = torch.backends.mkldnn.is_available()  # not in every build of torch: without it there is nobody to ask
         return side >= 16 and here and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 @cache

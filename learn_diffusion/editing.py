@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from learn_diffusion import validation
-from learn_diffusion.process import Denoise, Estimate, expand_like, from_x0, randn_like, renoise
+from learn_diffusion.process import Denoise, Estimate, expand_like, from_x0, randn_like, renoise, where_rows
 from learn_diffusion.samplers import State, ddim, step_pairs
 from learn_diffusion.schedules import BLIND, Schedule
 
@@ -34,6 +34,7 @@ def ddnm(denoise: Denoise, schedule: Schedule, known: Tensor, mask: Tensor) -> D
     _check(known, mask)
 
     def held(x: Tensor, t: Tensor) -> Estimate:
+        validation.same_device("known", known, "x", x.device)
         return _kept(x, denoise(x, t), schedule.at(t, x), known, mask)
 
     return held
@@ -51,6 +52,7 @@ def replacement(
     _check(known, mask)
 
     def replaced(x: Tensor, t: Tensor) -> Estimate:
+        validation.same_device("known", known, "x", x.device)
         alpha, sigma = schedule.at(t, x)
         shown = torch.where(mask, alpha * known + sigma * randn_like(x, generator), x)
         return _kept(x, denoise(shown, t), (alpha, sigma), known, mask)
@@ -78,6 +80,7 @@ def pigdm(
         raise ValueError(f"noise: expected a standard deviation of 0 or more, got {noise}")
 
     def pulled(x: Tensor, t: Tensor) -> Estimate:
+        validation.same_device("known", known, "x", x.device)
         alpha, sigma = schedule.at(t, x)
         logsnr = schedule.logsnr(torch.as_tensor(t))
         steerable = (logsnr >= BLIND) & (logsnr < inf)
@@ -87,9 +90,7 @@ def pigdm(
             est, slope = _towards(denoise, x, t, known, mask)
             spread = sigma**2 * schedule.sigma_data**2 / (sigma**2 + schedule.sigma_data**2 * alpha**2)
             step = scale * sigma * slope / (spread + noise**2)
-            here = expand_like(steerable, x) > 0
-            x0 = torch.where(here, est.x0 + sigma / alpha * step, est.x0)
-            est = Estimate(x0, torch.where(here, est.eps - step, est.eps))
+            est = where_rows(steerable, Estimate(est.x0 + sigma / alpha * step, est.eps - step), est)
         return est if noise else _kept(x, est, (alpha, sigma), known, mask)
 
     return pulled
@@ -132,7 +133,7 @@ def repaint(
 
 @torch.no_grad()
 def _repaint(denoise, schedule, known, mask, steps, resample, generator) -> Iterator[State]:
-    x = schedule.sigma(steps[0][0]).to(known) * randn_like(known, generator)
+    x = expand_like(schedule.sigma(steps[0][0]), known) * randn_like(known, generator)
     for t, s in steps:
         for again in range(resample, 0, -1):
             step = ddim(denoise, schedule, x, torch.stack([t, s]), eta=1.0, generator=generator)
@@ -158,6 +159,7 @@ def _check(known: Any, mask: Any) -> None:
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise TypeError(f"mask: expected a bool tensor, True where known is kept, got {got}; mask > 0.5 makes one")
+    validation.same_device("mask", mask, "known", known.device)
     fits = mask.ndim == known.ndim and all(
         m in (1, k) or (i == 0 and k == 1) for i, (m, k) in enumerate(zip(mask.shape, known.shape, strict=True))
     )

@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from learn_diffusion import devices, validation
-from learn_diffusion.training import EMA
+from learn_diffusion.training import EMA, FiniteLosses
 
 
 class GANStep(NamedTuple):
     """State after a step of the critic and one of the generator."""
 
     step: int  # 1 ... steps
-    critic_loss: float  # log 2 = 0.69 and the penalty: the critic cannot tell
-    generator_loss: float  # log 2: the same
+    critic_loss: Tensor  # () log 2 = 0.69 and the penalty: the critic cannot tell
+    generator_loss: Tensor  # () log 2: the same
     generator: nn.Module  # as trained so far
     ema: nn.Module  # the running average of its weights, the one to draw from
 
@@ -96,6 +96,7 @@ def _rounds(
         torch.optim.Adam(net.parameters(), lr=lr, betas=(0.0, 0.99), fused=True) for net in (generator, critic)
     ]
     g = torch.Generator(device).manual_seed(seed)
+    losses = FiniteLosses(f"a smaller lr than {lr}, or a larger gamma, usually helps")
 
     def some() -> tuple[Tensor, Tensor]:
         rows = torch.randint(len(data), (batch,), generator=g, device=device)
@@ -108,13 +109,15 @@ def _rounds(
         with torch.no_grad():
             real, fake = some()
         of_critic = critic_loss(critic, real, fake, gamma * 10 ** -min(1.0, 2 * done))
-        _optimizer_step(optimisers[1], of_critic, step, lr)
+        _optimizer_step(optimisers[1], of_critic)
         critic.requires_grad_(False)  # only the generator learns from this: the critic's own gradients are not computed
         of_generator = generator_loss(critic, *some())
-        _optimizer_step(optimisers[0], of_generator, step, lr)
+        losses.add(step, of_critic + of_generator)
+        _optimizer_step(optimisers[0], of_generator)
         critic.requires_grad_(True)
         ema.update()
-        yield GANStep(step, of_critic.item(), of_generator.item(), generator, ema.model)
+        yield GANStep(step, of_critic.detach(), of_generator.detach(), generator, ema.model)
+    losses.check()
     generator.eval()
 
 
@@ -132,12 +135,7 @@ def lr_factor(done: float) -> float:
     return 1.0 if done < 0.5 else (1 + cos(2 * pi * (done - 0.5))) / 2
 
 
-def _optimizer_step(optimiser: torch.optim.Optimizer, loss: Tensor, step: int, lr: float) -> None:
-    if not torch.isfinite(loss):
-        raise FloatingPointError(
-            f"loss: expected a finite number, got {loss.item()} at step {step}; a smaller lr than {lr}, or a larger "
-            "gamma, usually helps"
-        )
+def _optimizer_step(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
     optimiser.zero_grad()
     loss.backward()
     optimiser.step()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from learn_diffusion import validation
-from learn_diffusion.process import Denoise, Estimate, expand_like, from_x0
+from learn_diffusion.process import Denoise, Estimate, from_x0, where_rows
 from learn_diffusion.schedules import BLIND, Schedule
 
 LogProb = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, ...), t () or (B,)) -> log p(y | x_t) of each row, (B,)
@@ -75,8 +75,7 @@ def guidance_interval(guided: Denoise, plain: Denoise, schedule: Schedule, lo: f
             return guided(x, t)
         if not inside.any():
             return plain(x, t)
-        one, other, pick = guided(x, t), plain(x, t), expand_like(inside, x) > 0
-        return Estimate(torch.where(pick, one.x0, other.x0), torch.where(pick, one.eps, other.eps))
+        return where_rows(inside, guided(x, t), plain(x, t))
 
     return within
 
@@ -128,9 +127,8 @@ def classifier_guidance(denoise: Denoise, log_prob: LogProb, schedule: Schedule,
         if scale == 0 or not steerable.any():
             return est
         alpha, sigma = schedule.at(t, x)
-        step, here = scale * sigma * _gradient(log_prob, x, t), expand_like(steerable, x) > 0
-        x0, eps = est.x0 + sigma / alpha * step, est.eps - step
-        return Estimate(torch.where(here, x0, est.x0), torch.where(here, eps, est.eps))
+        step = scale * sigma * _gradient(log_prob, x, t)
+        return where_rows(steerable, Estimate(est.x0 + sigma / alpha * step, est.eps - step), est)
 
     return guided
 

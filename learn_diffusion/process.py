@@ -31,10 +31,22 @@ Denoise = Callable[[Tensor, Tensor], Estimate]  # (x_t (B, ...), t () or (B,)) -
 def expand_like(v: Tensor, x: Tensor) -> Tensor:
     """Reshape v, () or (B,), so that it broadcasts against x (B, ...).
 
-    Tables and timesteps are float64; they are cast to x's dtype here, as the last operation.
+    Tables and timesteps are float64; they are cast to x's dtype here, as the last operation. A () tensor on the CPU
+    meets tensors of any device; v (B,) has to be on x's. Raises ValueError where it is not.
     """
     v = v.to(x.dtype)
-    return v.to(x.device).reshape(v.shape + (1,) * (x.ndim - 1)) if v.ndim else v  # a () tensor meets any device
+    if v.ndim == 0:
+        return v
+    validation.same_device("t", v, "x", x.device)
+    return v.reshape(v.shape + (1,) * (x.ndim - 1))
+
+
+def where_rows(rows: Tensor, one: Estimate, other: Estimate) -> Estimate:
+    """One estimate for the rows that are True, the other for the rest. rows () or (B,) bool; () takes one whole."""
+    if rows.ndim == 0:
+        return one if rows else other
+    pick = rows.reshape(rows.shape + (1,) * (one.x0.ndim - 1))
+    return Estimate(torch.where(pick, one.x0, other.x0), torch.where(pick, one.eps, other.eps))
 
 
 def randn_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -61,10 +73,10 @@ def renoise(schedule: Schedule, x: Tensor, s: Tensor, t: Tensor, generator: torc
     validation.floats("x", x)
     validation.level("s", s, len(x), 0.0, schedule.t_max)
     validation.level("t", t, len(x), 0.0, schedule.t_max)
-    if not bool((schedule.alpha(s) > 0).all()):
+    if validation.readable(s) and not bool((schedule.alpha(s) > 0).all()):
         raise ValueError(f"s: expected a level with data left in it, got {s.tolist()}, which is pure noise")
     logsnr_s, logsnr_t = schedule.logsnr(s), schedule.logsnr(t)
-    if bool((logsnr_t > logsnr_s).any()):
+    if validation.readable(s) and validation.readable(t) and bool((logsnr_t > logsnr_s).any()):
         raise ValueError(f"t: expected a level noisier than s = {s.tolist()}, got {t.tolist()}; this only adds noise")
     a = schedule.alpha(t) / schedule.alpha(s)
     # sigma_t^2 - a^2 sigma_s^2, without subtracting two nearly equal numbers

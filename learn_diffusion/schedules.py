@@ -65,6 +65,7 @@ class Schedule(ABC):
         validation.floats("x0", x0)
         validation.floats("eps", eps)
         validation.same_shape("eps", eps, "x0", x0)
+        validation.same_device("eps", eps, "x0", x0.device)
         validation.level("t", t, len(x0), 0.0, self.t_max)
         alpha, sigma = self.at(t, x0)
         return alpha * x0 + sigma * eps

@@ -7,9 +7,8 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass
-from math import cos, pi
+from math import cos, isfinite, pi
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -31,16 +30,28 @@ from learn_diffusion.distributed import (
 from learn_diffusion.process import randn_like
 from learn_diffusion.schedules import Schedule
 
+UNREAD = 50  # steps on a GPU between two looks at the loss: each look waits for all that is still to be computed
 ImageCond = Callable[[Tensor, torch.Generator], Tensor]  # what a model may look at of data x0, with random choices
 
 
-class Step(NamedTuple):
-    """Where a training stands after an optimiser step."""
+@dataclass(frozen=True, eq=False)
+class Step:
+    """Where a training stands after an optimiser step. Its two models are the live ones: they go on being trained, and
+    a Step that is kept holds the last weights. copy() keeps those of its own step."""
 
     step: int  # 1 ... steps
-    loss: float  # of this step's batch
+    loss_tensor: Tensor  # () of this step's batch, on the device
     model: Denoiser  # as trained so far
     ema: Denoiser  # the running average, the one to sample from
+
+    @property
+    def loss(self) -> float:
+        """The loss of this step's batch. On a GPU, reading it waits until the step is done."""
+        return float(self.loss_tensor)
+
+    def copy(self) -> Step:
+        """This step with weights of its own."""
+        return Step(self.step, self.loss_tensor.clone(), copy.deepcopy(self.model), copy.deepcopy(self.ema))
 
 
 def loss(
@@ -57,16 +68,18 @@ def loss(
 
     x0 (B, ...) data; t (B,) levels; y (B, ...) conditions or None; cond_mask (B,) bool, False where y is dropped;
     image_cond (B, K, H, W) or None; eps (B, ...) the noise, None to draw it. For target "eps" this is Ho et al. 2020,
-    eq. 14. Raises TypeError or ValueError that names the argument.
+    eq. 14. Raises TypeError or ValueError that names the argument; values are looked at on the CPU only.
     """
-    validation.pictures_or_points("x0", x0)
+    validation.pictures_or_points("x0", x0, values=validation.readable(x0))
     validation.level("t", t, len(x0), 0.0, model.schedule.t_max)
     alpha, sigma = model.schedule.at(t, x0)
     eps = randn_like(x0, generator) if eps is None else eps
     validation.floats("eps", eps)
     validation.same_shape("eps", eps, "x0", x0)
+    validation.same_device("eps", eps, "x0", x0.device)
     a, b = model.target_coefficients(alpha, sigma)
-    return F.mse_loss(model.raw_output(alpha * x0 + sigma * eps, t, y, cond_mask, image_cond), a * x0 + b * eps)
+    out = model.raw_output(alpha * x0 + sigma * eps, t, y, cond_mask, image_cond, (alpha, sigma))
+    return F.mse_loss(out, a * x0 + b * eps)
 
 
 def sample_timesteps(schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
@@ -102,6 +115,28 @@ class EMA:
         torch._foreach_lerp_(list(self.model.parameters()), list(self.source.parameters()), 1 - decay)
         for mine, its in zip(self.model.buffers(), self.source.buffers(), strict=True):
             mine.copy_(its)  # statistics, such as those of BatchNorm, are averages already
+
+
+class FiniteLosses:
+    """Sees to it that losses are finite, without waiting for a GPU at each: there it looks at many of them together."""
+
+    def __init__(self, advice: str):
+        self.advice = advice
+        self.unread: list[tuple[int, Tensor]] = []
+
+    def add(self, step: int, loss: Tensor) -> None:
+        """The loss () of a step. Raises FloatingPointError as check does."""
+        self.unread.append((step, loss.detach()))
+        if validation.readable(loss) or len(self.unread) == UNREAD:
+            self.check()
+
+    def check(self) -> None:
+        """Raises FloatingPointError where a loss that nobody has looked at yet is not finite."""
+        unread, self.unread = self.unread, []
+        values = torch.stack([value for _, value in unread]).tolist() if unread else []  # one wait for all
+        for (step, _), value in zip(unread, values, strict=True):
+            if not isfinite(value):
+                raise FloatingPointError(f"loss: expected a finite number, got {value} at step {step}; {self.advice}")
 
 
 def lr_at_step(step: int, steps: int, peak: float) -> float:
@@ -155,8 +190,8 @@ def train(
     progress    show a tqdm bar
 
     Raises TypeError or ValueError that names a bad argument; ValueError for a checkpoint of another training, for one
-    that another process is writing, and for a batch that does not fit into memory; FloatingPointError when the loss is
-    not finite. The last checkpoint is then still good.
+    that another process is writing, and for a batch that does not fit into memory; FloatingPointError when a loss is
+    not finite (on a GPU up to 50 steps later, and before each save). The last checkpoint is then still good.
     """
     validation.pictures_or_points("data", data)
     validation.positive_int("steps", steps)
@@ -201,6 +236,7 @@ def _steps(
                     barrier(run.world)  # the file is there for all when the step is reported
                 bar.update()
                 yield run.report()
+        run.losses.check()
     run.model.eval()
 
 
@@ -229,7 +265,7 @@ def _check_choices(
         raise ValueError(
             "model: expected weights that require gradients, got none; model.requires_grad_(True) trains all"
         )
-    validation.dtype_of("data", data, model)
+    validation.dtype_of("data", data, next(model.parameters()))
     if labels is not None and not isinstance(labels, Tensor):
         raise TypeError(f"labels: expected a tensor of {len(data)} whole numbers, got {type(labels).__name__}")
     if labels is not None and (labels.shape[:1] != (len(data),) or labels.ndim > 2 or labels.is_floating_point()):
@@ -309,7 +345,8 @@ class _Run:
 
     def __init__(self, config: TrainConfig, model: Denoiser, batches: _Batches, rows: list[slice], world: World):
         self.config, self.model, self.batches, self.rows, self.world = config, model, batches, rows, world
-        self.step, self.last_loss = 0, float("nan")
+        self.step, self.loss_tensor = 0, torch.tensor(float("nan"))
+        self.losses = FiniteLosses(f"a smaller lr than {config.lr} usually helps")
 
     def start(self, device: torch.device) -> None:
         devices.disable_malloc_trim()
@@ -338,20 +375,16 @@ class _Run:
             value = None  # the error holds on to the memory of the step that failed: it has to go first
         if value is None:
             raise ValueError(self._oom_message())
-        self.step, self.last_loss = self.step + 1, value
+        self.step, self.loss_tensor = self.step + 1, value
 
-    def _optimizer_step(self) -> float:
+    def _optimizer_step(self) -> Tensor:
         value = self._backward()
-        if not torch.isfinite(value):
-            raise FloatingPointError(
-                f"loss: expected a finite number, got {value.item()} at step {self.step + 1}; "
-                f"a smaller lr than {self.config.lr} usually helps"
-            )
+        self.losses.add(self.step + 1, value)
         for group in self.optimiser.param_groups:
             group["lr"] = lr_at_step(self.step + 1, self.config.steps, self.config.lr)
         self.optimiser.step()
         self.ema.update()
-        return value.item()
+        return value
 
     def _backward(self) -> Tensor:
         """The gradients of a batch, and its loss (), over all microbatches of all processes."""
@@ -375,15 +408,16 @@ class _Run:
         return f"batch: {batch} does not fit into the memory of {devices.hardware(self.device)}; {advice}"
 
     def report(self) -> Step:
-        return Step(self.step, self.last_loss, self.model, self.ema.model)
+        return Step(self.step, self.loss_tensor, self.model, self.ema.model)
 
     def save(self, path: str | Path) -> None:
+        self.losses.check()
         state = {f"weights/{name}": w for name, w in self.model.state_dict().items()}
         for i, moments in self.optimiser.state_dict()["state"].items():
             state |= {f"adam/{i}/{name}": torch.as_tensor(value) for name, value in moments.items()}
         state["random"] = self.batches.generator.get_state()
         # no clock in the file: the same training gives the same bytes
-        training = {"recipe": asdict(self.config), "step": self.step, "loss": self.last_loss}
+        training = {"recipe": asdict(self.config), "step": self.step, "loss": self.loss_tensor.item()}
         checkpoints.save(path, self.ema.model, state, training=training)
 
     def resume(self, path: str | Path) -> None:
@@ -421,7 +455,7 @@ class _Run:
         self.model.load_state_dict(_group(state, "weights/"))
         self.ema.model.load_state_dict(saved.state_dict())
         self.ema.updates = self.step = step
-        self.last_loss = float(last_loss)
+        self.loss_tensor = torch.tensor(float(last_loss))
         self.batches.generator.set_state(state["random"])
         self._restore_adam(state)
 

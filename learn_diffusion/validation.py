@@ -1,7 +1,8 @@
 """Argument validation: each error names the argument, what was expected and what it got.
 
-Only shapes, dtypes and ranges are checked, at the entry points of the package (datasets, add_noise, loss, train,
-samplers), not inside loops.
+Shapes, dtypes and devices are checked wherever tensors meet. Values are read at the doors that are passed once (data
+sets, train, a sampler's start), and in loops only where they lie in the host's memory: to look at a value on a GPU, the
+host has to wait for all that the GPU still has to do.
 """
 
 from __future__ import annotations
@@ -23,16 +24,34 @@ def floats(name: str, x: object, ndim: int | None = None) -> None:
         raise ValueError(f"{name}: expected {ndim} dimensions, got shape {tuple(x.shape)}")
 
 
+def readable(x: Tensor) -> bool:
+    """Whether the host can look at x's values without waiting for a device."""
+    return x.device.type == "cpu"
+
+
+def same_device(name: str, x: Tensor, other_name: str, device: torch.device) -> None:
+    """x must be on that device, where other_name is."""
+    if x.device != device:
+        raise ValueError(f"{name}: expected it on {device}, where {other_name} is, got {x.device}; move one with .to()")
+
+
 def finite(name: str, x: Tensor) -> None:
     """x must hold numbers: no NaN, no infinity."""
     if not bool(torch.isfinite(x).all()):
         raise ValueError(f"{name}: expected finite values, got NaN or infinity")
 
 
-def dtype_of(name: str, x: Tensor, module: torch.nn.Module) -> None:
-    """x must have the type of the module's weights; one without weights takes any."""
+def fits_weights(name: str, x: Tensor, module: torch.nn.Module) -> None:
+    """x must have the type of the module's weights, and be on their device; a module without weights takes any."""
     weight = next(module.parameters(), None)
-    if weight is not None and x.dtype != weight.dtype:
+    if weight is not None:
+        dtype_of(name, x, weight)
+        same_device(name, x, "the network", weight.device)
+
+
+def dtype_of(name: str, x: Tensor, weight: Tensor) -> None:
+    """x must have the type of this weight of a network."""
+    if x.dtype != weight.dtype:
         raise TypeError(f"{name}: expected {weight.dtype}, as the network's weights are, got {x.dtype}")
 
 
@@ -42,13 +61,18 @@ def same_shape(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
         raise ValueError(f"{name}: expected the shape of {other_name}, {tuple(other.shape)}, got {tuple(x.shape)}")
 
 
-def pictures_or_points(name: str, x: Tensor) -> None:
-    """x must be data: a non-empty float batch; pictures (B, C, H, W) must lie in [-1, 1], points (B, D) anywhere."""
+def pictures_or_points(name: str, x: Tensor, values: bool = True) -> None:
+    """x must be data: a non-empty float batch; pictures (B, C, H, W) must lie in [-1, 1], points (B, D) anywhere.
+
+    values: look at them too.
+    """
     floats(name, x)
     if x.ndim not in (2, 4):
         raise ValueError(f"{name}: expected pictures (B, C, H, W) or points (B, D), got shape {tuple(x.shape)}")
     if x.numel() == 0:
         raise ValueError(f"{name}: expected at least one picture or point, got shape {tuple(x.shape)}")
+    if not values:
+        return
     finite(name, x)
     lo, hi = x.min().item(), x.max().item()
     if x.ndim == 4 and (lo < -1.001 or hi > 1.001):
@@ -57,10 +81,12 @@ def pictures_or_points(name: str, x: Tensor) -> None:
 
 
 def level(name: str, t: Tensor, batch: int | None, lo: float, hi: float) -> None:
-    """t must be () or (batch,) and lie in [lo, hi]."""
+    """t must be () or (batch,) and lie in [lo, hi], which is seen where it can be read without waiting."""
     if t.ndim > 1 or (t.ndim == 1 and batch is not None and len(t) != batch):
         expected = "()" if batch is None else f"() or ({batch},)"
         raise ValueError(f"{name}: expected shape {expected}, got {tuple(t.shape)}")
+    if not readable(t):
+        return
     slack = 1e-6 * max(abs(lo), abs(hi))  # float32 rounding at the ends is not a mistake
     if not bool(((t >= lo - slack) & (t <= hi + slack)).all()):  # NaN fails this, as it should
         worst = t.detach().flatten()[((t < lo) | (t > hi) | t.isnan()).flatten().nonzero()[0]].item()
