@@ -62,9 +62,9 @@ def save(
               about 3 digits, as `to_fp16` shows. metadata["half"] then says so
     metadata  what a reader should know: data, recipe, steps, seed, metrics ... (anything JSON can say)
 
-    The package's version, torch's and the hardware are added. Raises TypeError for a model or metadata that cannot be
-    described, ValueError for weights too large for half precision, OSError where the file cannot be written; the file
-    that stood there before is then still whole.
+    The package's version, torch's and the hardware are added. What load could not open is refused: TypeError for a
+    model or metadata that cannot be described, ValueError for weights that are not those of the model described, or too
+    large for half precision; OSError where the file cannot be written. What stood there before is then still whole.
     """
     metadata = {"package": learn_diffusion.__version__, "torch": torch.__version__} | metadata
     metadata.setdefault("hardware", devices.hardware(next(model.parameters()).device))
@@ -72,16 +72,34 @@ def save(
     if half:
         metadata["half"] = True
         weights = {name: _to_half(name, w) for name, w in weights.items()}
+    header = {"format": FORMAT, "model": describe(model), "about": _as_json(metadata)}
+    if misfit := _misfit(header, weights):
+        raise ValueError(f"model: load could not build it again, {misfit}")
     tensors = {f"model/{name}": w for name, w in weights.items()}
     tensors |= {f"state/{name}": w for name, w in (state or {}).items()}
     tensors = {name: w.detach().cpu().contiguous() for name, w in tensors.items()}
-    header = {"format": FORMAT, "model": describe(model), "about": metadata}
-    try:
-        header = json.loads(json.dumps(header))  # as load will see it: keys are strings, tuples are lists
-        header["sha256"] = _digest(header, tensors)
-    except TypeError as error:
-        raise TypeError(f"metadata: expected what JSON can say (numbers, strings, lists, dicts): {error}") from None
+    header = json.loads(json.dumps(header))  # as load will see it: tuples are lists
+    header["sha256"] = _digest(header, tensors)
     atomic_write(path, to_bytes(tensors, {KEY: json.dumps(header)}))
+
+
+def _as_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata as load will see it: keys are strings, tuples are lists, numbers of numpy and torch are Python's."""
+
+    def plain(value: Any) -> Any:
+        if getattr(value, "ndim", None) == 0:
+            return value.item()
+        raise TypeError(f"got {type(value).__name__}")
+
+    seen = {}
+    for key, value in metadata.items():
+        try:
+            seen[key] = json.loads(json.dumps(value, default=plain, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"{key}: expected what JSON can say (finite numbers, strings, lists, dicts): {error}"
+            ) from None
+    return seen
 
 
 @torch.no_grad()
@@ -114,23 +132,36 @@ def read(path: str | Path) -> tuple[nn.Module, dict[str, Tensor], dict[str, Any]
         for part in ("model/", "state/")
     )
     try:
-        # sizes only, and no more parts than the file has: a header that asks for a giant network is refused at once
-        with torch.device("meta"), _SizesOnly(len(weights)):
-            built = _build(header["model"])
-            expected = (built.half() if header["about"].get("half") else built).state_dict()
+        misfit = _misfit(header, weights)
     except Exception as error:
         raise CheckpointError(f"{path}: its header describes no model this package can build: {error}") from error
-    for name in sorted(expected | weights):
+    if misfit:
+        raise CheckpointError(f"{path}: its weights do not fit the model it describes: {misfit}")
+    model = _build(header["model"]).to(_precision(header, weights))
+    model.load_state_dict(weights)  # copies into the model's own precision
+    return model, state, _renamed(header["about"])
+
+
+def _precision(header: Mapping[str, Any], weights: Mapping[str, Tensor]) -> torch.dtype:
+    """What a model computes in: the type of its weights, or float32 where they were halved for the file."""
+    types = [w.dtype for w in weights.values() if w.is_floating_point()]
+    return torch.float32 if header["about"].get("half") or not types else types[0]
+
+
+def _misfit(header: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str:
+    """Where the weights are not those of the model described: in words, "" where they are."""
+    # sizes only, and no more parts than there are tensors: a header that asks for a giant network is refused at once
+    with torch.device("meta"), _SizesOnly(len(weights)):
+        built = _build(header["model"])
+        half = header["about"].get("half")
+        expected = built.to(torch.float16 if half else _precision(header, weights)).state_dict()
+    for name in sorted(expected | dict(weights)):
         wanted, found = (
             f"{w[name].dtype} {tuple(w[name].shape)}" if name in w else "missing" for w in (expected, weights)
         )
         if wanted != found:
-            raise CheckpointError(
-                f"{path}: its weights do not fit the model it describes: {name!r} is {found}, expected {wanted}"
-            )
-    model = _build(header["model"])
-    model.load_state_dict(weights)  # copies into the model's own precision
-    return model, state, _renamed(header["about"])
+            return f"{name!r} is {found}, expected {wanted}"
+    return ""
 
 
 def _renamed(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -245,6 +276,21 @@ def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {w.dtype} {tuple(w.shape)}".encode())
         digest.update(w.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def check_writable(argument: str, path: str | Path) -> None:
+    """Try what atomic_write will do. Raises ValueError or OSError that names the argument."""
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{argument}: expected the name of a file, got the folder {path}")
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART}")
+    try:
+        part.write_bytes(b"")
+    except OSError as error:
+        raise OSError(error.errno, f"{argument}: {path} cannot be written ({error.strerror or error})") from error
+    finally:
+        with suppress(OSError):
+            part.unlink()
 
 
 def atomic_write(path: str | Path, content: bytes) -> None:

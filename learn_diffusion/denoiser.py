@@ -128,7 +128,7 @@ def _condition(
         got = "a single one" if y.ndim == 0 else len(y)
         raise ValueError(f"y: expected one condition for each of the {n} rows of x, got {got}")
     if y is not None and y.dtype in FRACTIONS:
-        raise TypeError(f"y: expected whole numbers, got {y.dtype}")
+        raise ValueError(f"y: expected whole numbers, got {y.dtype}")
     if cond_mask is not None and (cond_mask.dtype != torch.bool or cond_mask.shape != (n,)):
         raise ValueError(f"cond_mask: expected ({n},) bool, got {cond_mask.dtype} of shape {tuple(cond_mask.shape)}")
     if image_cond is not None and (

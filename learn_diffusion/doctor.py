@@ -12,13 +12,16 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shlex import quote
+from subprocess import list2cmdline
 from typing import NamedTuple
 
 import learn_diffusion
 
 ROOT = Path(__file__).resolve().parent.parent
 WHEELS = "--no-index --find-links wheels " if (ROOT / "wheels").is_dir() else ""  # a bundle: see the Makefile
-INSTALL = f'{sys.executable} -m pip install {WHEELS}--constraint constraints.txt --editable ".[course]"'
+PYTHON = list2cmdline([sys.executable]) if os.name == "nt" else quote(sys.executable)  # its path may have spaces
+INSTALL = f'{PYTHON} -m pip install {WHEELS}--constraint constraints.txt --editable ".[course]"'
 READY = "The course can run here."
 
 
@@ -136,7 +139,7 @@ def jupyter() -> Iterator[Line]:
     program = KernelSpecManager().get_kernel_spec("python3").argv[0]
     folder = Path(program).parent  # of "python" alone: Jupyter then uses its own Python
     own = program.startswith("python") or (folder.exists() and folder.samefile(Path(sys.executable).parent))
-    fix = "" if own else f"{sys.executable} -m ipykernel install --sys-prefix"
+    fix = "" if own else f"{PYTHON} -m ipykernel install --sys-prefix"
     yield Line("kernel", f"python3 is {program}{'' if own else ', of another environment'}", fix, not own)
 
 

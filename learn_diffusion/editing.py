@@ -178,7 +178,8 @@ def truncate(ts: Tensor, strength: float) -> Tensor:
 
     ts (N + 1,) decreasing; strength in (0, 1]. 1 is the whole way, from noise.
     """
-    if not (isinstance(strength, float | int) and 0 < strength <= 1):
+    validation.number("strength", strength)
+    if not 0 < strength <= 1:
         raise ValueError(f"strength: expected a number above 0 and up to 1, got {strength!r}")
     return ts[-1 - max(1, round(strength * (len(ts) - 1))) :]
 

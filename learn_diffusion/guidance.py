@@ -36,6 +36,9 @@ def cfg(model: Conditional, y: Tensor, scale: float) -> Denoise:
     Raises ValueError for a scale that is not a finite number, or where rows and conditions differ in number.
     """
     validation.number("scale", scale)
+    if not isinstance(y, Tensor) or y.ndim == 0:
+        got = "a single one" if isinstance(y, Tensor) else type(y).__name__
+        raise TypeError(f"y: expected a tensor of conditions, one for each picture, got {got}")
 
     def guided(x: Tensor, t: Tensor) -> Estimate:
         n = len(x)

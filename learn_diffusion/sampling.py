@@ -20,8 +20,8 @@ BATCH = 64  # pictures at a time: enough to be fast, and memory does not grow wi
 
 def initial_noise(schedule: Schedule, shape: Sequence[int], seed: int = 0) -> Tensor:
     """Noise of this shape (n, C, H, W) where the schedule begins, the same on every device."""
-    g = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=g) * schedule.sigma(torch.tensor(schedule.t_max))
+    noise = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32, device="cpu")
+    return noise * schedule.sigma(torch.tensor(schedule.t_max))
 
 
 def run_sampler(denoise: Denoise, schedule: Schedule, noise: Tensor, steps: int) -> Tensor:
@@ -40,7 +40,13 @@ def sample(
 
     Raises ValueError that names a bad argument.
     """
-    device = next(model.parameters()).device
+    if not isinstance(model, Denoiser):
+        hint = "; load gives (model, metadata)" if isinstance(model, tuple) else ""
+        raise TypeError(f"model: expected a Denoiser, got {type(model).__name__}{hint}")
+    if y is not None and (not isinstance(y, Tensor) or y.shape[:1] != (shape[0],)):
+        got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise ValueError(f"y: expected a tensor of conditions, one for each of {shape[0]} pictures, got {got}")
+    device = model.device
     noises = initial_noise(model.schedule, shape, seed).to(device).split(BATCH)
     guided = [model] * len(noises) if y is None else [cfg(model, part, scale) for part in y.to(device).split(BATCH)]
     batches = zip(guided, noises, strict=True)

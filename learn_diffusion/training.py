@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass
@@ -88,7 +89,8 @@ def sample_timesteps(schedule: Schedule, n: int, generator: torch.Generator) -> 
     Slicing makes every batch see all levels, which calms the loss (Kingma et al. 2021, app. I).
     """
     device = generator.device
-    u = (torch.arange(n, device=device) + torch.rand(n, generator=generator, device=device)) / n
+    chance = torch.rand(n, generator=generator, device=device, dtype=torch.float32)
+    u = (torch.arange(n, device=device) + chance) / n
     return schedule.time_at(u)
 
 
@@ -194,6 +196,12 @@ def train(
     not finite (on a GPU up to 50 steps later, and before each save). The last checkpoint is then still good.
     """
     validation.pictures_or_points("data", data)
+    if data.ndim == 4 and data.min() >= 0 and data.max() > 0:
+        warnings.warn(
+            "data: all values are from 0 to 1, as torchvision's ToTensor gives them; the model's pictures are in "
+            "[-1, 1]: use data * 2 - 1",
+            stacklevel=2,
+        )
     validation.positive_int("steps", steps)
     validation.positive_int("batch", batch)
     validation.positive_int("checkpoint_every", checkpoint_every)
@@ -223,6 +231,8 @@ def _steps(
         closing(run),
     ):
         run.start(device)
+        if checkpoint is not None and main:
+            checkpoints.check_writable("checkpoint", checkpoint)
         if checkpoint is not None and resume:
             run.resume(checkpoint)
             if run.step == steps:
@@ -314,7 +324,7 @@ class _Batches:
         t = sample_timesteps(self.schedule, n, g)
         if self.labels is not None:
             y = self.labels[rows]
-            cond_mask = torch.rand(n, generator=g, device=g.device) >= self.config.cond_drop
+            cond_mask = torch.rand(n, generator=g, device=g.device, dtype=torch.float32) >= self.config.cond_drop
         x0 = self.data[rows]
         with _precision(g.device, self.config.bf16):
             if isinstance(self.image_cond, Tensor):

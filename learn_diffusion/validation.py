@@ -8,6 +8,7 @@ host has to wait for all that the GPU still has to do.
 from __future__ import annotations
 
 from math import isfinite
+from operator import index
 
 import torch
 from torch import Tensor
@@ -94,8 +95,12 @@ def level(name: str, t: Tensor, batch: int | None, lo: float, hi: float) -> None
 
 
 def positive_int(name: str, n: object) -> None:
-    """n must be a whole number of at least one."""
-    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+    """n must be a whole number of at least one, of Python, numpy or torch."""
+    try:
+        good = not isinstance(n, bool) and index(n) >= 1
+    except (TypeError, RuntimeError):
+        good = False
+    if not good:
         raise ValueError(f"{name}: expected a whole number of at least 1, got {n!r}")
 
 

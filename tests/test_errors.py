@@ -127,7 +127,7 @@ CASES = {
     "labels for a net without": (lambda: tiny()(NOISE, 0.5, torch.zeros(4).long()), ValueError, "cond"),
     "a label out of range": (lambda: tiny(classes=3)(NOISE, 0.5, torch.full((4,), 3)), ValueError, "cond"),
     "labels of another batch": (lambda: tiny(classes=3)(NOISE, 0.5, torch.zeros(3).long()), ValueError, "y"),
-    "float labels": (lambda: tiny(classes=3)(NOISE, 0.5, torch.zeros(4)), ValueError, "cond"),
+    "float labels": (lambda: tiny(classes=3)(NOISE, 0.5, torch.zeros(4)), ValueError, "y"),
     "keep of another batch": (
         lambda: tiny(classes=3)(NOISE, 0.5, torch.zeros(4).long(), torch.ones(3).bool()), ValueError, "cond_mask",
     ),
@@ -351,7 +351,7 @@ def test_checkpoint_that_asks_for_a_giant_table(shelf):
 def test_model_that_cannot_be_described(shelf):
     with pytest.raises(TypeError, match="model: expected a Denoiser or one of UNet"):
         save(shelf, torch.nn.Linear(1, 1))
-    with pytest.raises(TypeError, match="metadata: expected what JSON can say"):
+    with pytest.raises(TypeError, match="picture: expected what JSON can say"):
         save(shelf, tiny(), picture=torch.zeros(3))
     load(shelf)  # what stood there before is whole
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -142,13 +143,13 @@ def test_a_mistake_is_told_with_its_values(toy):
     assert toy.check(lambda x, n: (x**2 * n / 2, x.sum())).message == "99.toy: not yet. Squared: 4.0 for 4.0."
 
 
-def test_an_answer_that_works_in_place_damages_nothing(toy):
+def test_an_answer_that_works_in_place_is_told_so_and_damages_nothing(toy):
     def in_place(x, n):
         total = x.sum()
         return x.mul_(n), total.mul_(1)
 
-    assert toy.check(in_place).solved
-    assert toy.check(in_place).solved
+    for _ in range(2):
+        assert "You changed what you were given" in toy.check(in_place).message
     assert toy.check(toy.answer).solved
 
 
@@ -223,3 +224,71 @@ def test_an_unknown_name_lists_the_known_ones():
         exercise("77.x")
     with pytest.raises(ValueError, match="chapter: expected one of 00, 01"):
         progress("77")
+
+
+def forgets_return(x, beta_i, z):
+    out = (1 - beta_i) ** 0.5 * x + beta_i**0.5 * z  # noqa: F841
+
+
+def still_empty(x, beta_i, z):
+    """The answer's place."""
+    ...
+
+
+def test_a_missing_return_is_no_empty_answer():
+    step = core.REGISTRY["01.one_step"]
+    assert "returns nothing" in step.check(forgets_return).message
+    assert "returns nothing" in step.check(lambda x, b, z: print(end="")).message
+    for empty in (still_empty, eval("lambda x, b, z: None")):
+        assert step.check(empty).message == "01.one_step: not solved yet"
+
+
+def test_an_error_of_torch_is_no_empty_answer():
+    said = core.REGISTRY["12.attention"].check(lambda Q, K, V: (Q @ K.T).long().softmax(dim=1) @ V).message
+    assert "NotImplementedError" in said
+    assert "softmax" in said
+
+
+def test_losses_that_still_have_gradients_are_read():
+    def my_training(net, loss, optimiser, steps):
+        losses = []
+        for _ in range(steps):
+            value = loss(net)
+            optimiser.zero_grad()
+            value.backward()
+            optimiser.step()
+            losses.append(value)
+        return losses
+
+    assert core.REGISTRY["05.training_loop"].check(my_training).solved
+
+
+def test_waiting_is_stopped_at_the_limit(toy, monkeypatch):
+    monkeypatch.setattr(toy, "seconds", 0.5)
+    start = time.monotonic()
+    assert "still running after 0.5 seconds" in toy.check(lambda x, n: time.sleep(20)).message
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_verdict_does_not_depend_on_the_settings_of_the_notebook(mode):
+    film, loop = core.REGISTRY["06.film"], core.REGISTRY["05.training_loop"]
+    torch.set_default_dtype(torch.float64)
+    try:
+        with mode():
+            assert film.check(film.answer).solved
+            assert loop.check(loop.answer).solved
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_nothing_an_answer_sets_outlives_its_check(toy):
+    def sets(x, n):
+        torch.set_default_dtype(torch.float64)
+        torch.set_grad_enabled(False)
+        return x * n, x.sum()
+
+    toy.check(sets)
+    assert torch.get_default_dtype() == torch.float32
+    assert torch.is_grad_enabled()

@@ -51,10 +51,13 @@ def fetch(path: Path, mirrors: Sequence[str], sha256: str, timeout: float = 20.0
                 return Path(pooch.retrieve(url, sha256, path.name, path.parent, downloader=downloader))
             except requests.HTTPError as error:
                 reasons.append(f"{url}: HTTP {error.response.status_code}")
-            except requests.RequestException as error:  # its text names the address three times
+            except (requests.ConnectionError, requests.Timeout) as error:  # its text names the address three times
                 reasons.append(f"{url}: {type(error).__name__}")
-            except ValueError:  # from pooch
-                reasons.append(f"{url}: wrong SHA-256")
+            except ValueError as error:  # pooch's of the hash; of requests and urllib3 for proxies they cannot use
+                wrong = "SHA256 hash of downloaded file" in str(error)
+                reasons.append(f"{url}: {'wrong SHA-256' if wrong else f'{type(error).__name__}: {error}'}")
+            except requests.RequestException as error:
+                reasons.append(f"{url}: {type(error).__name__}: {error}")
     raise DownloadError(
         f"{path.name}: no mirror has it ({'; '.join(reasons)}). Without a network use small_digits(), or download "
         f"the file elsewhere and save it as {path} (SHA-256 {sha256})"

@@ -6,6 +6,7 @@ import io
 import os
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +14,10 @@ from torch import Tensor
 
 from learn_diffusion import validation
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
 FORMATS = ("PNG", "JPEG", "WEBP")
 MOST_BYTES = 50_000_000  # of a file
 MOST_PIXELS = 64_000_000  # of a picture, up to 0.6 GB while it is read: a small file can claim to hold any number
@@ -74,12 +79,15 @@ def _square(file: Path, size: int) -> np.ndarray:
     """The middle of a picture, (size, size, 3) bytes."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    if not file.is_file():  # a folder, a link to nowhere, or a pipe, which would keep us waiting
+    if file.is_dir():
+        raise _UnusableError("a folder: pass its own path to read it")
+    if not file.is_file():  # a link to nowhere, or a pipe, which would keep us waiting
         raise _UnusableError("no file")
     with open(file, "rb") as opened:
         content = opened.read(MOST_BYTES + 1)
     if not content or len(content) > MOST_BYTES:
         raise _UnusableError(f"more than {MOST_BYTES // 1_000_000} MB" if content else "empty")
+    content = _without_texts(content)
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
@@ -92,10 +100,34 @@ def _square(file: Path, size: int) -> np.ndarray:
     image.draft(None, (3 * size, 3 * size))  # large JPEGs are decoded at an eighth, a quarter or half of their size
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I"):  # 16 bits of grey, which convert would clip
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        image = _eight_bits(image)
     mode = "RGBA" if "A" in image.getbands() or "transparency" in image.info else "RGB"
     image = image if image.mode == mode else image.convert(mode)  # which copies: a large one should be there once
     image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
     if mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return np.array(image)
+
+
+def _without_texts(content: bytes) -> bytes:
+    """A PNG without its comments: they are not looked at, and Pillow refuses long ones, and wrong checksums in them."""
+    if not content.startswith(PNG):
+        return content
+    kept, at = [PNG], len(PNG)
+    while at < len(content):
+        end = at + 12 + int.from_bytes(content[at : at + 4], "big")  # length, kind, the chunk itself, checksum
+        if content[at + 4 : at + 8] not in (b"tEXt", b"zTXt", b"iTXt"):
+            kept.append(content[at:end])
+        at = end
+    return b"".join(kept)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16 bits of grey as 8, with the transparent level, where it names one, as alpha."""
+    from PIL import Image
+
+    levels, transparent = np.asarray(image), image.info.get("transparency")
+    grey = Image.fromarray((levels >> 8).astype(np.uint8))
+    if isinstance(transparent, int):
+        grey.putalpha(Image.fromarray(np.where(levels == transparent, 0, 255).astype(np.uint8)))
+    return grey

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 import numpy as np
 import torch
 
-from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, call
+from learn_diffusion.exercises.core import Exercise
 
 # holding what is known
 
@@ -32,13 +31,6 @@ G = torch.Generator().manual_seed(0)
 HELD = *torch.randn(3, 2, 3, 4, 4, generator=G), torch.rand(2, 3, 4, 4, generator=G) < 0.5, 0.8, 0.6
 
 
-def _check(your_hold):
-    args = copy.deepcopy(HELD)
-    call(your_hold, *args)
-    if not (torch.equal(args[1], HELD[1]) and torch.equal(args[2], HELD[2])):
-        raise IncorrectAnswer("The tensors you were given are changed themselves. Make a new one, with torch.where.")
-
-
 Exercise(
     "13.hold",
     r"""Put what is known into an estimate. `your_hold(x, x0, known, mask, alpha, sigma)` gets a noised picture `x`, the
@@ -52,7 +44,6 @@ Exercise(
     solution=your_hold,
     inputs=[HELD],
     result=("x0", "eps"),
-    check=_check,
     mistakes={
         "The mask is read the wrong way round: True is where the picture is KEPT.": (
             lambda x, x0, known, mask, *rest: your_hold(x, x0, known, ~mask, *rest)
@@ -79,7 +70,7 @@ Exercise(
         "alpha * x0 + sigma * eps does not give x: what x0 explains has to be subtracted.": (
             lambda x, x0, known, mask, alpha, sigma: your_hold(x, x0, known, mask, -alpha, sigma)
         ),
-        "changed themselves": in_place,
+        "changed what you were given": in_place,
         "Two results were expected": lambda x, x0, known, mask, *args: torch.where(mask, known, x0),
     },
     variants=[in_numpy],

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import _thread
+import ast
 import copy
 import inspect
 import signal
 import textwrap
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,8 +108,7 @@ class Exercise:
     def check(self, answer: Any) -> Verdict:
         """Is the answer right? Never raises: a line says what is right, what is wrong, or that nothing is there yet."""
         try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
+            with _settings_of_its_own():
                 message = _within(self.seconds, lambda: self._run(_filled(answer)))
             self.solved = True
             return Verdict(True, f"{self.name}: right. {message}")
@@ -195,21 +196,53 @@ class Exercise:
         return f"{f'With {given}, {place}' if given else _up(place)} should be {expected[k][i]:.4g}, and is {got[k][i]:.4g}."
 
 
+@contextmanager
+def _settings_of_its_own() -> Iterator[None]:
+    """A check's verdict depends on no setting of the notebook, and nothing that an answer sets outlives the check."""
+    dtype = torch.get_default_dtype()
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
+        torch.set_default_dtype(torch.float32)
+        torch.manual_seed(0)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+
+
 def call(answer: Callable, *args: Any) -> Any:
-    """answer(*args), its errors as words. Raises Unsolved where it returns nothing."""
+    """answer(*args), its errors as words; its tensors are clones. Raises Unsolved where its body is still empty."""
     if not callable(answer):
         raise IncorrectAnswer(f"A function was expected, and this is {_kind(answer)}.")
+    given = [x.clone() if type(x) is Tensor and not x.requires_grad else x for x in args]
     try:
-        out = answer(*args)
+        out = answer(*given)
     except (IncorrectAnswer, Unsolved):
         raise
-    except NotImplementedError:
-        raise Unsolved from None
     except Exception as error:
+        if isinstance(error, NotImplementedError) and not error.args:  # an answer that says so itself; torch says more
+            raise Unsolved from None
         raise IncorrectAnswer(
             f"Your code stops with {type(error).__name__}: {_one_line(error)}{_where(answer, error)}."
         ) from None
+    if out is None and not _empty(answer):
+        raise IncorrectAnswer("Your code returns nothing: is a `return` missing?")
+    for x, mine in zip(args, given, strict=True):
+        if mine is not x and not torch.equal(torch.nan_to_num(x), torch.nan_to_num(mine)):
+            raise IncorrectAnswer(
+                "You changed what you were given, in place (as x *= 2 and x.add_(1) do): whoever called still needs it. "
+                "Make a new tensor, x = x * 2."
+            )
     return _filled(out)
+
+
+def _empty(answer: Callable) -> bool:
+    """Whether a function is still that of the notebook, with ... where the answer should be."""
+    try:
+        body = ast.parse(textwrap.dedent(inspect.getsource(answer)))
+    except (OSError, TypeError, SyntaxError):  # no source: a function made by exec, a lambda within other code
+        code = getattr(answer, "__code__", None)
+        return code is None or (not code.co_names and len(code.co_code) <= 8)  # it does nothing but return
+    return any(isinstance(node, ast.Expr) and getattr(node.value, "value", 0) is ... for node in ast.walk(body))
 
 
 def numbers(out: Any, shape: Sequence[int] | None = None, name: str = "the result") -> Tensor:
@@ -217,7 +250,7 @@ def numbers(out: Any, shape: Sequence[int] | None = None, name: str = "the resul
     if isinstance(out, (bool, str)) or not isinstance(out, (Tensor, np.ndarray, np.generic, float, int, list, tuple)):
         raise IncorrectAnswer(f"{_up(name)} should be a tensor, and is {_kind(out)}.")
     try:
-        x = out.detach() if isinstance(out, Tensor) else torch.as_tensor(np.asarray(out))
+        x = out.detach() if isinstance(out, Tensor) else torch.as_tensor(np.asarray(_without_graph(out)))
     except (TypeError, ValueError, RuntimeError):
         raise IncorrectAnswer(f"{_up(name)} should be numbers, and is {_kind(out)} of something else.") from None
     x = x.double()
@@ -230,6 +263,13 @@ def numbers(out: Any, shape: Sequence[int] | None = None, name: str = "the resul
     if x.isinf().any():
         raise IncorrectAnswer(f"{_up(name)} is infinite in {int(x.isinf().sum())} of {x.numel()} places.")
     return x
+
+
+def _without_graph(out: Any) -> Any:
+    """Tensors in lists as plain numbers: a list of losses may hold () tensors that still know their gradients."""
+    if isinstance(out, (list, tuple)):
+        return [_without_graph(x) for x in out]
+    return out.detach().cpu().double().numpy() if isinstance(out, Tensor) else out
 
 
 def agrees(x: Tensor | float, expected: Tensor | float, tolerance: float = 1e-4) -> bool:
@@ -258,7 +298,10 @@ def _within(seconds: float, run: Callable[[], Any]) -> Any:
 
     def stop():
         late.set()
-        _thread.interrupt_main()
+        if hasattr(signal, "pthread_kill"):  # reaches sleeping code too
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        else:
+            _thread.interrupt_main()
 
     timer = threading.Timer(seconds, stop)
     ignored = (

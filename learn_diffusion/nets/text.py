@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from math import gcd
 from typing import final
+from unicodedata import category
 
 import torch
 from torch import Tensor, nn
@@ -35,8 +37,8 @@ class Tokeniser:
         return torch.tensor([self._encode(caption) for caption in captions]).reshape(len(captions), self.length)
 
     def split(self, caption: str) -> list[str]:
-        """The words of a caption as the network will read them: lower case, without punctuation."""
-        return "".join(c if c.isalnum() else " " for c in caption.lower()).split()
+        """The words of a caption as the network will read them: lower case, without punctuation. An emoji is a word."""
+        return "".join(c if c.isalnum() or category(c) == "So" else " " for c in caption.lower()).split()
 
     def _encode(self, caption: str) -> list[int]:
         found = self.split(caption)
@@ -114,7 +116,7 @@ class CrossAttention(nn.Module):
 
     def __init__(self, channels: int, width: int, heads: int = 4):
         super().__init__()
-        self.heads = heads
+        self.heads = gcd(heads, channels)
         self.norm = nn.LayerNorm(channels)
         self.q, self.kv = nn.Linear(channels, channels), nn.Linear(width, 2 * channels)
         self.out = nn.Linear(channels, channels)

@@ -8,6 +8,7 @@ which convolutions on CPUs and GPUs alike read faster.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import gcd
 from typing import final
 
 import torch
@@ -18,15 +19,20 @@ from learn_diffusion.nets.embedding import Embedding
 from learn_diffusion.nets.text import NULL_TOKEN, CrossAttention, TextEncoder, attention
 
 
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm of 8 groups, or of as many of them as divide the channels."""
+    return nn.GroupNorm(gcd(8, channels), channels)
+
+
 class Block(nn.Module):
     """Residual block of two 3x3 convolutions; the second starts at zero, so the block starts as the identity."""
 
     def __init__(self, c_in: int, c_out: int, c_emb: int):
         super().__init__()
-        self.norm1 = nn.GroupNorm(min(8, c_in), c_in)
+        self.norm1 = group_norm(c_in)
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
         self.film = nn.Linear(c_emb, 2 * c_out)
-        self.norm2 = nn.GroupNorm(min(8, c_out), c_out)
+        self.norm2 = group_norm(c_out)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
         nn.init.zeros_(self.conv2.weight)
@@ -43,8 +49,8 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, c_words: int = 0, heads: int = 4):
         super().__init__()
-        self.heads = heads
-        self.norm = nn.GroupNorm(min(8, channels), channels)
+        self.heads = gcd(heads, channels)
+        self.norm = group_norm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
         self.cross = CrossAttention(channels, c_words, heads) if c_words else None
@@ -93,6 +99,10 @@ class UNet(nn.Module):
         cond_channels: int = 0,
     ):
         super().__init__()
+        if isinstance(widths, int) or not widths or not all(isinstance(w, int) and w > 0 for w in widths):
+            raise ValueError(
+                f"widths: expected whole numbers above 0, one for each level, such as (32, 64), got {widths!r}"
+            )
         widths = tuple(widths)
         each = [blocks] * len(widths) if isinstance(blocks, int) else list(blocks)
         if len(each) != len(widths):
@@ -133,7 +143,7 @@ class UNet(nn.Module):
             if level:
                 self.up.append(nn.Upsample(scale_factor=2, mode="nearest"))
 
-        self.norm = nn.GroupNorm(min(8, c), c)
+        self.norm = group_norm(c)
         self.conv_out = nn.Conv2d(c, c_pixel, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)

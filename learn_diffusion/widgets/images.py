@@ -24,8 +24,8 @@ def to_uint8(x: Any, name: str = "images") -> np.ndarray:
     """Pictures (..., C, H, W) in [-1, 1], C = 1 or 3, as RGB bytes (..., H, W, 3).
 
     x: a tensor of any device, or an array. Values beyond [-1, 1] are clipped: samplers pass there on their way. Bytes
-    (..., H, W, 3) are taken as rendered already. Raises TypeError for other integers, and ValueError for other shapes
-    and for NaN, which has no colour; name stands in the message.
+    (..., H, W, 3) are taken as rendered already. Raises TypeError for other integers, and ValueError for other shapes,
+    for NaN, which has no colour, and for floats in [0, 255], which would all be white; name stands in the message.
     """
     x = as_numpy(x)
     if x.dtype == np.uint8:
@@ -38,6 +38,10 @@ def to_uint8(x: Any, name: str = "images") -> np.ndarray:
         raise ValueError(f"{name}: expected pictures (..., C, H, W) with C = 1 or 3, got shape {x.shape}")
     if np.isnan(x).any():
         raise ValueError(f"{name}: expected numbers, got NaN in {np.isnan(x).sum()} of {x.size} values")
+    if x.min() >= 0 and x.max() > 20:
+        raise ValueError(
+            f"{name}: expected floats in [-1, 1], got values from {x.min():.3g} to {x.max():.3g}; / 127.5 - 1"
+        )
     x = np.moveaxis(((np.clip(x, -1, 1) + 1) * 127.5).round().astype(np.uint8), -3, -1)
     return np.repeat(x, 3, axis=-1) if x.shape[-1] == 1 else x
 

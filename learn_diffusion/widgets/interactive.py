@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -58,7 +59,7 @@ class Interactive:
                 control.style.description_width = "initial"  # as wide as the words: the default cuts them off
             if control.has_trait("continuous_update"):
                 control.continuous_update = False
-            control.observe(self._moved, names="value")
+            _observe_once(control, self)
 
     def __repr__(self) -> str:
         return f"Interactive({', '.join(self.controls)}: {self.alt})"
@@ -98,6 +99,19 @@ class Interactive:
         alt = f"{self.alt} ({', '.join(f'{name} = {_short(value)}' for name, value in values.items())})"
         src = data_uri(*encode(picture, FILE))
         return f'<img alt="{html.escape(alt)}" width="{width * zoom}" {PIXELS} src="{src}">'
+
+
+_WATCHERS: WeakKeyDictionary[Any, dict[tuple[str, str], Callable]] = WeakKeyDictionary()
+
+
+def _observe_once(control: Any, live: Interactive) -> None:
+    """Follow a control. A cell that is run again takes the place of its first run, which nobody sees any more."""
+    name = getattr(live.draw, "__qualname__", repr(live.draw)), live.alt
+    watchers = _WATCHERS.setdefault(control, {})
+    if name in watchers:
+        control.unobserve(watchers[name], names="value")
+    watchers[name] = live._moved
+    control.observe(live._moved, names="value")
 
 
 def ipywidgets_or_error() -> ModuleType:
