@@ -181,7 +181,7 @@ def truncate(ts: Tensor, strength: float) -> Tensor:
     validation.number("strength", strength)
     if not 0 < strength <= 1:
         raise ValueError(f"strength: expected a number above 0 and up to 1, got {strength!r}")
-    return ts[-1 - max(1, round(strength * (len(ts) - 1))) :]
+    return ts[-1 - max(1, round(float(strength) * (len(ts) - 1))) :]
 
 
 def sdedit(

@@ -398,7 +398,7 @@ class _Run:
 
     def _backward(self) -> Tensor:
         """The gradients of a batch, and its loss (), over all microbatches of all processes."""
-        drawn, value, n = self.batches.draw(), torch.zeros((), device=self.device), self.world.size
+        drawn, value, n = self.batches.draw(), 0.0, self.world.size
         self.optimiser.zero_grad()
         for rows in self.rows:
             wait = n > 1 and rows is not self.rows[-1]  # gradients are averaged over processes once, after the last
@@ -406,7 +406,7 @@ class _Run:
                 part = self.loss(**{name: x if x is None else x[rows] for name, x in drawn.items()})
                 part = part * (n * (rows.stop - rows.start) / self.config.batch)
                 part.backward()
-            value += part.detach()
+            value = value + part.detach()
         return all_reduce_sum(value, self.world) / n
 
     def _oom_message(self) -> str:

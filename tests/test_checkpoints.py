@@ -81,6 +81,7 @@ def test_names_of_earlier_versions_are_read_as_todays(tmp_path, monkeypatch):
     weights = model.state_dict()
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "describe", lambda model: described)
+        patch.setattr(checkpoints, "_misfit", lambda header, weights: "")  # that version could build it
         patch.setattr(model, "state_dict", lambda: {k.replace("proj_in", "inside"): w for k, w in weights.items()})
         save(tmp_path / "a", model, state)
     with pytest.raises(CheckpointError, match="unknown schedule 'Karras'|unknown network 'Net'"):
@@ -174,16 +175,19 @@ def test_a_half_file_saved_again_from_its_own_header_stays_half(tmp_path):
 
 
 def test_half_precision_is_as_strict(tmp_path, monkeypatch):
-    """A file that says half but holds float32, or the other way round, does not fit its own header."""
+    """A file that says half but holds float32 does not fit its own header, nor does one of two precisions."""
     model = MODELS["MLP"]()
     with monkeypatch.context() as patch:
         patch.setattr("learn_diffusion.checkpoints._to_half", lambda name, w: w)
+        with pytest.raises(ValueError, match="is torch.float32 .*, expected torch.float16"):
+            save(tmp_path / "liar", model, half=True)
+        patch.setattr("learn_diffusion.checkpoints._misfit", lambda header, weights: "")
         save(tmp_path / "liar", model, half=True)
     with pytest.raises(CheckpointError, match="is torch.float32 .*, expected torch.float16"):
         load(tmp_path / "liar", "cpu")
-    save(tmp_path / "silent", model.half())  # what a version without half precision meets
-    with pytest.raises(CheckpointError, match="is torch.float16 .*, expected torch.float32"):
-        load(tmp_path / "silent", "cpu")
+    model.net.proj_in.half()
+    with pytest.raises(ValueError, match="is torch.float.*, expected torch.float"):  # some weights halved, others not
+        save(tmp_path / "mixed", model)
 
 
 def test_weights_too_large_for_half_precision_are_refused(tmp_path):

@@ -84,7 +84,7 @@ def test_a_gpu_that_computes_and_one_that_does_not(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "GPU")
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: not including_emulation)
     monkeypatch.setattr(torch, "ones", ones)
     for broken in (None, "cuda", "cpu"):
         found = lines(doctor.devices)

@@ -246,7 +246,7 @@ def test_folders_pipes_and_broken_links_are_no_files(tmp_path):
     with pytest.warns(UserWarning, match="4 of 6 files") as seen:
         assert len(image_folder(tmp_path, 8)) == 2
     for name in ("more", "lost.png", "round.png", "pipe.png"):
-        assert f"'{name}' (no file)" in str(seen[0].message)
+        assert f"'{name}' ({'a folder' if name == 'more' else 'no file'}" in str(seen[0].message)
 
 
 def test_hidden_files_are_passed_over(tmp_path):

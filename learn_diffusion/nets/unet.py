@@ -19,9 +19,16 @@ from learn_diffusion.nets.embedding import Embedding
 from learn_diffusion.nets.text import NULL_TOKEN, CrossAttention, TextEncoder, attention
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm of 8 groups, or of as many of them as divide the channels."""
-    return nn.GroupNorm(gcd(8, channels), channels)
+class GroupNorm(nn.GroupNorm):
+    """In 8 groups, or fewer where 8 do not divide the channels."""
+
+    def __init__(self, channels: int):
+        super().__init__(gcd(8, channels), channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and not x.requires_grad:  # behind frozen layers: torch's own way back for
+            x = x.detach().requires_grad_()  # channels_last ends the process unless it computes x's gradient too
+        return super().forward(x)
 
 
 class Block(nn.Module):
@@ -29,10 +36,10 @@ class Block(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, c_emb: int):
         super().__init__()
-        self.norm1 = group_norm(c_in)
+        self.norm1 = GroupNorm(c_in)
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
         self.film = nn.Linear(c_emb, 2 * c_out)
-        self.norm2 = group_norm(c_out)
+        self.norm2 = GroupNorm(c_out)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
         nn.init.zeros_(self.conv2.weight)
@@ -50,7 +57,7 @@ class Attention(nn.Module):
     def __init__(self, channels: int, c_words: int = 0, heads: int = 4):
         super().__init__()
         self.heads = gcd(heads, channels)
-        self.norm = group_norm(channels)
+        self.norm = GroupNorm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
         self.cross = CrossAttention(channels, c_words, heads) if c_words else None
@@ -143,7 +150,7 @@ class UNet(nn.Module):
             if level:
                 self.up.append(nn.Upsample(scale_factor=2, mode="nearest"))
 
-        self.norm = group_norm(c)
+        self.norm = GroupNorm(c)
         self.conv_out = nn.Conv2d(c, c_pixel, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)
         nn.init.zeros_(self.conv_out.bias)

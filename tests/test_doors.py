@@ -1,0 +1,384 @@
+"""Acts of people who do this job, each of which once ended silently in something wrong, or in an error that named the
+wrong reason."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, PngImagePlugin
+from torch import nn
+
+from learn_diffusion import checkpoints, guidance, sampling, validation
+from learn_diffusion.checkpoints import load, save
+from learn_diffusion.datasets import download
+from learn_diffusion.datasets.image_files import image_folder
+from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.editing import truncate
+from learn_diffusion.nets import MLP, UNet
+from learn_diffusion.samplers import ddim, final_sample, heun
+from learn_diffusion.schedules import Cosine
+from learn_diffusion.training import loss, train
+from learn_diffusion.widgets.images import to_uint8
+
+POINTS = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+PICTURES = torch.rand(32, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def mlp() -> Denoiser:
+    torch.manual_seed(0)
+    return Denoiser(MLP(width=8), Cosine(), "v")
+
+
+# what save accepts, load opens
+
+
+def test_metadata_comes_back_or_is_refused_by_name(tmp_path):
+    path = tmp_path / "m"
+    odd = {"loss_at_step": {100: 0.5, 500: 0.3}, "n": np.int64(3), "x": torch.tensor(0.5), "pair": (1, 2)}
+    save(path, MLP(width=8), **odd)
+    metadata = load(path, "cpu")[1]
+    assert metadata["loss_at_step"] == {"100": 0.5, "500": 0.3}
+    assert (metadata["n"], metadata["x"], metadata["pair"]) == (3, 0.5, [1, 2])
+    before = path.read_bytes()
+    for name, value in (("frechet", float("nan")), ("net", nn.Linear(1, 1)), ("many", np.zeros(3)), ("s", {1, 2})):
+        with pytest.raises(TypeError, match=f"^{name}: expected what JSON can say"):
+            save(path, MLP(width=8), **{name: value})
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_a_model_of_any_precision_comes_back(tmp_path, dtype):
+    model = mlp().to(dtype)
+    save(tmp_path / "m", model)
+    loaded, _ = load(tmp_path / "m", "cpu")
+    for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True):
+        assert a.dtype == b.dtype
+        assert torch.equal(a, b)
+
+
+def test_a_training_in_float64_resumes(tmp_path):
+    def run(steps):
+        return train(mlp().double(), POINTS.double(), 4, batch=8, checkpoint=tmp_path / "work", checkpoint_every=2)
+
+    steps = run(4)
+    next(steps), next(steps)
+    steps.close()
+    assert [s.step for s in run(4)] == [3, 4]
+
+
+def test_a_model_that_is_not_the_one_described_is_refused_before_the_file_is_touched(tmp_path):
+    model = mlp()
+    model.net.proj_out = nn.Linear(8, 5)
+    with pytest.raises(ValueError, match=r"^model: load could not build it again, 'net.proj_out.bias' is .*\(5,\)"):
+        save(tmp_path / "m", model)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_default_type_of_torch_does_not_damage_a_file(tmp_path, dtype):
+    save(tmp_path / "m", mlp())
+    torch.set_default_dtype(dtype)
+    try:
+        model, _ = load(tmp_path / "m", "cpu")
+        noise = sampling.initial_noise(Cosine(), (3, 2), 0)
+        x = final_sample(ddim(model, Cosine(), noise, Cosine().timesteps(4)))
+        losses = [step.loss for step in train(mlp_float32(), POINTS, 3, batch=8, device="cpu")]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert x.dtype == torch.float32
+    assert torch.equal(x, final_sample(ddim(model, Cosine(), sampling.initial_noise(Cosine(), (3, 2), 0),
+                                            Cosine().timesteps(4))))  # fmt: skip
+    assert losses == [step.loss for step in train(mlp(), POINTS, 3, batch=8, device="cpu")]
+
+
+def mlp_float32() -> Denoiser:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        return mlp()
+    finally:
+        torch.set_default_dtype(before)
+
+
+def test_heun_and_gradients_do_the_same_in_inference_mode():
+    noise = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
+    model, schedule = mlp(), Cosine()
+    with torch.no_grad():
+        nn.init.normal_(model.net.proj_out.weight)
+
+    def draw():
+        steered = guidance.classifier_guidance(model, lambda x, t: -x.square().sum(1), schedule, 1.0)
+        return [
+            final_sample(f(d, schedule, noise, schedule.timesteps(4))) for f in (heun, ddim) for d in (model, steered)
+        ]
+
+    with torch.no_grad():
+        expected = draw()
+    with torch.inference_mode():
+        for a, b in zip(draw(), expected, strict=True):
+            assert torch.equal(a, b)
+
+
+# training: what it is given, and what it leaves
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_first_step(tmp_path):
+    for path, words in ((tmp_path, "a file, got the folder"), (tmp_path / ("n" * 245), "cannot be written")):
+        with pytest.raises((ValueError, OSError), match=f"checkpoint: .*{words}"):
+            next(train(mlp(), POINTS, 3, batch=8, checkpoint=path, resume=False))
+
+
+def test_frozen_layers_train_save_and_resume(tmp_path):
+    def run():
+        torch.manual_seed(0)
+        model = Denoiser(UNet(widths=(8, 8)), Cosine(), "v")
+        model.net.conv_in.requires_grad_(False)
+        model.net.embedding.requires_grad_(False)
+        return model, train(model, PICTURES, 4, batch=8, device="cpu", checkpoint=tmp_path / "w", checkpoint_every=2)
+
+    model, steps = run()
+    frozen = model.net.conv_in.weight.clone()
+    next(steps), next(steps)
+    steps.close()
+    model, steps = run()
+    assert [s.step for s in steps] == [3, 4]
+    assert torch.equal(model.net.conv_in.weight, frozen)
+
+
+def test_a_kept_step_says_that_it_is_live_and_a_copy_is_not():
+    steps = train(mlp(), POINTS, 3, batch=8, device="cpu")
+    first = next(steps)
+    kept, weight = first.copy(), first.model.net.proj_out.weight.clone()
+    *_, last = steps
+    assert first.model is last.model
+    assert torch.equal(kept.model.net.proj_out.weight, weight)
+    assert not torch.equal(last.model.net.proj_out.weight, weight)
+    assert "hold" in type(first).__doc__
+
+
+def test_data_with_a_graph_is_trained_on():
+    latents = nn.Linear(4, 2)(torch.randn(64, 4))
+    assert len(list(train(mlp(), latents, 3, batch=8, device="cpu"))) == 3
+
+
+def test_pictures_from_0_to_1_get_a_warning_that_names_totensor():
+    model = Denoiser(UNet(widths=(8, 8)), Cosine(), "v")
+    with pytest.warns(UserWarning, match="ToTensor"):
+        train(model, (PICTURES + 1) / 2, 2, batch=8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(model, PICTURES, 2, batch=8)
+        train(mlp(), POINTS.abs(), 2, batch=8)  # points may be anywhere
+
+
+def test_floats_from_0_to_255_are_refused_and_pictures_beyond_1_are_not():
+    with pytest.raises(ValueError, match=r"images: expected floats in \[-1, 1\], got values from 0 to 255"):
+        to_uint8(torch.linspace(0, 255, 64).reshape(1, 1, 8, 8))
+    assert to_uint8(30 * PICTURES).shape == (32, 8, 8, 3)  # a sampler on its way, or a fault on show
+    assert to_uint8(torch.full((1, 1, 2, 2), 1.2)).max() == 255
+
+
+# numbers, shapes and types
+
+
+@pytest.mark.parametrize("number", [3, np.int64(3), np.uint8(3), torch.tensor(3)])
+def test_whatever_is_a_whole_number_is_one(number):
+    validation.positive_int("n", number)
+    assert len(Cosine().timesteps(int(number))) == 4
+
+
+@pytest.mark.parametrize("number", [True, 3.0, np.float32(3), "3", None, torch.tensor(3.0), torch.ones(2), 0, -1])
+def test_whatever_is_none_is_refused(number):
+    with pytest.raises(ValueError, match="^n: expected a whole number of at least 1, got"):
+        validation.positive_int("n", number)
+
+
+def test_a_strength_is_any_number_from_0_to_1():
+    ts = Cosine().timesteps(10)
+    for strength in (0.5, np.float32(0.5), torch.tensor(0.5)):
+        assert len(truncate(ts, strength)) == 6
+    for strength in ("0.5", 0, float("nan")):
+        with pytest.raises(ValueError, match="^strength: "):
+            truncate(ts, strength)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_labels_of_any_whole_type_give_the_same(dtype):
+    labels = torch.arange(32) % 3
+
+    def run(y):
+        torch.manual_seed(0)
+        model = Denoiser(UNet(widths=(8, 8), classes=3), Cosine(), "v")
+        return [s.loss for s in train(model, PICTURES, 3, labels=y, batch=8, cond_drop=0.5, device="cpu", bf16=False)]
+
+    assert run(labels.to(dtype)) == run(labels)
+
+
+BY_LABEL = Denoiser(UNet(widths=(8, 8), classes=10), Cosine(), "v")
+NOISE = torch.zeros(2, 1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (lambda: sampling.sample(BY_LABEL, (2, 1, 8, 8), [1, 2]), "^y: expected a tensor of conditions.*list"),
+        (lambda: sampling.sample(BY_LABEL, (2, 1, 8, 8), np.arange(2)), "^y: expected a tensor.*ndarray"),
+        (
+            lambda: sampling.sample(BY_LABEL, (2, 1, 8, 8), torch.tensor(3)),
+            r"^y: expected .*each of 2 pictures, got \(\)",
+        ),
+        (lambda: sampling.sample(BY_LABEL, (100, 1, 8, 8), torch.zeros(64).long()), "^y: .*each of 100 pictures"),
+        (lambda: sampling.sample((BY_LABEL, {}), (2, 1, 8, 8)), r"^model: .*load gives \(model, metadata\)"),
+        (lambda: guidance.cfg(BY_LABEL, [3, 3], 2.0), "^y: expected a tensor of conditions"),
+        (lambda: guidance.cfg(BY_LABEL, 3, 2.0), "^y: expected a tensor of conditions"),
+        (lambda: guidance.cfg(BY_LABEL, None, 2.0), "^y: expected a tensor of conditions"),
+        (lambda: BY_LABEL(NOISE, 0.5, [1, 2]), "^y: expected a tensor or None, got list"),
+        (lambda: BY_LABEL(NOISE, 0.5, torch.tensor(1)), "^y: expected one condition for each of the 2 rows"),
+        (lambda: BY_LABEL(NOISE, 0.5, torch.tensor([True, False])), "^y: expected whole numbers, got torch.bool"),
+        (lambda: BY_LABEL(NOISE, 0.5, torch.ones(2).long(), [True, False]), "^cond_mask: expected a tensor"),
+        (lambda: loss(BY_LABEL, NOISE, torch.full((2,), 0.5), torch.ones(3).long()), "^y: expected one condition"),
+        (lambda: loss(BY_LABEL, NOISE, torch.full((2,), 0.5), torch.ones(2)), "^y: expected whole numbers"),
+    ],
+)
+def test_conditions_that_do_not_fit_are_refused_by_name(act, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        act()
+
+
+@pytest.mark.parametrize("widths", [(10, 20), (4, 8), (12, 24), (20, 40), (50, 100), (7, 9), (8,)])
+def test_a_unet_takes_any_widths(widths):
+    net = UNet(widths=widths, words=["cat"])
+    x = torch.randn(2, 1, 8, 8)
+    assert net(x, torch.zeros(2), net.text.tokenise(["cat", "cat"])).shape == x.shape
+
+
+@pytest.mark.parametrize("widths", [32, (), (8, 0), (8.0, 16), "32"])
+def test_other_widths_are_refused_by_name(widths):
+    with pytest.raises(ValueError, match="^widths: expected whole numbers"):
+        UNet(widths=widths)
+
+
+def test_a_network_whose_answer_has_another_shape_is_refused():
+    class Grey(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Conv2d(3, 1, 3, padding=1)
+
+        def forward(self, x, logsnr, cond=None):
+            return self.layer(x)
+
+    steps = train(Denoiser(Grey(), Cosine(), "v"), torch.rand(16, 3, 8, 8) * 2 - 1, 3, batch=4, device="cpu")
+    with pytest.raises(ValueError, match=r"^net: expected .* of x, \(4, 3, 8, 8\), got \(4, 1, 8, 8\)"):
+        next(steps)
+
+
+# the reason named is the reason
+
+
+def png(depth: int, rows: bytes, extra: bytes = b"", colour: int = 2) -> bytes:
+    head = struct.pack(">2I5B", 8, 8, depth, colour, 0, 0, 0)
+    parts = chunk(b"IHDR", head), extra, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def chunk(kind: bytes, content: bytes, wrong: int = 0) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content) ^ wrong)
+
+
+RED = (b"\0" + bytes([200, 30, 30]) * 8) * 8
+
+
+def test_a_png_with_long_or_damaged_comments_is_read(tmp_path):
+    info, file = PngImagePlugin.PngInfo(), io.BytesIO()
+    info.add_text("workflow", "x" * 2_000_000, zip=True)
+    Image.new("RGB", (8, 8), (200, 30, 30)).save(file, "PNG", pnginfo=info)
+    (tmp_path / "a.png").write_bytes(file.getvalue())
+    (tmp_path / "b.png").write_bytes(png(8, RED, chunk(b"tEXt", b"Comment\0hello", wrong=1)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        colours = (image_folder(tmp_path, 8)[:, :, 4, 4] + 1) * 127.5
+    assert colours.round().tolist() == [[200, 30, 30]] * 2
+
+
+def test_a_damaged_picture_is_still_refused(tmp_path):
+    good = png(8, RED)
+    (tmp_path / "a.png").write_bytes(good[:60] + bytes([good[60] ^ 1]) + good[61:])
+    (tmp_path / "b.png").write_bytes(good[:55])
+    with pytest.raises(ValueError, match="none"):
+        image_folder(tmp_path, 8)
+
+
+def test_a_transparent_level_of_16_bits_is_white(tmp_path):
+    rows = (b"\0" + struct.pack(">H", 1000) * 4 + struct.pack(">H", 30000) * 4) * 8
+    (tmp_path / "a.png").write_bytes(png(16, rows, chunk(b"tRNS", struct.pack(">H", 1000)), colour=0))
+    picture = (image_folder(tmp_path, 8)[0, 0] + 1) * 127.5
+    assert picture[4].round().tolist() == [255] * 4 + [30000 >> 8] * 4
+
+
+def test_folders_in_a_folder_are_named(tmp_path):
+    for kind in ("cats", "dogs"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "a.png").write_bytes(png(8, RED))
+    with pytest.raises(ValueError, match="'cats' .a folder: pass its own path"):
+        image_folder(tmp_path, 8)
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ({"REQUESTS_CA_BUNDLE": "/nowhere/ca.pem"}, "certificate"),
+        ({"HTTPS_PROXY": "socks5://127.0.0.1:1080"}, "SOCKS"),
+        ({"HTTPS_PROXY": "http://prox..y:8080"}, "prox..y"),
+    ],
+)
+def test_a_download_names_a_proxy_or_certificate_that_is_wrong(tmp_path, monkeypatch, setting, reason):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name, value in setting.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(OSError, match=reason) as caught:
+        download.fetch(tmp_path / "x.gz", ["https://127.0.0.1:9/x.gz"], "0" * 64, timeout=2, progress=False)
+    assert "wrong SHA-256" not in str(caught.value)
+
+
+def test_an_emoji_in_a_prompt_is_named():
+    model = Denoiser(UNet(words=["a", "cat"]), Cosine(), "v")
+    with pytest.raises(ValueError, match="never learned '🐱'"):
+        sampling.condition(model, 1, "a 🐱")
+    assert sampling.condition(model, 1, "A cat!").tolist()[0][:3] == [1, 2, 0]
+
+
+def test_a_cell_with_a_control_may_be_run_again():
+    import ipywidgets
+
+    from learn_diffusion.widgets import Interactive
+
+    shared, calls = ipywidgets.Text("a"), []
+
+    def run_cell():
+        def draw(mask):
+            calls.append(mask)
+            return torch.zeros(1, 1, 8, 8)
+
+        return Interactive(draw, alt="x", mask=shared)
+
+    views = [run_cell() for _ in range(3)]
+    calls.clear()
+    shared.value = "b"
+    assert calls == ["b"]
+    assert len(views) == 3
+
+
+def test_the_header_of_a_file_is_json_and_says_what_was_saved(tmp_path):
+    save(tmp_path / "m", mlp(), note="µ")
+    content = (tmp_path / "m").read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    assert json.loads(header["__metadata__"][checkpoints.KEY])["about"]["note"] == "µ"
