@@ -62,8 +62,9 @@ web: $(VENV)/.test
 	$(BIN)/python -m tools.website.playground
 	$(WORKERS) --no-loadscope-reorder -m web
 
+# on the CPU, where the stored outputs come from
 notebooks-test: $(VENV)/.test
-	$(WORKERS) -p tools.nbval_patience notebooks --nbval --nbval-current-env --nbval-cell-timeout 600 \
+	LEARN_DIFFUSION_DEVICE=cpu $(WORKERS) -p tools.nbval_patience notebooks --nbval --nbval-current-env --nbval-cell-timeout 600 \
 		--nbval-sanitize-with tests/nbval.cfg
 
 lint: $(VENV)/.test

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 from contextlib import suppress
 from functools import cache
@@ -11,14 +12,16 @@ from pathlib import Path
 import torch
 
 
+DEVICE = "LEARN_DIFFUSION_DEVICE"  # environment variable: the device of all that asks for none
+
+
 def resolve_device(device: str | torch.device | None = None) -> torch.device:
-    """The device asked for; None takes cuda where there is one, else the CPU.
+    """The device asked for; None takes LEARN_DIFFUSION_DEVICE, or else cuda where there is one, or else the CPU.
 
     mps has to be asked for: networks as small as ours spend more time in its launches than in its arithmetic.
     Raises ValueError for a device this machine does not have.
     """
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or os.environ.get(DEVICE) or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
     except RuntimeError:

@@ -116,9 +116,10 @@ def all_reduce_sum(x: Tensor, world: World) -> Tensor:
 
 def all_equal(n: int, world: World, device: torch.device) -> bool:
     """True if all processes have this same number."""
+    if world.size == 1:
+        return True
     ends = torch.tensor([n, -n], device=device)
-    if world.size > 1:
-        dist.all_reduce(ends, dist.ReduceOp.MAX)
+    dist.all_reduce(ends, dist.ReduceOp.MAX)
     return bool(ends[0] == -ends[1])
 
 

@@ -1,78 +1,42 @@
 """Devices: nothing mixes them, and no loop waits for one.
 
-On a machine without a GPU the tensors are pretended: torch's fake tensors, which have a shape, a type and a device
-("lazy", which a build without CUDA takes as an argument), and no values. Where the host would look at a value, and so
-wait for the device, a Watch counts. Where there is a GPU, the tests at the end run for real.
+On a machine without a GPU the device is pretended, see pretended.py. Where there is a GPU, the tests at the end run for
+real.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
+import pretended
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.utils._pytree import tree_leaves
 
 from learn_diffusion import editing, guidance, training, validation
 from learn_diffusion.denoiser import Denoiser, with_image_cond
 from learn_diffusion.nets import UNet
 from learn_diffusion.samplers import ddim, dpmpp_2m, final_sample, heun
 from learn_diffusion.schedules import DDPM, EDM, VP, Cosine, Flow, convert_schedule
+from learn_diffusion.training import train
 
 ROOT = Path(__file__).resolve().parent.parent
-PRETENDED = torch.device("lazy")
+PRETENDED = pretended.DEVICE
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU at hand")
-LOOK = {torch.ops.aten._local_scalar_dense.default: 1.0, torch.ops.aten.equal.default: True}
-
-
-class Watch(FakeTensorMode):
-    """Counts what would make the host wait for the device: a look at a value, a copy from or to the host's memory.
-
-    What is on the CPU is computed as ever; mixing the two raises FakeTensorDeviceMismatchError.
-    """
-
-    def __init__(self):
-        super().__init__(allow_non_fake_inputs=True)
-        self.waits: list[str] = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        to = kwargs.get("device")
-        to = to if to is None else torch.device(to)
-        there = any(isinstance(x, FakeTensor) for x in tree_leaves((args, kwargs)))
-        if not there and to != PRETENDED:
-            return func(*args, **kwargs)
-        if func in LOOK:
-            self.waits.append(str(func))
-            return LOOK[func]
-        if func is torch.ops.aten._to_copy.default and to is not None and to != args[0].device:
-            self.waits.append(f"copy from {args[0].device} to {to}")
-        return super().__torch_dispatch__(func, types, args, kwargs)
-
-
-def pretend(module: torch.nn.Module, mode: FakeTensorMode) -> torch.nn.Module:
-    """The module with its weights on the pretended device; it was built for real, for initialisers need numbers."""
-    for part in module.modules():
-        for store, wrap in ((part._parameters, torch.nn.Parameter), (part._buffers, lambda x: x)):
-            for name, value in store.items():
-                if value is not None:
-                    store[name] = wrap(FakeTensor(mode, torch.empty_like(value, device="meta"), PRETENDED))
-    return module
 
 
 @pytest.fixture
-def watch(monkeypatch):
-    """The one look at a sampler's door, whether its noise is finite, is not in its loop."""
+def waits(monkeypatch):
+    """On the pretended device: the list of waits, without a sampler's one look at its noise, before the loop."""
     monkeypatch.setattr(validation, "finite", lambda name, x: None)
-    with Watch() as mode:
-        yield mode
+    with pretended.gpu() as waits:
+        yield waits
 
 
 def there(*shape, dtype=torch.float32):
     """A tensor on the pretended device."""
-    return torch.empty(shape, dtype=dtype, device=PRETENDED)
+    return torch.zeros(shape, dtype=dtype, device=PRETENDED)
 
 
 NETS = {
@@ -82,20 +46,22 @@ NETS = {
 }
 
 
-def denoiser(watch, kind="labels", schedule=None, target="v"):
-    """A small model on the pretended device, and its condition."""
+def denoiser(waits, kind="labels", schedule=None, target="v"):
+    """A small model on the pretended device, and its condition; taking it there is not counted."""
     build, condition = NETS[kind]
-    return pretend(Denoiser(build(), schedule or Cosine(), target), watch), condition()
+    model = Denoiser(build(), schedule or Cosine(), target).to(PRETENDED)
+    waits.clear()
+    return model, condition()
 
 
 @pytest.mark.parametrize("schedule", [DDPM(), VP(), Cosine(), EDM(), Flow()], ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize("sampler", [ddim, heun, dpmpp_2m], ids=lambda f: f.__name__)
-def test_no_sampler_mixes_devices_or_waits(watch, sampler, schedule):
-    model, y = denoiser(watch, schedule=schedule)
+def test_no_sampler_mixes_devices_or_waits(waits, sampler, schedule):
+    model, y = denoiser(waits, schedule=schedule)
     denoise = guidance.clip_x0(guidance.cfg(model, y, 3.0), schedule)
     x = final_sample(sampler(denoise, schedule, there(4, 1, 8, 8), schedule.timesteps(3)))
     assert x.device == PRETENDED
-    assert watch.waits == []
+    assert waits == []
 
 
 def log_prob(x, t):
@@ -115,17 +81,17 @@ WRAPPED = {
 
 
 @pytest.mark.parametrize("name", WRAPPED)
-def test_no_guidance_or_repair_mixes_devices_or_waits(watch, name):
-    model, y = denoiser(watch, "text")
+def test_no_guidance_or_repair_mixes_devices_or_waits(waits, name):
+    model, y = denoiser(waits, "text")
     schedule = VP() if name == "convert_schedule" else model.schedule
     denoise = WRAPPED[name](guidance.cfg(model, y, 3.0), model.schedule)
     x = final_sample(ddim(denoise, schedule, there(4, 1, 8, 8), schedule.timesteps(2), eta=1.0))
     assert x.device == PRETENDED
-    assert watch.waits == []
+    assert waits == []
 
 
-def test_no_edit_mixes_devices_or_waits(watch):
-    model, y = denoiser(watch, "text")
+def test_no_edit_mixes_devices_or_waits(waits):
+    model, y = denoiser(waits, "text")
     schedule, picture, mask = model.schedule, there(4, 1, 8, 8), there(1, 1, 8, 8, dtype=torch.bool)
     denoise, ts = guidance.cfg(model, y, 3.0), schedule.timesteps(3)
     for states in (
@@ -136,68 +102,94 @@ def test_no_edit_mixes_devices_or_waits(watch):
         assert final_sample(states).device == PRETENDED
     assert editing.slerp(picture, picture, 0.3).device == PRETENDED
     assert editing.diffedit_mask(denoise, denoise, schedule, picture, 0.5, n=2).device == PRETENDED
-    assert watch.waits == []
+    assert waits == []
 
 
-def test_an_image_condition_is_read_where_the_model_is(watch):
-    model = pretend(Denoiser(UNet(widths=(8, 16), cond_channels=1), Cosine(), "v"), watch)
+def test_an_image_condition_is_read_where_the_model_is(waits):
+    model = Denoiser(UNet(widths=(8, 16), cond_channels=1), Cosine(), "v").to(PRETENDED)
+    waits.clear()
     est = with_image_cond(model, there(2, 1, 8, 8))(there(4, 1, 8, 8), torch.tensor(0.5))
     assert est.x0.device == PRETENDED
-    assert watch.waits == []
+    assert waits == []
 
 
-def training_run(watch, monkeypatch, kind="labels", steps=200):
-    """A training on the pretended device, after its first step. Batches are handed in: no generator can be there."""
-    model, y = denoiser(watch, kind)
-    config = training.TrainConfig(steps, 4, 1e-3, 0.1, 10.0, 0, False, "", None, None)
-    batches = training._Batches(there(8, 1, 8, 8), y, None, model.schedule, config)
-    drawn = {"x0": there(4, 1, 8, 8), "t": there(4), "y": y, "image_cond": None, "eps": there(4, 1, 8, 8)}
-    drawn["cond_mask"] = None if y is None else there(4, dtype=torch.bool)
-    monkeypatch.setattr(batches, "draw", lambda: drawn)
-    monkeypatch.setattr(batches, "start", lambda device: None)
-    adam = torch.optim.AdamW  # without fused=True, which knows real devices only
-    monkeypatch.setattr(torch.optim, "AdamW", lambda w, fused, **rest: adam(w, foreach=True, capturable=False, **rest))
-    run = training._Run(config, model, batches, [slice(0, 4)], training.world(False))
-    monkeypatch.setattr(model, "to", lambda device: model)
-    monkeypatch.setattr(training.copy, "deepcopy", lambda _: denoiser(watch, kind)[0])  # fake tensors cannot be copied
-    run.start(PRETENDED)
-    run.advance()
-    return run
+DATA = torch.rand(16, 1, 8, 8) * 2 - 1
+LABELS = {"no condition": None, "labels": torch.arange(16) % 10, "text": torch.ones(16, 16, dtype=torch.int64)}
 
 
 @pytest.mark.parametrize("kind", NETS)
-def test_a_training_step_waits_for_nothing_where_nobody_reads_the_loss(watch, monkeypatch, kind):
-    run = training_run(watch, monkeypatch, kind)
-    watch.waits.clear()
-    for _ in range(4):
-        run.advance()
-        run.report()
-    print(f"{len(watch.waits) / 4} waits a training step with {kind}")
-    assert watch.waits == []
-    assert isinstance(run.report().loss, float)
-    assert len(watch.waits) == 1  # now somebody read it
+def test_a_training_step_waits_for_nothing_where_nobody_reads_the_loss(waits, kind):
+    steps = train(denoiser(waits, kind)[0], DATA, 12, labels=LABELS[kind], batch=8)
+    next(steps)
+    waits.clear()
+    for _ in range(10):
+        step = next(steps)
+    print(f"{len(waits) / 10} waits a training step with {kind}")
+    assert waits == []
+    assert 0 < step.loss < 10
+    assert len(waits) == 1  # now somebody read it
 
 
-def test_the_losses_are_looked_at_together(watch, monkeypatch):
+def test_losses_are_looked_at_together_and_the_steps_between_are_named(waits, monkeypatch):
     monkeypatch.setattr(training, "UNREAD", 3)
-    monkeypatch.setattr(FakeTensor, "tolist", lambda x: watch.waits.append("tolist") or [1.0] * len(x))
-    run = training_run(watch, monkeypatch)
-    watch.waits.clear()
-    for _ in range(6):
-        run.advance()
-    assert watch.waits == ["tolist"] * 2
+    steps = train(denoiser(waits, "no condition")[0], DATA, 7, batch=8)
+    next(steps)
+    waits.clear()
+    list(steps)
+    assert len(waits) == 3  # after steps 3 and 6, and at the end
+    steps = train(denoiser(waits, "no condition")[0], DATA, 9, batch=8)
+    next(itertools.islice(steps, 3, None)).model.net.conv_out.weight.data.mul_(float("nan"))  # after step 4
+    next(steps)  # step 5: nobody has looked yet
+    with pytest.raises(FloatingPointError, match="at step 5"):
+        next(steps)
 
 
-def test_a_loop_of_ones_own_waits_for_nothing(watch):
-    model, y = denoiser(watch)
+def test_the_same_training_there_and_here(waits):
+    """The pretended device computes as the CPU does: what is drawn where makes no difference to the result."""
+
+    def run(device):
+        torch.manual_seed(0)
+        model = Denoiser(UNet(widths=(8, 16), classes=10), Cosine(), "v")
+        return [s.loss for s in train(model, DATA, 4, labels=LABELS["labels"], batch=8, device=device, bf16=False)]
+
+    assert run("cpu") == pytest.approx(run(PRETENDED), rel=1e-5)
+
+
+def test_a_training_is_saved_and_resumed_there(waits, tmp_path):
+    def run():
+        return train(
+            denoiser(waits)[0], DATA, 4, labels=LABELS["labels"], batch=8, checkpoint=tmp_path / "w", checkpoint_every=2
+        )
+
+    steps = run()
+    next(steps), next(steps)
+    steps.close()
+    assert [step.step for step in run()] == [3, 4]
+
+
+def test_a_gan_waits_for_nothing(waits):
+    from learn_diffusion.gan import train_gan
+    from learn_diffusion.nets import Critic, Generator
+
+    generator = Generator()
+    steps = train_gan(generator, Critic(), DATA, 6, latent=generator.config["latent"], batch=8)
+    next(steps)
+    waits.clear()
+    for _ in range(4):
+        next(steps)
+    assert waits == []
+
+
+def test_a_loop_of_ones_own_waits_for_nothing(waits):
+    model, y = denoiser(waits)
     training.loss(model, there(4, 1, 8, 8), there(4), y).backward()
     assert next(model.parameters()).grad.device == PRETENDED
-    assert watch.waits == []
+    assert waits == []
 
 
-def test_a_look_at_a_value_is_counted_and_a_mixed_device_is_refused(watch):
+def test_a_look_at_a_value_is_counted_and_a_mixed_device_is_refused(waits):
     """The faults that these tests are for, planted."""
-    model, y = denoiser(watch)
+    model, y = denoiser(waits)
 
     def looks(x, t):
         est = model(x, t, y)
@@ -205,13 +197,13 @@ def test_a_look_at_a_value_is_counted_and_a_mixed_device_is_refused(watch):
         return est
 
     final_sample(ddim(looks, model.schedule, there(4, 1, 8, 8), model.schedule.timesteps(3)))
-    assert len(watch.waits) == 3
+    assert len(waits) == 3
 
     def copies(x, t):
         return model(x, t, y)._replace(eps=torch.randn(4, 1, 8, 8).to(x.device))
 
     final_sample(ddim(copies, model.schedule, there(4, 1, 8, 8), model.schedule.timesteps(3)))
-    assert len(watch.waits) == 6
+    assert len(waits) == 6
 
     def forgets(x, t):
         return model(x, t, y)._replace(eps=torch.randn(4, 1, 8, 8))
@@ -234,10 +226,22 @@ def test_a_look_at_a_value_is_counted_and_a_mixed_device_is_refused(watch):
                 torch.ones(1, 1, 8, 8).bool()), m.schedule, there(4, 1, 8, 8), m.schedule.timesteps(2)))),
     ],
 )  # fmt: skip
-def test_mixed_devices_are_refused_at_the_door_naming_both(watch, name, call):
-    model, y = denoiser(watch)
+def test_mixed_devices_are_refused_at_the_door_naming_both(waits, name, call):
+    model, y = denoiser(waits)
     with pytest.raises(ValueError, match=rf"^{name}: expected it on lazy.*got cpu|^{name}: expected it on cpu.*lazy"):
         call(model, y)
+
+
+def readme() -> dict:
+    """The names that the README's example leaves, run with fewer steps."""
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL).group(1)
+    names: dict = {}
+    exec(re.sub(r"steps=\d+", "steps=20", block), names)
+    return names
+
+
+def test_the_example_of_the_readme_runs_there(waits):
+    assert readme()["pictures"].device == PRETENDED
 
 
 # ---- for real, where there is a GPU ----
@@ -245,10 +249,7 @@ def test_mixed_devices_are_refused_at_the_door_naming_both(watch, name, call):
 
 @CUDA
 def test_the_example_of_the_readme_runs_on_the_gpu():
-    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL).group(1)
-    names: dict = {}
-    exec(re.sub(r"steps=\d+", "steps=20", block), names)
-    assert any(isinstance(x, torch.Tensor) and x.is_cuda for x in names.values())
+    assert readme()["pictures"].is_cuda
 
 
 @CUDA
@@ -256,7 +257,7 @@ def test_training_and_samplers_wait_for_nothing_on_the_gpu():
     """torch itself warns of each wait in this mode."""
     model = Denoiser(UNet(widths=(8, 16), classes=10), Cosine(), "v")
     data, labels = torch.rand(64, 1, 8, 8) * 2 - 1, torch.arange(64) % 10
-    steps = training.train(model, data, 30, labels=labels, batch=16, device="cuda")
+    steps = train(model, data, 30, labels=labels, batch=16, device="cuda")
     next(steps)
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, PngImagePlugin
 from torch import nn
 
-from learn_diffusion import checkpoints, guidance, sampling, validation
+from learn_diffusion import checkpoints, devices, guidance, sampling, validation
 from learn_diffusion.checkpoints import load, save
 from learn_diffusion.datasets import download
 from learn_diffusion.datasets.image_files import image_folder
@@ -382,3 +382,14 @@ def test_the_header_of_a_file_is_json_and_says_what_was_saved(tmp_path):
     content = (tmp_path / "m").read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     assert json.loads(header["__metadata__"][checkpoints.KEY])["about"]["note"] == "µ"
+
+
+def test_the_device_of_all_that_asks_for_none(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert devices.resolve_device() == torch.device("cuda")
+    monkeypatch.setenv(devices.DEVICE, "cpu")
+    assert devices.resolve_device() == torch.device("cpu")
+    assert devices.resolve_device("cuda") == torch.device("cuda")  # an argument goes first
+    monkeypatch.setenv(devices.DEVICE, "tpu")
+    with pytest.raises(ValueError, match="^device: expected"):
+        devices.resolve_device()
