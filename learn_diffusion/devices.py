@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 
-
 DEVICE = "LEARN_DIFFUSION_DEVICE"  # environment variable: the device of all that asks for none
 
 

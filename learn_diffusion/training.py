@@ -165,6 +165,7 @@ def train(
     device: str | torch.device | None = None,
     distributed: bool | None = None,
     bf16: bool | None = None,
+    compile: bool = False,
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 500,
     resume: bool = True,
@@ -186,6 +187,7 @@ def train(
     distributed share each batch with the other processes of torchrun or accelerate launch; True: required; None: where
                 one of them started this process (a notebook that inherited their variables trains alone, and says so)
     bf16        compute in bfloat16; None: where devices.use_bf16 says so
+    compile     compile the network first (torch.compile): a minute or so, which long trainings on a GPU win back
     checkpoint  file saved atomically every `checkpoint_every` steps and at the end: EMA weights (what load gives), with
                 weights, optimiser and random state, so that a training killed at any moment resumes to the same bytes
     resume      continue from that file if it is there; a finished one yields its last Step again
@@ -216,7 +218,7 @@ def train(
     config = TrainConfig(
         steps, batch, lr, cond_drop, halflife, seed, bf16, *map(_fingerprint, (data, labels, image_cond))
     )
-    run = _Run(config, model, _Batches(data, labels, image_cond, model.schedule, config), rows, processes)
+    run = _Run(config, model, _Batches(data, labels, image_cond, model.schedule, config), rows, processes, compile)
     return _steps(run, device, checkpoint, checkpoint_every, resume, progress)
 
 
@@ -353,8 +355,11 @@ def _precision(device: torch.device, bf16: bool) -> AbstractContextManager:
 class _Run:
     """The state of one training: what has to be saved for it to continue as if nothing had happened."""
 
-    def __init__(self, config: TrainConfig, model: Denoiser, batches: _Batches, rows: list[slice], world: World):
+    def __init__(
+        self, config: TrainConfig, model: Denoiser, batches: _Batches, rows: list[slice], world: World, compile: bool
+    ):
         self.config, self.model, self.batches, self.rows, self.world = config, model, batches, rows, world
+        self.compile = compile
         self.step, self.loss_tensor = 0, torch.tensor(float("nan"))
         self.losses = FiniteLosses(f"a smaller lr than {config.lr} usually helps")
 
@@ -364,6 +369,8 @@ class _Run:
         self.model.to(device).train()
         self.batches.start(device)
         self.loss = _Loss(self.model, self.config.bf16)
+        if self.compile:
+            self.loss.compile()
         if self.world.size > 1:  # this gives all processes the weights of the first
             self.loss = DistributedDataParallel(self.loss, find_unused_parameters=True)
         self.ema = EMA(self.model, self.config.halflife)
