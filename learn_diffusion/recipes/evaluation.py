@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from learn_diffusion.datasets.scenes import (
 )
 from learn_diffusion.denoiser import Denoiser, with_image_cond
 from learn_diffusion.metrics import MeanWithError, frechet, mean_and_spread, nn_distance_ratio
+from learn_diffusion.metrics.diversity import within_class_distance
 from learn_diffusion.nets import AttributeClassifier, Classifier
 from learn_diffusion.process import Denoise
 from learn_diffusion.recipes.transforms import upsample_bicubic, with_detail
@@ -53,6 +54,61 @@ def attribute_accuracy(
 def sample_digits(denoise: Denoise, schedule: Schedule, n: int, steps: int = 15, seed: int = 0) -> Tensor:
     """n pictures (n, 1, 8, 8) in [-1, 1] drawn with DPM-Solver++(2M) from the noise of this seed."""
     return sampling.run_sampler(denoise, schedule, sampling.initial_noise(schedule, (n, 1, 8, 8), seed), steps)
+
+
+@torch.no_grad()
+def noisy_accuracy(
+    log_probs: Callable[[Tensor, Tensor], Tensor], schedule: Schedule, t: float | Tensor, seed: int = 1
+) -> float:
+    """The share of held-out digits, noised to level t, that log_probs(x_t (B, 1, 8, 8), t), (B, 10), reads right."""
+    (images, labels), level = small_digits("held_out"), torch.as_tensor(t)
+    xt = schedule.add_noise(images, torch.randn(images.shape, generator=torch.Generator().manual_seed(seed)), level)
+    return accuracy(lambda x: log_probs(x, level), xt, labels)
+
+
+class DigitScores(NamedTuple):
+    """What digit_scores and digit_runs find: of one set of pictures numbers, of R runs tensors (R,)."""
+
+    accuracy: Any  # share that the classifier reads as the digit that was wanted
+    variety: Any  # within_class_distance, in the classifier's features
+    frechet: Any  # distance to the held-out digits
+
+    def row(self) -> list[str]:
+        """Mean and spread over runs, for a table."""
+        each, digits = map(mean_and_spread, self), (".1%", ".2f", ".2f")
+        return [format(value, spec) for value, spec in zip(each, digits, strict=True)]
+
+
+@torch.no_grad()
+def digit_scores(classifier: Classifier, images: Tensor, wanted: Tensor) -> DigitScores:
+    """Do pictures (N, 1, 8, 8) show the digits that were wanted (N,), how much do they vary, how far are they from
+    real ones?"""
+    features, target = classifier.features(images), classifier.features(small_digits("held_out")[0])
+    variety = within_class_distance(features, wanted)
+    return DigitScores(accuracy(classifier, images, wanted), variety, frechet(features, target))
+
+
+def digit_runs(
+    classifier: Classifier, schedule: Schedule, wanted: Tensor, denoisers: Iterable[Denoise], steps: int = 8
+) -> tuple[DigitScores, Tensor]:
+    """The scores of what each of R >= 2 denoisers draws of the digits wanted (N,), from noise of a seed of its own; and
+    what the first drew, (N, 1, 8, 8)."""
+    drawn = [sample_digits(each, schedule, len(wanted), steps, seed) for seed, each in enumerate(denoisers)]
+    scores = torch.tensor([digit_scores(classifier, images, wanted) for images in drawn])
+    return DigitScores(*scores.T), drawn[0]
+
+
+def score_panels(
+    runs: Mapping[str, Mapping[float, tuple[DigitScores, Tensor]]], titles: Sequence[str]
+) -> dict[str, dict[str, tuple[list[float], ...]]]:
+    """For plots.curve_panels: what digit_runs found, {model: {strength: runs}}, as curves of mean and spread, one panel
+    for each of the three numbers."""
+    panels: dict[str, dict[str, tuple[list[float], ...]]] = {title: {} for title in titles}
+    for name, by_strength in runs.items():
+        for i, title in enumerate(titles):
+            told = [mean_and_spread(scores[i]) for scores, _ in by_strength.values()]
+            panels[title][name] = list(by_strength), [m.value for m in told], [m.error for m in told]
+    return panels
 
 
 def balanced_rows(labels: Tensor, each: int, seed: int = 0) -> Tensor:
