@@ -22,11 +22,13 @@ from learn_diffusion.datasets.scenes import (
     split_of,
 )
 from learn_diffusion.denoiser import Denoiser, with_image_cond
+from learn_diffusion.editing import ddnm
+from learn_diffusion.guidance import cfg
 from learn_diffusion.metrics import MeanWithError, frechet, mean_and_spread, nn_distance_ratio
 from learn_diffusion.metrics.diversity import within_class_distance
 from learn_diffusion.nets import AttributeClassifier, Classifier
 from learn_diffusion.process import Denoise
-from learn_diffusion.recipes.transforms import upsample_bicubic, with_detail
+from learn_diffusion.recipes.transforms import mask_cond, upsample_bicubic, with_detail
 from learn_diffusion.schedules import Schedule
 
 # Seeds of pictures that no training draws: the training of scenes_by_caption has the seed 0
@@ -49,6 +51,21 @@ def attribute_accuracy(
     attributes, and of all in one picture."""
     agree = torch.cat([classifier.read(part) for part in images.split(500)]) == truth
     return dict(zip(attributes, agree.float().mean(0).tolist(), strict=True)), agree.all(1).float().mean().item()
+
+
+def scene_accuracy(classifier: AttributeClassifier, images: Tensor, scenes: Sequence[Scene]) -> dict[str, float]:
+    """The shares of pictures (N, 3, H, W) in which the classifier reads what each of the N scenes says: of each
+    attribute by its name, and "all four" in one picture."""
+    truth = torch.tensor([scene.indices() for scene in scenes])
+    each, together = attribute_accuracy(classifier, images, truth, ATTRIBUTES)
+    return {**each, "all four": together}
+
+
+def nearest_completions(known: Tensor, mask: Tensor, pictures: Tensor, n: int) -> Tensor:
+    """A baseline that copies: of each known picture (B, C, H, W), the n pictures (M, C, H, W) that are nearest to it
+    where mask (1, 1, H, W) is True, nearest first: (n, B, C, H, W)."""
+    seen, others = (torch.where(mask, x, 0.0).flatten(1) for x in (known, pictures))
+    return pictures[torch.cdist(seen, others).topk(n, largest=False).indices.T]
 
 
 def sample_digits(denoise: Denoise, schedule: Schedule, n: int, steps: int = 15, seed: int = 0) -> Tensor:
@@ -167,12 +184,16 @@ def prompt_accuracy(model: Denoiser, classifier: Classifier, n: int = 500) -> fl
     return accuracy(classifier, samples, wanted)
 
 
+def scene_tokens(model: Denoiser, scenes: Sequence[Scene]) -> Tensor:
+    """Of each scene, the tokens (n, L) of the plainest caption that says all of it, for a model that reads captions."""
+    return model.net.text.tokenise([canonical_caption(scene) for scene in scenes])
+
+
 def sample_scenes(
     model: Denoiser, scenes: Sequence[Scene], seed: int = 0, scale: float = GUIDANCE_SCALE, steps: int = 15
 ) -> Tensor:
-    """One picture of each scene, (n, 3, 32, 32) in [-1, 1], from the plainest caption that says all of it."""
-    y = model.net.text.tokenise([canonical_caption(scene) for scene in scenes])
-    return sampling.sample(model, (len(scenes), 3, 32, 32), y, scale, steps, seed)
+    """One picture of each scene, (n, 3, 32, 32) in [-1, 1], from its scene_tokens."""
+    return sampling.sample(model, (len(scenes), 3, 32, 32), scene_tokens(model, scenes), scale, steps, seed)
 
 
 def some_scenes(split: str, n: int, seed: int) -> list[Scene]:
@@ -251,6 +272,15 @@ def inpainting_tasks(n: int, seed: int) -> tuple[Tensor, list[Scene], Tensor]:
             top, bottom = min(top, rows.min()), max(bottom, rows.max() + 1)
         mask[i, :, max(0, top) : bottom, max(0, left) : right] = False
     return torch.stack(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1, wanted, mask
+
+
+def inpaint(model: Denoiser, known: Tensor, mask: Tensor, y: Tensor, seed: int = 0, steps: int = 20) -> Tensor:
+    """Pictures (n, C, H, W) of captions y (n, L) that keep what is known where mask is True. A model that takes an
+    image condition is shown what is known; for any other, `ddnm` alone holds it."""
+    shown = with_image_cond(model, mask_cond(known, mask)) if model.net.config["cond_channels"] else model
+    held = ddnm(cfg(shown, y, GUIDANCE_SCALE), model.schedule, known, mask)
+    noise = sampling.initial_noise(model.schedule, known.shape, seed)
+    return sampling.run_sampler(held, model.schedule, noise, steps)
 
 
 def upscaled(upscaler: Denoiser, small: Tensor, seed: int = 0, steps: int = 15) -> Tensor:
