@@ -39,7 +39,14 @@ def tables(path: Path, values: dict[str, str]) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         NotebookClient(nb, timeout=3600, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
     marked = [cell for cell in nb.cells if "table" in cell.metadata.get("tags", [])]
-    return [out.data["text/plain"] for cell in marked for out in cell.outputs if "text/plain" in out.get("data", {})]
+    return [text for cell in marked for out in cell.outputs if (text := in_words(out))]
+
+
+def in_words(out: nbformat.NotebookNode) -> str:
+    """A table, a picture's alt text, or what a cell printed; "" for progress bars, which go to stderr."""
+    if out.output_type == "stream":
+        return out.text.strip() if out.name == "stdout" else ""
+    return out.get("data", {}).get("text/plain", "")
 
 
 def main() -> None:

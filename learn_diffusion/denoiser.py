@@ -107,9 +107,10 @@ class Denoiser(nn.Module):
         alpha, sigma = self.schedule.at(t, x)
         a, b = self.target_coefficients(alpha, sigma)
         if validation.readable(t) and not bool((abs(alpha * b - sigma * a) > 0).all()):
+            at = " or ".join(f"{level:g}" for level in sorted({t.max().item(), t.min().item()}))
             raise ValueError(
-                f"t: the target {self.target!r} does not determine x0 and eps at t = {t.max().item():g} or "
-                f"{t.min().item():g} of {self.schedule}, where |det| is 0; train 'v' or 'u', or leave out that timestep"
+                f"t: the target {self.target!r} does not determine x0 and eps at t = {at} of {self.schedule}, where "
+                f"|det| is 0; train 'v' or 'u', or leave out that timestep"
             )
         return solve(x, self.raw_output(x, t, y, cond_mask, image_cond, (alpha, sigma)), alpha, sigma, (a, b))
 

@@ -61,23 +61,33 @@ def replacement(
 
 
 def pigdm(
-    denoise: Denoise, schedule: Schedule, known: Tensor, mask: Tensor, scale: float = 1.0, noise: float = 0.0
+    denoise: Denoise,
+    schedule: Schedule,
+    known: Tensor,
+    mask: Tensor,
+    scale: float = 1.0,
+    noise: float = 0.0,
+    sigma_data: float | None = None,
 ) -> Denoise:
     """Reconstruction guidance: pull the whole estimate to where the known values would be met (Ho et al. 2022, Chung et
     al. 2023), with the weights of Song et al. 2023 (pseudo-inverse guidance).
 
-    denoise  in operations that torch can differentiate
-    scale    0: only `ddnm`; 1: right where data are Gaussian with independent values of variance sigma_data^2
-    noise    standard deviation of errors in known; above 0 the kept values are no longer kept exactly
+    denoise     in operations that torch can differentiate
+    scale       0: only `ddnm`; 1: right where data are Gaussian with independent values of variance sigma_data^2
+    noise       standard deviation of errors in known; above 0 the kept values are no longer kept exactly
+    sigma_data  standard deviation of the data, by default the schedule's
 
     Given x_t, the known values are guessed as x0 with variance r^2 = sigma^2 d^2 / (sigma^2 + d^2 alpha^2), where d is
-    the schedule's sigma_data. The score gains the gradient of log N(known; x0, r^2 + noise^2) by x_t, so x0 gains
+    sigma_data. The score gains the gradient of log N(known; x0, r^2 + noise^2) by x_t, so x0 gains
     sigma^2 / alpha times that. One call a step, and one way back through it.
     """
     _check(known, mask)
     validation.number("scale", scale)
     if not 0 <= noise < inf:
         raise ValueError(f"noise: expected a standard deviation of 0 or more, got {noise}")
+    d = schedule.sigma_data if sigma_data is None else sigma_data
+    if not 0 < d < inf:
+        raise ValueError(f"sigma_data: expected a standard deviation above 0, got {sigma_data}")
 
     def pulled(x: Tensor, t: Tensor) -> Estimate:
         validation.same_device("known", known, "x", x.device)
@@ -88,7 +98,7 @@ def pigdm(
             est = denoise(x, t)
         else:
             est, slope = _towards(denoise, x, t, known, mask)
-            spread = sigma**2 * schedule.sigma_data**2 / (sigma**2 + schedule.sigma_data**2 * alpha**2)
+            spread = sigma**2 * d**2 / (sigma**2 + d**2 * alpha**2)
             step = scale * sigma * slope / (spread + noise**2)
             est = where_rows(steerable, Estimate(est.x0 + sigma / alpha * step, est.eps - step), est)
         return est if noise else _kept(x, est, (alpha, sigma), known, mask)

@@ -112,6 +112,92 @@ def figure_to_array(fig: mpl.figure.Figure, colours: int = 32) -> np.ndarray:
     return np.asarray(_few_colours(Image.open(dots).convert("RGB"), colours).convert("RGB"))
 
 
+def points_to_array(
+    layers: Sequence[tuple[Tensor, str, float]], *, limit: float, size: float = 2.6, colours: int = 12
+) -> np.ndarray:
+    """The square [-limit, limit]^2 of the plane as one frame for a Scrubber, (H, W, 3) bytes, 100 size pixels a side.
+
+    layers, the lowest first: (x, colour, size) with points (N, 2), where size is the area of a dot as in matplotlib's
+    scatter, or paths (N, T, 2), where it is the width of a line.
+    """
+    fig = plt.figure(figsize=(size, size), dpi=100)
+    ax = fig.add_axes([0, 0, 1, 1])
+    for x, colour, s in layers:
+        if x.ndim == 2:
+            ax.scatter(*x.T, s=s, color=colour)
+        for path in x if x.ndim == 3 else ():
+            ax.plot(*path.T, color=colour, linewidth=s)
+    ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
+    ax.set_axis_off()
+    return figure_to_array(fig, colours=colours)
+
+
+def two_fields_to_array(
+    spots: Tensor, first: Tensor, second: Tensor, apart: Tensor, seen: Tensor, *, limit: float, size: float = 2.7
+) -> np.ndarray:
+    """Two fields of arrows on the left, how far they are apart on the right: one frame for a Scrubber, (H, W, 3) bytes.
+
+    first, second (N, 2) arrows at the spots (N, 2), drawn at a third of their length; apart (H, W), the first row the
+    lowest, in eight greys up to 1; seen (M, 2) points over it. Both panels show [-limit, limit] both ways.
+    """
+    fig = plt.figure(figsize=(2 * size, size), dpi=100)
+    left, right = fig.add_axes([0, 0, 0.5, 1]), fig.add_axes([0.5, 0, 0.5, 1])
+    for arrows, colour, width in ((first, DATA, 0.012), (second, ESTIMATE, 0.006)):
+        left.quiver(*spots.T, *arrows.T, color=colour, width=width, angles="xy", scale_units="xy", scale=3)
+    greys = (apart.clamp(0, 1) * 8).round()
+    right.imshow(greys, cmap="Greys", vmin=0, vmax=8, origin="lower", extent=[-limit, limit] * 2)
+    right.scatter(*seen.T, s=2, color=NOISE)
+    for ax in (left, right):
+        ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
+        ax.set_axis_off()
+    return figure_to_array(fig)
+
+
+def field_to_array(
+    density: Tensor, spots: Tensor, arrows: Tensor, *, limit: float, size: float = 3.0, colours: int = 16
+) -> np.ndarray:
+    """A density over the square [-limit, limit]^2, dark where it is high, under arrows: one frame for a Scrubber.
+
+    density (H, W) >= 0, its first row the lowest; spots and arrows (N, 2): where each arrow is, and its direction (all
+    are drawn at one length). (H, W, 3) bytes, 100 size pixels a side; nine shades of density, for fewer bytes.
+    """
+    fig = plt.figure(figsize=(size, size), dpi=100)
+    ax = fig.add_axes([0, 0, 1, 1])
+    shades = (density / density.max() * 8).round()
+    ax.imshow(shades, cmap="Blues", vmax=14, origin="lower", extent=[-limit, limit] * 2)
+    directions = arrows / arrows.norm(dim=1, keepdim=True).clamp(min=1e-6)
+    ax.quiver(*spots.T, *directions.T, color=ESTIMATE, scale=15, width=0.008)
+    ax.set_axis_off()
+    return figure_to_array(fig, colours=colours)
+
+
+def film_to_array(
+    images: Tensor,
+    marks: tuple[Tensor, Tensor],
+    curve: tuple[Tensor, Tensor],
+    ylabel: str,
+    *,
+    limit: float = 13.0,
+    figsize: tuple[float, float] = (5.6, 2.6),
+) -> np.ndarray:
+    """A film of grey pictures over a curve of t from 0 to 1, each above its mark: one frame for a Scrubber, (H, W, 3).
+
+    images (N, 1, H, W) in [-1, 1]; marks (x, y), (N,) each; curve (x, y) of any length; y from -limit to limit.
+    """
+    left, width, lo, hi = 0.11, 0.87, -0.03, 1.05  # of the axes in the figure, and their ends
+    fig = plt.figure(figsize=figsize, dpi=100)
+    ax = fig.add_axes([left, 0.18, width, 0.57])
+    ax.plot(*curve, color=DATA)
+    ax.plot(*marks, "o", color=NOISE, markersize=4)
+    ax.axhline(0, color="#aaaaaa", linewidth=0.8)
+    ax.set(xlim=(lo, hi), ylim=(-limit, limit), xlabel="t (data to noise)", ylabel=ylabel)
+    for image, t in zip(images, marks[0].tolist(), strict=True):
+        small = fig.add_axes([left + width * (t - lo) / (hi - lo) - 0.033, 0.8, 0.066, 0.15])
+        small.imshow(image[0], cmap="gray", vmin=-1, vmax=1)
+        small.set_axis_off()
+    return figure_to_array(fig)
+
+
 def _few_colours(picture: Image.Image, colours: int) -> Image.Image:
     return picture.quantize(colours, dither=Image.Dither.NONE)  # dithering would not compress
 
@@ -170,19 +256,82 @@ def curves(
 
     floor: a dotted level, such as real against real. labels: what matplotlib's Axes.set takes (xlabel, ylabel, yscale).
     """
-    looks = [(ESTIMATE, "o-"), (DATA, "s--"), (NOISE, "^-."), ("#555555", "d:"), ("#1b8a5a", "v-"), ("#7a4fb5", "x--")]
-    if len(lines) > len(looks):
-        raise ValueError(f"lines: expected at most {len(looks)} curves, got {len(lines)}")
     with mpl.rc_context(STYLE):
         fig, ax = plt.subplots(figsize=figsize, layout="constrained")
-        for (name, (x, y, *error)), (colour, style) in zip(lines.items(), looks, strict=False):
-            marker = style if len(x) <= 30 else style[1:]  # markers on a fine grid would hide the line
-            ax.errorbar(x, y, *error, fmt=marker, color=colour, markersize=4, capsize=2, label=name)
-        if floor is not None:
-            ax.axhline(floor, color="grey", linestyle=":")
+        _draw_curves(ax, lines, floor)
         ax.set(**labels)
         if len(lines) > 1:
             ax.legend()
+        shown = figure(fig, alt=alt, caption=caption)
+        plt.close(fig)
+    return shown
+
+
+def curve_panels(
+    panels: Mapping[str, Mapping[str, Sequence[Any]]],
+    *,
+    alt: str,
+    caption: str = "",
+    floors: Mapping[str, float] | None = None,
+    size: tuple[float, float] = (3.2, 3.0),
+    **labels: Any,
+) -> Shown:
+    """Curves side by side, a panel for each title: {title: lines}, lines as in curves; one legend, in the first panel.
+
+    floors: a dotted level for some of the titles. size: of a panel, in inches. labels: Axes.set's, for every panel.
+    """
+    with mpl.rc_context(STYLE):
+        width, height = size
+        fig, axes = plt.subplots(
+            ncols=len(panels), figsize=(width * len(panels), height), squeeze=False, layout="constrained"
+        )
+        for ax, (title, lines) in zip(axes[0], panels.items(), strict=True):
+            _draw_curves(ax, lines, (floors or {}).get(title))
+            ax.set(title=title, **labels)
+        if any(len(lines) > 1 for lines in panels.values()):
+            axes[0][0].legend()
+        shown = figure(fig, alt=alt, caption=caption)
+        plt.close(fig)
+    return shown
+
+
+def _draw_curves(ax: Any, lines: Mapping[str, Sequence[Any]], floor: float | None) -> None:
+    looks = [(ESTIMATE, "o-"), (DATA, "s--"), (NOISE, "^-."), ("#555555", "d:"), ("#1b8a5a", "v-"), ("#7a4fb5", "x--")]
+    if len(lines) > len(looks):
+        plt.close(ax.figure)
+        raise ValueError(f"lines: expected at most {len(looks)} curves, got {len(lines)}")
+    for (name, (x, y, *error)), (colour, style) in zip(lines.items(), looks, strict=False):
+        marker = style if len(x) <= 30 else style[1:]  # markers on a fine grid would hide the line
+        ax.errorbar(x, y, *error, fmt=marker, color=colour, markersize=4, capsize=2, label=name)
+    if floor is not None:
+        ax.axhline(floor, color="grey", linestyle=":")
+
+
+def heatmaps(
+    panels: Mapping[str, Tensor | tuple[Tensor, float]],
+    *,
+    alt: str,
+    caption: str = "",
+    columns: int = 4,
+    size: float = 1.9,
+) -> Shown:
+    """Fields (H, W) side by side, each under its title, in colour from -1 to 1; NaN, where nothing is known, is white.
+
+    (field, most) instead of a field: in grey, from white at 0 to black at most, for errors and standard deviations.
+    """
+    rows = -(-len(panels) // columns)
+    with mpl.rc_context(STYLE):
+        fig, grid = plt.subplots(
+            rows, columns, figsize=(size * columns, (size + 0.25) * rows), squeeze=False, layout="constrained"
+        )
+        for ax in grid.flat:
+            ax.set_axis_off()
+        for ax, (title, panel) in zip(grid.flat, panels.items(), strict=False):
+            field, look = panel, {"cmap": "cividis", "vmin": -1, "vmax": 1}
+            if isinstance(panel, tuple):
+                field, look = panel[0], {"cmap": "Greys", "vmin": 0, "vmax": panel[1]}
+            ax.imshow(field.detach().cpu(), interpolation="nearest", **look)
+            ax.set_title(title, fontsize=10)
         shown = figure(fig, alt=alt, caption=caption)
         plt.close(fig)
     return shown

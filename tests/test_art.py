@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import torch
 
-from learn_diffusion.datasets.patterns import PALETTES, colours, draw_patterns, palette
+from learn_diffusion.datasets.patterns import (
+    PALETTES,
+    colours,
+    draw_patterns,
+    draw_sketches,
+    nearest_ink,
+    palette,
+    squared_distances,
+    swap_palette,
+)
 
 
 def test_patterns_are_pictures_and_their_palettes():
@@ -59,3 +68,30 @@ def test_palettes_are_five_colours_each():
         assert palette(name).shape == (5, 3), name
         assert len(set(hexes)) == 5
     torch.testing.assert_close(colours(["#000000", "#ff0080"]), torch.tensor([[-1.0, -1, -1], [1, -1, 1 / 255]]))
+
+
+def test_the_nearest_ink_and_its_distance():
+    inks = colours(["#000000", "#ffffff", "#ff0000"])
+    picture = torch.tensor([[-0.9, -0.8, -1], [0.9, 0.9, 1], [0.7, -0.9, -0.8]]).T[None, :, None]  # three pixels
+    assert nearest_ink(picture, inks).tolist() == [[[0, 1, 2]]]
+    torch.testing.assert_close(squared_distances(picture, inks)[0, :, 0, 0], torch.tensor([0.05, 10.85, 3.65]))
+
+
+def test_a_palette_is_found_and_swapped():
+    pages = draw_sketches(6, seed=2)  # one in each palette
+    inks = colours(["#111111", "#333333", "#555555", "#777777", "#999999"])
+    swapped = swap_palette(pages, inks)
+    for page, name, again in zip(pages, PALETTES, swapped, strict=True):
+        ink = nearest_ink(page[None], palette(name))
+        assert torch.equal(again, inks[ink[0]].movedim(-1, 0))
+        assert ink.unique().tolist() == [0, 1, 3]  # a ground, strokes and spots
+    print_again = swap_palette(draw_patterns(30, seed=8).pictures, palette("shore"))
+    torch.testing.assert_close(swap_palette(print_again, palette("shore")), print_again)
+
+
+def test_sketches_reproduce_and_are_tiles():
+    pages = draw_sketches(12, seed=1)
+    assert torch.equal(pages, draw_sketches(12, seed=1))
+    assert not torch.equal(pages, draw_sketches(12, seed=2))
+    spots = [(nearest_ink(page[None], palette(list(PALETTES)[i % 6])) == 3).sum() for i, page in enumerate(pages)]
+    assert min(spots) > 110  # two spots of radius 5, of which strokes hide a little: the border cuts none off

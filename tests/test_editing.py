@@ -184,13 +184,17 @@ def test_replacement_is_biased_and_repaint_comes_close(schedule):
     assert off["repaint"] < 0.02, off
 
 
-@by_path
-def test_reconstruction_is_exact_for_independent_values_measured_with_noise(schedule):
+@pytest.mark.parametrize(
+    ("schedule", "sigma_data"),
+    [*((schedule, None) for schedule in PATHS), (Cosine(), 0.3)],
+    ids=lambda value: type(value).__name__ if value in PATHS else str(value),
+)
+def test_reconstruction_is_exact_for_independent_values_measured_with_noise(schedule, sigma_data):
     """Data N(0, d^2) measured with noise s: the posterior is N(y d^2 / (d^2 + s^2), d^2 s^2 / (d^2 + s^2))."""
-    d, s, y, n = schedule.sigma_data, 0.4, 0.9, 20_000
+    d, s, y, n = sigma_data or schedule.sigma_data, 0.4, 0.9, 20_000
     denoise = Gaussian(schedule, ZERO, d**2 * torch.eye(2, dtype=torch.float64))
     known = torch.full((n, 2), y, dtype=torch.float64)
-    wrapped = pigdm(denoise, schedule, known, FIRST, noise=s)
+    wrapped = pigdm(denoise, schedule, known, FIRST, noise=s, sigma_data=sigma_data)
     x = start(schedule, n, 2, dtype=torch.float64)
     x = final_sample(ddim(wrapped, schedule, x, schedule.timesteps(300), eta=1.0, generator=gen(1)))
     mean, variance = y * d**2 / (d**2 + s**2), d**2 * s**2 / (d**2 + s**2)
@@ -420,6 +424,9 @@ def test_other_bad_arguments_are_named():
     for bad in (-0.1, inf, nan):
         with pytest.raises(ValueError, match="noise: expected"):
             pigdm(blurry(schedule), schedule, picture(), left_half(), noise=bad)
+    for bad in (0.0, -1.0, inf, nan):
+        with pytest.raises(ValueError, match="sigma_data: expected"):
+            pigdm(blurry(schedule), schedule, picture(), left_half(), sigma_data=bad)
     with pytest.raises(ValueError, match="b: expected the shape"):
         slerp(picture(2), picture(3), 0.5)
     no_graph = pigdm(lambda x, t: Estimate(picture(), picture()), schedule, picture(), left_half())

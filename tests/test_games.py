@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
+import pytest
 import torch
 
-from learn_diffusion.datasets.sprites import PARTS, PHASES, walkers
-from learn_diffusion.datasets.terrain import height_maps
+from learn_diffusion.datasets.sprites import PARTS, PHASES, paste, walkers
+from learn_diffusion.datasets.terrain import TINTS, height_maps, relief
+from learn_diffusion.metrics import walks
 
 # ---- terrain ----
 
@@ -51,6 +54,16 @@ def test_terrain_is_not_periodic():
 def test_terrain_erodes_what_is_too_steep():
     maps = height_maps(100, seed=8)
     assert maps.diff(dim=3).abs().quantile(0.99) < 0.25
+
+
+def test_relief_is_tinted_by_height_and_lit_from_the_upper_left():
+    flat = torch.tensor([-0.5, 0.02, 0.9])[:, None, None, None].expand(3, 1, 8, 8)
+    drawn = relief(flat, zoom=3)
+    assert drawn.shape == (3, 24, 24, 3)
+    for picture, tint in zip(drawn, TINTS[[0, 4, 9]], strict=True):
+        assert (picture == tint).all()
+    hill = 0.1 * torch.arange(8.0).expand(1, 1, 8, 8)  # rises to the right: its slope faces the light
+    assert relief(hill).mean() > relief(hill.flip(3)).mean() + 20
 
 
 # ---- walkers ----
@@ -99,3 +112,32 @@ def test_the_head_does_not_depend_on_the_phase_but_for_its_height():
     heads = parts[:, upright, :9]
     assert torch.equal(heads, heads[:, :1].expand_as(heads))
     assert torch.equal(parts[:, 2, 1:10], parts[:, 0, 0:9])
+
+
+def test_a_sprite_is_pasted_without_its_backdrop():
+    people = walkers(2, seed=1)
+    scene = np.full((40, 30, 3), 7, np.uint8)
+    pasted = paste(scene, people.frames[1, 0], top=10, left=5)
+    assert (scene == 7).all()
+    solid = people.parts[1, 0].numpy() > 0
+    window = pasted[10:34, 5:21]
+    assert (window[~solid] == 7).all()
+    assert (pasted == 7).all(2).sum() == 40 * 30 - solid.sum()
+    assert abs(window[solid] / 127.5 - 1 - people.frames[1, 0].movedim(0, -1).numpy()[solid]).max() < 0.01
+
+
+def test_walks_are_read_from_their_frames():
+    cast = walkers(5, seed=2)
+    film = cast.frames[:, torch.arange(17) % 8]
+    assert (walks.phases(film, cast) == torch.arange(17) % 8).all()
+    assert walks.steps_on(walks.phases(film, cast)).tolist() == [1] * 5
+    assert walks.steps_on(torch.tensor([[6, 7, 0, 0, 2]])).tolist() == [0.5]
+    assert walks.colour_error(film, cast).max() == 0
+    off = film.clone()
+    off[..., :15, :] += 20 / 127.5
+    off[..., 15:, :] = 0  # legs have no say in the colours
+    torch.testing.assert_close(walks.colour_error(off, cast), torch.full((5, 17), 20.0))
+    late = cast.frames[:, (torch.arange(17) + 3) % 8]
+    assert walks.colour_error(late, cast).max() == 0  # a wrong phase is no wrong colour
+    with pytest.raises(ValueError, match="film: expected one for each character"):
+        walks.phases(film[:3], cast)

@@ -90,6 +90,46 @@ def test_a_frame_keeps_greys_grey_and_each_idea_its_colour():
         assert min(np.abs(rgb - np.array(seen, int)).max() for seen in colours) < 24
 
 
+def test_a_field_is_dark_where_it_is_dense_and_its_arrows_have_one_length():
+    density = torch.zeros(20, 20)
+    density[:5, :5] = 1  # lower left
+    spots, arrows = torch.tensor([[0.5, 0.5], [0.5, -0.5]]), torch.tensor([[9.0, 0.0], [0.1, 0.0]])
+    frame = plots.field_to_array(density, spots, arrows, limit=1.0).astype(int)
+    assert frame.shape == (300, 300, 3)
+    assert frame[290, 10].sum() < 500 < 700 < frame[10, 10].sum()
+    pink = (frame[:, :, 0] > 150) & (frame[:, :, 1] < 120)
+    lengths = [np.ptp(pink[rows].nonzero()[1]) for rows in (slice(0, 150), slice(150, 300))]
+    assert lengths[0] == lengths[1] > 10, "a long arrow and a short one are drawn alike, above and below"
+    assert pink[:, 225:].sum() > pink[:, :220].sum(), "both begin at x = 0.5 and point to the right"
+
+
+def test_two_fields_stand_beside_the_map_of_their_distance():
+    apart = torch.zeros(20, 20)
+    apart[:5, :5] = 3.0  # lower left
+    spots, first, second = torch.tensor([[0.0, 0.5]]), torch.tensor([[1.5, 0.0]]), torch.tensor([[-1.5, 0.0]])
+    frame = plots.two_fields_to_array(spots, first, second, apart, torch.tensor([[0.5, 0.5]]), limit=1.0).astype(int)
+    assert frame.shape == (270, 540, 3)
+    left, right = frame[:, :270], frame[:, 270:]
+    blue, pink = (left[:, :, 2] > left[:, :, 0] + 60), (left[:, :, 0] > left[:, :, 1] + 60)
+    assert blue.nonzero()[1].mean() > 140 > 130 > pink.nonzero()[1].mean(), "one points right, the other left"
+    assert right[260, 10].sum() < 100 < 700 < right[10, 10].sum()
+    orange = right[60:75, 195:210]
+    assert (orange[:, :, 0] > orange[:, :, 2] + 100).any(), "a point at (0.5, 0.5)"
+
+
+def test_a_film_shows_each_picture_above_its_mark():
+    at = torch.linspace(0, 1, 12)
+    images = torch.where(at < 0.2, -1.0, 1.0)[:, None, None, None].expand(12, 1, 8, 8)  # three black ones, then white
+    frame = plots.film_to_array(images, (at, torch.zeros(12)), (at, torch.zeros(12)), "y").astype(int)
+    assert frame.shape == (260, 560, 3)
+    dark = (frame[30].sum(1) < 60).nonzero()[0]  # in the row of pictures
+    orange = (np.abs(frame[70:210] - [236, 160, 44]).sum(2) < 90).nonzero()[1]  # the marks
+    left, step = orange.min(), np.ptp(orange) / 11
+    assert step > 40
+    assert left - 20 < dark.min() < left
+    assert left + 2 * step < dark.max() < left + 2.6 * step, "the third picture is above the third mark"
+
+
 def test_axes_shows_the_figure_and_closes_it(monkeypatch):
     import IPython.display
     import matplotlib.pyplot as plt
@@ -141,3 +181,40 @@ def test_points_and_curves_show_what_they_are_given():
     with pytest.raises(ValueError, match="lines: expected at most"):
         plots.curves({str(i): ([0], [0]) for i in range(9)}, alt="many")
     assert not plt.get_fignums()  # nothing stays open
+
+
+def test_panels_of_curves_are_one_figure_with_each_title():
+    panels = {"up": {"a": ([1, 2], [1, 2]), "b": ([1, 2], [2, 3], [0.1, 0.1])}, "down": {"a": ([1, 2], [2, 1])}}
+    shown = plots.curve_panels(panels, alt="One rises, one falls.", floors={"down": 1.5}, xlabel="w")
+    assert 'alt="One rises, one falls."' in page(shown)
+    wide = int(re.search(r'width="(\d+)"', page(shown)).group(1))
+    one = int(re.search(r'width="(\d+)"', page(plots.curve_panels({"up": panels["up"]}, alt="One."))).group(1))
+    assert wide > 1.7 * one
+    with pytest.raises(ValueError, match="lines: expected at most 6"):
+        plots.curve_panels({"many": {str(i): ([0], [0]) for i in range(7)}}, alt="Too many.")
+
+
+def test_heatmaps_have_one_scale_and_leave_out_what_is_not_known(monkeypatch):
+    shown = []
+    monkeypatch.setattr(plots, "figure", lambda fig, **words: shown.append(fig))
+    field = torch.tensor([[0.5, torch.nan]])
+    plots.heatmaps({"seen": field, "doubt": (field.abs(), 0.4)}, alt="Two fields.", columns=3)
+    seen, doubt, empty = shown[0].axes
+    assert (seen.get_title(), doubt.get_title(), len(empty.images)) == ("seen", "doubt", 0)
+    assert (seen.images[0].get_clim(), doubt.images[0].get_clim()) == ((-1, 1), (0, 0.4))
+    assert seen.images[0].to_rgba(seen.images[0].get_array())[0, 1, 3] == 0  # NaN: nothing is drawn
+
+
+def test_points_and_paths_land_on_their_pixels():
+    dot, path = torch.tensor([[0.5, 0.5]]), torch.tensor([[[-0.9, -0.5], [0.9, -0.5]]])
+    frame = plots.points_to_array([(path, plots.NOISE, 2.0), (dot, plots.DATA, 60)], limit=1.0)
+    assert frame.shape == (260, 260, 3)
+
+    def inked(y, x):  # the row of pixels counts from above
+        return frame[round((1 - y) / 2 * 260), round((x + 1) / 2 * 260)].min() < 128
+
+    assert inked(0.5, 0.5)
+    assert inked(-0.5, -0.8)
+    assert inked(-0.5, 0.8)
+    assert not inked(0.0, 0.0)
+    assert not inked(-0.5, 0.96)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from random import Random
 
+import numpy as np
 import torch
 
 from learn_diffusion import checkpoints, sampling
@@ -15,7 +16,9 @@ from learn_diffusion.datasets.products import (
     canonical_caption,
     caption,
     draw_products,
+    paints,
     vocabulary,
+    with_another,
 )
 from learn_diffusion.recipes import evaluation, transforms
 from learn_diffusion.recipes.pretrained import pretrained_path
@@ -93,6 +96,27 @@ def test_shots_and_numbers_agree():
     shot = Shot("clock", "green", "street")
     assert Shot.of(shot.indices()) == shot
     assert draw_products(1, seed=0, only=[shot]).attributes.tolist() == [shot.indices()]
+
+
+def test_another_value_of_one_attribute():
+    r = np.random.default_rng(0)
+    drawn = [with_another(MUG, "colour", r) for _ in range(60)]
+    assert {shot.colour for shot in drawn} == set(ATTRIBUTES["colour"]) - {"red"}
+    assert {shot._replace(colour="red") for shot in drawn} == {MUG}
+
+
+def test_a_hue_is_shifted_where_the_mask_is_true_and_nowhere_else():
+    """A picture in one paint, half in shadow, becomes the other paint, half in shadow."""
+    old, new = paints([MUG]), paints([MUG._replace(colour="blue")])
+    shade = torch.cat([torch.ones(1, 1, 4, 4), torch.full((1, 1, 4, 4), 0.5)], dim=2)
+    before, after = ((colour[..., None, None] + 1) * shade - 1 for colour in (old, new))
+    mask = torch.zeros(1, 1, 8, 4, dtype=torch.bool)
+    mask[..., 1:] = True
+    found = transforms.shift_hue(before, mask, old, new)
+    torch.testing.assert_close(found[..., 1:], after[..., 1:])
+    assert torch.equal(found[..., :1], before[..., :1])
+    grey = paints([MUG._replace(colour="white")])
+    assert transforms.shift_hue(before, mask, grey, new).abs().max() <= 1
 
 
 # ---- what ships ----

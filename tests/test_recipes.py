@@ -13,6 +13,8 @@ from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import UNet
 from learn_diffusion.recipes import evaluation, run
+from learn_diffusion.recipes.classifiers import train_noisy_classifier
+from learn_diffusion.recipes.evaluation import noisy_accuracy
 from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.recipes.run import run_recipe
 from learn_diffusion.schedules import Cosine
@@ -146,3 +148,18 @@ def test_the_recipes_themselves_run(tmp_path, monkeypatch, name):
     assert metadata["metrics"].keys() == theirs["metrics"].keys()
     assert metadata.keys() == theirs.keys()
     assert model.state_dict().keys() == shipped.state_dict().keys()
+
+
+def test_a_classifier_of_noised_digits_reads_what_noise_leaves():
+    schedule, (unseen, truth) = Cosine(), small_digits("held_out")
+    read = train_noisy_classifier(*small_digits("train"), schedule, steps=300)
+    right = {}
+    for t in (0.05, 0.5, 0.98):
+        g = torch.Generator().manual_seed(1)
+        xt = schedule.add_noise(unseen, torch.randn(unseen.shape, generator=g), t)
+        torch.testing.assert_close(read(xt, t).exp().sum(1), torch.ones(len(xt)))
+        right[t] = noisy_accuracy(read, schedule, t)
+        assert right[t] == (read(xt, t).argmax(1) == truth).float().mean().item()
+    assert right[0.05] > 0.9
+    assert right[0.5] > 0.6
+    assert right[0.98] < 0.25

@@ -127,3 +127,53 @@ def _motif(u: np.ndarray, v: np.ndarray, is_leaf: np.ndarray) -> tuple[np.ndarra
 def _cover(distance: np.ndarray) -> np.ndarray:
     """How much of a pixel lies inside, from its middle's distance to the outline, in pixels: no stairs."""
     return np.clip(0.5 - distance, 0, 1)
+
+
+# ---- inks: what a printer does with a picture ----
+
+
+def squared_distances(pictures: Tensor, inks: Tensor) -> Tensor:
+    """Of each pixel of pictures (n, 3, H, W) to each ink (K, 3), summed over the channels: (n, K, H, W)."""
+    return (pictures[:, None] - inks[:, :, None, None]).square().sum(2)
+
+
+def nearest_ink(pictures: Tensor, inks: Tensor) -> Tensor:
+    """Which of the inks (K, 3) is nearest to each pixel of pictures (n, 3, H, W): int64 (n, H, W)."""
+    return squared_distances(pictures, inks).argmin(1)
+
+
+def swap_palette(pictures: Tensor, inks: Tensor) -> Tensor:
+    """Find the one of PALETTES that each picture (n, 3, H, W) was printed in, and print it in other inks (5, 3).
+
+    Ground for ground, leaf for leaf, in the order of PALETTES: the nearest palette by mean squared distance, then each
+    pixel's nearest colour in it.
+    """
+    known = [palette(name) for name in PALETTES]
+    off = torch.stack([squared_distances(pictures, own).amin(1).mean((1, 2)) for own in known])
+    pairs = zip(pictures.split(1), off.argmin(0).tolist(), strict=True)
+    return torch.cat([inks[nearest_ink(picture, known[k])].movedim(-1, 1) for picture, k in pairs])
+
+
+def draw_sketches(n: int, seed: int = 0) -> Tensor:
+    """n rough drawings (n, 3, 32, 32), in [-1, 1]: two strokes and two spots on a ground, each a tile of its own.
+
+    The palettes come in turn. The same seed gives the same drawings.
+    """
+    validation.positive_int("n", n)
+    g = torch.Generator().manual_seed(seed)
+    return torch.stack([_sketch(g, palette(list(PALETTES)[i % len(PALETTES)])) for i in range(n)])
+
+
+def _sketch(g: torch.Generator, inks: Tensor) -> Tensor:
+    """Stroke and spot, and below them spot and stroke, shaken: (3, 32, 32). What crosses the border comes back."""
+    inks = inks[:, :, None, None]
+    y, x = torch.arange(32)[:, None], torch.arange(32)
+    page, place = inks[0].expand(3, 32, 32), 32 * torch.rand(2, generator=g)
+    for k in range(4):
+        shake, turn = 5 * torch.rand(2, generator=g), torch.pi * torch.rand(1, generator=g)
+        down, right = place + 16 * torch.tensor([k // 2, k % 2]) + shake
+        v, u = (y - down + 16) % 32 - 16, (x - right + 16) % 32 - 16
+        along, aside = turn.cos() * u + turn.sin() * v, turn.cos() * v - turn.sin() * u
+        stroke, spot = (along / 8) ** 2 + (aside / 4) ** 2 < 1, u**2 + v**2 < 5**2
+        page = torch.where(stroke, inks[1], page) if k in (0, 3) else torch.where(spot, inks[3], page)
+    return page

@@ -107,6 +107,18 @@ def _pictures(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous()
 
 
+def with_another(shot: Shot, attribute: str, rng: np.random.Generator) -> Shot:
+    """The same shot with another value of one of ATTRIBUTES, each of the others with the same probability."""
+    validation.one_of("attribute", attribute, list(ATTRIBUTES))
+    others = [value for value in ATTRIBUTES[attribute] if value != getattr(shot, attribute)]
+    return shot._replace(**{attribute: str(rng.choice(others))})
+
+
+def paints(shots: Sequence[Shot]) -> Tensor:
+    """The colours of these products as they are in full light, (n, 3) in [-1, 1]: red, green, blue."""
+    return torch.tensor([COLOURS[shot.colour] for shot in shots]) / 127.5 - 1
+
+
 def canonical_caption(shot: Shot) -> str:
     """The plainest caption that says everything: "a red mug on a wooden table"."""
     _check(shot)

@@ -158,3 +158,15 @@ def _limb(body: np.ndarray, top: tuple[float, float], angle: float, length: floa
         row, column = round(top[0] + way * cos(angle)), round(top[1] + way * sin(angle))
         body[max(row, 0) : min(row + 1, HEIGHT), column - 1 : column + 1] = part
     return top[0] + length * cos(angle), top[1] + length * sin(angle)
+
+
+def paste(scene: np.ndarray, sprite: Tensor, top: int, left: int) -> np.ndarray:
+    """A copy of scene (H, W, 3), uint8, with a sprite (3, 24, 16) in [-1, 1] at this place.
+
+    The backdrop, whose colour is that of the sprite's upper left pixel, is left out, as games do.
+    """
+    solid = (sprite - sprite[:, :1, :1]).abs().amax(0).numpy() > 0.25
+    rgb = ((sprite + 1) * 127.5).clamp(0, 255).byte().movedim(0, -1).numpy()
+    scene = scene.copy()
+    scene[top : top + len(solid), left : left + solid.shape[1]][solid] = rgb[solid]
+    return scene

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from learn_diffusion import validation
@@ -17,6 +18,11 @@ MARGIN = 32  # pixels cut off: noise made by a Fourier transform meets itself at
 LONGEST = 30.0  # pixels: waves much longer than this are damped, so that a 32x32 window shows what there is to see
 ROUNDS, STEEPEST = 8, 0.09  # of erosion; the step between neighbours (in units of height) that holds
 CHUNK = 64  # maps at a time, so that memory does not grow with n
+LIMITS = (-0.35, -0.15, -0.05, 0.0, 0.035, 0.16, 0.30, 0.46, 0.64)  # the heights between the tints
+TINTS = np.array([  # deep sea, sea, shallows, surf, sand; meadow ... snow
+    (24, 60, 110), (44, 98, 150), (92, 150, 188), (150, 200, 210), (238, 226, 176),
+    (160, 186, 106), (100, 148, 78), (132, 118, 92), (166, 158, 152), (240, 240, 246),
+])  # fmt: skip
 
 
 def height_maps(n: int, seed: int = 0, height: int = 32, width: int = 32) -> Tensor:
@@ -71,3 +77,19 @@ def _slide(h: np.ndarray) -> np.ndarray:
             gone = np.clip(drop - STEEPEST, 0, None) / 8
             h = h - gone + np.roll(gone, -step, axis)
     return h
+
+
+def relief(heights: Tensor, zoom: int = 2) -> np.ndarray:
+    """Height maps (n, 1, H, W) as pictures (n, zoom H, zoom W, 3), uint8: tinted by height, lit from the upper left."""
+    validation.floats("heights", heights, ndim=4)
+    ground = torch.where(heights > 0, heights, 0.3 * heights)  # water hides most of the slope below it
+    down, right = torch.gradient(ground[:, 0], dim=(1, 2))
+    slope = 2.5 * (down + right)[:, None]  # above 0 it rises towards the lower right, and faces the light
+    light = 1 + _larger(slope / (1 + slope.abs()), zoom)
+    light = (8 * light).round() / 8  # few shades, as on a printed map
+    rgb = TINTS[np.digitize(_larger(heights, zoom), LIMITS)]  # (n, zoom H, zoom W, 3)
+    return (rgb * light[..., None]).clip(0, 255).astype(np.uint8)
+
+
+def _larger(x: Tensor, zoom: int) -> np.ndarray:
+    return F.interpolate(x, scale_factor=zoom, mode="bicubic")[:, 0].numpy()

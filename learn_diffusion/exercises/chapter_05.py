@@ -137,11 +137,11 @@ def _questions():
 
 Exercise(
     "05.training_loss",
-    r"""Write the loss. `my_loss(net, x0, t, path)` gets a network that guesses the noise (`net(xt, t)` returns a guess of $\varepsilon$), points `x0` of shape (B, D), one level for each, `t` of shape (B,), and the path. It returns the mean squared error of the
-    guess, a single number. `path.at(t, x0)` gives $\alpha$ and $\sigma$ in a shape that fits. (The check uses networks whose loss is known: one that knows the only point there is, one that is silent, one that always answers 2.)""",
+    r"""Write the loss. `my_loss(net, x0, t, schedule)` gets a network that guesses the noise (`net(xt, t)` returns a guess of $\varepsilon$), points `x0` of shape (B, D), one level for each, `t` of shape (B,), and the schedule. It returns the mean squared error of the
+    guess, a single number. `schedule.at(t, x0)` gives $\alpha$ and $\sigma$ in a shape that fits. (The check uses networks whose loss is known: one that knows the only point there is, one that is silent, one that always answers 2.)""",
     hints=[
         "Draw noise once, mix with it, and compare the guess with it.",
-        "alpha, sigma = path.at(t, x0); eps = torch.randn_like(x0).",
+        "alpha, sigma = schedule.at(t, x0); eps = torch.randn_like(x0).",
     ],
     solution=my_loss,
     inputs=_questions,

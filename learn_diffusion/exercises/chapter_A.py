@@ -123,7 +123,7 @@ def _measure(step):
 
 Exercise(
     "A.mend_the_step",
-    r"""The step below adds fresh noise `z` with standard deviation `added` and keeps *all* of the estimated noise, too. After a few steps the picture is noisier than its level says. (It stood so in a course.) Mend it: the
+    r"""The step below adds fresh noise `z` with standard deviation `added` and keeps *all* of the estimated noise, too. After a few steps the picture is noisier than its level says. Mend it: the
     noise of the result has to have the variance `sigma_s`$^2$ in all. (The check draws a million numbers and measures.)""",
     hints=[
         "Two independent noises: their variances add.",

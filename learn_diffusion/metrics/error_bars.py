@@ -46,6 +46,21 @@ def paired_difference(a: Tensor | Sequence[float], b: Tensor | Sequence[float]) 
     return mean_and_error(x - y)
 
 
+def ratio_of_means(a: Tensor | Sequence[float], b: Tensor | Sequence[float]) -> MeanWithError:
+    """mean(a) / mean(b) where a[i] and b[i] are of one unit (a picture), n >= 2, and its standard error.
+
+    The error is that of a - ratio * b over mean(b): exact to first order in 1 / n (Cochran 1977, ch. 6). A mean of
+    ratios a[i] / b[i] would let units with a small b[i] decide.
+    """
+    x, y = _values("a", a), _values("b", b)
+    if len(x) != len(y):
+        raise ValueError(f"b: expected {len(x)} values, one for each of a, got {len(y)}")
+    if y.mean() == 0:
+        raise ValueError("b: expected values whose mean is not 0")
+    ratio = x.mean() / y.mean()
+    return MeanWithError(ratio.item(), mean_and_error((x - ratio * y) / y.mean()).error)
+
+
 class Welch(NamedTuple):
     """What welch finds."""
 

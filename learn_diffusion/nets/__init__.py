@@ -3,9 +3,9 @@
 Each keeps the arguments it was built with in `.config`, so that a checkpoint can say how to build it again.
 """
 
-from learn_diffusion.nets.classifier import AttributeClassifier, Classifier
+from learn_diffusion.nets.classifier import AttributeClassifier, Classifier, NoisyClassifier
 from learn_diffusion.nets.gan import Critic, Generator
 from learn_diffusion.nets.mlp import MLP
 from learn_diffusion.nets.unet import UNet
 
-__all__ = ["MLP", "AttributeClassifier", "Classifier", "Critic", "Generator", "UNet"]
+__all__ = ["MLP", "AttributeClassifier", "Classifier", "Critic", "Generator", "NoisyClassifier", "UNet"]

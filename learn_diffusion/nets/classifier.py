@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from learn_diffusion.nets.embedding import Embedding
+
 
 @final
 class Classifier(nn.Module):
@@ -40,6 +42,24 @@ class Classifier(nn.Module):
         raw = self.layers(x)
         self.mean.copy_(raw.mean(0))
         self.std.copy_(raw.std(0))
+
+
+@final
+class NoisyClassifier(nn.Module):
+    """forward(x_t (B, 1, side, side), log-SNR (B,)) -> log p(y | x_t) of every class, (B, classes).
+
+    Told the noise level as a denoiser is: what classifier guidance needs (Dhariwal and Nichol 2021).
+    """
+
+    def __init__(self, classes: int = 10, width: int = 128, side: int = 8):
+        super().__init__()
+        self.config = {"classes": classes, "width": width, "side": side}
+        self.level, self.first = Embedding(width), nn.Linear(side**2, width)
+        self.rest = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, classes))
+
+    def forward(self, x: Tensor, logsnr: Tensor) -> Tensor:
+        told = self.level(logsnr.clamp(-20, 20).to(x.dtype).expand(len(x)))
+        return self.rest(self.first(x.flatten(1)) + told).log_softmax(1)
 
 
 @final

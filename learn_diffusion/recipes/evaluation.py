@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from learn_diffusion import sampling
+from learn_diffusion import sampling, validation
 from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.datasets.scenes import (
     ATTRIBUTES,
@@ -22,10 +22,13 @@ from learn_diffusion.datasets.scenes import (
     split_of,
 )
 from learn_diffusion.denoiser import Denoiser, with_image_cond
-from learn_diffusion.metrics import frechet, nn_distance_ratio
+from learn_diffusion.editing import ddnm
+from learn_diffusion.guidance import cfg
+from learn_diffusion.metrics import MeanWithError, frechet, mean_and_spread, nn_distance_ratio
+from learn_diffusion.metrics.diversity import within_class_distance
 from learn_diffusion.nets import AttributeClassifier, Classifier
 from learn_diffusion.process import Denoise
-from learn_diffusion.recipes.transforms import upsample_bicubic, with_detail
+from learn_diffusion.recipes.transforms import mask_cond, upsample_bicubic, with_detail
 from learn_diffusion.schedules import Schedule
 
 # Seeds of pictures that no training draws: the training of scenes_by_caption has the seed 0
@@ -50,9 +53,104 @@ def attribute_accuracy(
     return dict(zip(attributes, agree.float().mean(0).tolist(), strict=True)), agree.all(1).float().mean().item()
 
 
+def scene_accuracy(classifier: AttributeClassifier, images: Tensor, scenes: Sequence[Scene]) -> dict[str, float]:
+    """The shares of pictures (N, 3, H, W) in which the classifier reads what each of the N scenes says: of each
+    attribute by its name, and "all four" in one picture."""
+    truth = torch.tensor([scene.indices() for scene in scenes])
+    each, together = attribute_accuracy(classifier, images, truth, ATTRIBUTES)
+    return {**each, "all four": together}
+
+
+def nearest_completions(known: Tensor, mask: Tensor, pictures: Tensor, n: int) -> Tensor:
+    """A baseline that copies: of each known picture (B, C, H, W), the n pictures (M, C, H, W) that are nearest to it
+    where mask (1, 1, H, W) is True, nearest first: (n, B, C, H, W)."""
+    seen, others = (torch.where(mask, x, 0.0).flatten(1) for x in (known, pictures))
+    return pictures[torch.cdist(seen, others).topk(n, largest=False).indices.T]
+
+
 def sample_digits(denoise: Denoise, schedule: Schedule, n: int, steps: int = 15, seed: int = 0) -> Tensor:
     """n pictures (n, 1, 8, 8) in [-1, 1] drawn with DPM-Solver++(2M) from the noise of this seed."""
     return sampling.run_sampler(denoise, schedule, sampling.initial_noise(schedule, (n, 1, 8, 8), seed), steps)
+
+
+@torch.no_grad()
+def noisy_accuracy(
+    log_probs: Callable[[Tensor, Tensor], Tensor], schedule: Schedule, t: float | Tensor, seed: int = 1
+) -> float:
+    """The share of held-out digits, noised to level t, that log_probs(x_t (B, 1, 8, 8), t), (B, 10), reads right."""
+    (images, labels), level = small_digits("held_out"), torch.as_tensor(t)
+    xt = schedule.add_noise(images, torch.randn(images.shape, generator=torch.Generator().manual_seed(seed)), level)
+    return accuracy(lambda x: log_probs(x, level), xt, labels)
+
+
+class DigitScores(NamedTuple):
+    """What digit_scores and digit_runs find: of one set of pictures numbers, of R runs tensors (R,)."""
+
+    accuracy: Any  # share that the classifier reads as the digit that was wanted
+    variety: Any  # within_class_distance, in the classifier's features
+    frechet: Any  # distance to the held-out digits
+
+    def row(self) -> list[str]:
+        """Mean and spread over runs, for a table."""
+        each, digits = map(mean_and_spread, self), (".1%", ".2f", ".2f")
+        return [format(value, spec) for value, spec in zip(each, digits, strict=True)]
+
+
+@torch.no_grad()
+def digit_scores(classifier: Classifier, images: Tensor, wanted: Tensor) -> DigitScores:
+    """Do pictures (N, 1, 8, 8) show the digits that were wanted (N,), how much do they vary, how far are they from
+    real ones?"""
+    features, target = classifier.features(images), classifier.features(small_digits("held_out")[0])
+    variety = within_class_distance(features, wanted)
+    return DigitScores(accuracy(classifier, images, wanted), variety, frechet(features, target))
+
+
+def digit_runs(
+    classifier: Classifier, schedule: Schedule, wanted: Tensor, denoisers: Iterable[Denoise], steps: int = 8
+) -> tuple[DigitScores, Tensor]:
+    """The scores of what each of R >= 2 denoisers draws of the digits wanted (N,), from noise of a seed of its own; and
+    what the first drew, (N, 1, 8, 8)."""
+    drawn = [sample_digits(each, schedule, len(wanted), steps, seed) for seed, each in enumerate(denoisers)]
+    scores = torch.tensor([digit_scores(classifier, images, wanted) for images in drawn])
+    return DigitScores(*scores.T), drawn[0]
+
+
+def score_panels(
+    runs: Mapping[str, Mapping[float, tuple[DigitScores, Tensor]]], titles: Sequence[str]
+) -> dict[str, dict[str, tuple[list[float], ...]]]:
+    """For plots.curve_panels: what digit_runs found, {model: {strength: runs}}, as curves of mean and spread, one panel
+    for each of the three numbers."""
+    panels: dict[str, dict[str, tuple[list[float], ...]]] = {title: {} for title in titles}
+    for name, by_strength in runs.items():
+        for i, title in enumerate(titles):
+            told = [mean_and_spread(scores[i]) for scores, _ in by_strength.values()]
+            panels[title][name] = list(by_strength), [m.value for m in told], [m.error for m in told]
+    return panels
+
+
+def balanced_rows(labels: Tensor, each: int, seed: int = 0) -> Tensor:
+    """Rows (each * K,) of `each` random pictures of every class in labels (N,), none twice, class by class."""
+    validation.positive_int("each", each)
+    g = torch.Generator().manual_seed(seed)
+    rows = [(labels == label).nonzero()[:, 0] for label in labels.unique()]
+    smallest = min(map(len, rows), default=0)
+    if each > smallest:
+        raise ValueError(f"each: expected at most {smallest}, the size of the smallest class, got {each}")
+    return torch.cat([row[torch.randperm(len(row), generator=g)[:each]] for row in rows])
+
+
+@torch.no_grad()
+def digit_floor(classifier: Classifier, each: int = 20, draws: int = 20) -> MeanWithError:
+    """Real against real: the Frechet distance of `each` training digits of every class to the 500 held-out ones.
+
+    Mean and standard deviation over draws; what is drawn with as many of every digit can be compared with it. (Random
+    rows, whose class counts differ, would be farther: 0.7 in place of 0.4 at 500.) The draws share training digits, so
+    that with many of each they differ a little less than new digits would.
+    """
+    images, labels = small_digits("train")
+    target = classifier.features(small_digits("held_out")[0])
+    features = classifier.features(images)
+    return mean_and_spread([frechet(features[balanced_rows(labels, each, seed)], target) for seed in range(draws)])
 
 
 @torch.no_grad()
@@ -86,12 +184,16 @@ def prompt_accuracy(model: Denoiser, classifier: Classifier, n: int = 500) -> fl
     return accuracy(classifier, samples, wanted)
 
 
+def scene_tokens(model: Denoiser, scenes: Sequence[Scene]) -> Tensor:
+    """Of each scene, the tokens (n, L) of the plainest caption that says all of it, for a model that reads captions."""
+    return model.net.text.tokenise([canonical_caption(scene) for scene in scenes])
+
+
 def sample_scenes(
     model: Denoiser, scenes: Sequence[Scene], seed: int = 0, scale: float = GUIDANCE_SCALE, steps: int = 15
 ) -> Tensor:
-    """One picture of each scene, (n, 3, 32, 32) in [-1, 1], from the plainest caption that says all of it."""
-    y = model.net.text.tokenise([canonical_caption(scene) for scene in scenes])
-    return sampling.sample(model, (len(scenes), 3, 32, 32), y, scale, steps, seed)
+    """One picture of each scene, (n, 3, 32, 32) in [-1, 1], from its scene_tokens."""
+    return sampling.sample(model, (len(scenes), 3, 32, 32), scene_tokens(model, scenes), scale, steps, seed)
 
 
 def some_scenes(split: str, n: int, seed: int) -> list[Scene]:
@@ -170,6 +272,15 @@ def inpainting_tasks(n: int, seed: int) -> tuple[Tensor, list[Scene], Tensor]:
             top, bottom = min(top, rows.min()), max(bottom, rows.max() + 1)
         mask[i, :, max(0, top) : bottom, max(0, left) : right] = False
     return torch.stack(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1, wanted, mask
+
+
+def inpaint(model: Denoiser, known: Tensor, mask: Tensor, y: Tensor, seed: int = 0, steps: int = 20) -> Tensor:
+    """Pictures (n, C, H, W) of captions y (n, L) that keep what is known where mask is True. A model that takes an
+    image condition is shown what is known; for any other, `ddnm` alone holds it."""
+    shown = with_image_cond(model, mask_cond(known, mask)) if model.net.config["cond_channels"] else model
+    held = ddnm(cfg(shown, y, GUIDANCE_SCALE), model.schedule, known, mask)
+    noise = sampling.initial_noise(model.schedule, known.shape, seed)
+    return sampling.run_sampler(held, model.schedule, noise, steps)
 
 
 def upscaled(upscaler: Denoiser, small: Tensor, seed: int = 0, steps: int = 15) -> Tensor:

@@ -8,23 +8,25 @@ trials; `python benchmarks/gan_comparison.py` runs and prints them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from statistics import mean
-from typing import Any, NamedTuple
+from statistics import mean, median
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
 
-from learn_diffusion import checkpoints, gan, sampling
+from learn_diffusion import checkpoints, gan, sampling, validation
 from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.datasets.scenes import draw_scenes
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.metrics import AllMetrics, all_metrics, frechet
-from learn_diffusion.nets import Critic, Generator, UNet
+from learn_diffusion.nets import MLP, Critic, Generator, UNet
 from learn_diffusion.recipes.evaluation import REAL_SEEDS
 from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.recipes.transforms import downsample, upsample_nearest
+from learn_diffusion.samplers import dpmpp_2m, final_sample
 from learn_diffusion.schedules import Cosine
 from learn_diffusion.training import train
 
@@ -118,11 +120,11 @@ def train_model(
     return (step.ema for step in training)
 
 
-def sample_images(model: nn.Module, shape: tuple[int, int, int], n: int, seed: int = 0) -> Tensor:
-    """n pictures by a model of either kind, in [-1, 1]."""
+def sample_images(model: nn.Module, shape: tuple[int, int, int], n: int, seed: int = 0, steps: int = NFE) -> Tensor:
+    """n pictures by a model of either kind, in [-1, 1]. steps: of a diffusion model; a GAN draws in one call."""
     if isinstance(model, Generator):
         return gan.sample_gan(model, LATENT, n, seed).clamp(-1, 1)
-    return sampling.sample(model, (n, *shape), steps=NFE, seed=seed)
+    return sampling.sample(model, (n, *shape), steps=steps, seed=seed)
 
 
 def steps_in(seconds: float, method: str, images: Tensor, **settings: Any) -> int:
@@ -149,12 +151,8 @@ def _compare(
         raise ValueError(
             f"device: expected 'cpu' or None, both methods train on one core of a processor, got {device!r}"
         )
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         return _one_core(name, method, steps, seed)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _one_core(name: str, method: str, steps: int, seed: int) -> tuple[nn.Module, dict[str, Any]]:
@@ -184,3 +182,126 @@ def _one_core(name: str, method: str, steps: int, seed: int) -> tuple[nn.Module,
         "data": name, "data_shape": list(shape), "steps": steps, "seed": seed, "settings": settings,
         "training_seconds": seconds, "curve": curve, "metrics": metrics, "half": True,
     }  # fmt: skip
+
+
+def real_against_real(train: Tensor, real: Tensor, draws: int = 20, seed: int = 0) -> AllMetrics:
+    """The floor of every metric: as many training rows as there are unseen ones, measured against these; mean of draws.
+
+    train (L, D), real (M, D) features. Classes fall as they may, as they do for a generator without labels. The nearest
+    ratio is 1 by definition: drawn rows are training data, and so cannot be compared with it.
+    """
+    validation.positive_int("draws", draws)
+    g = torch.Generator().manual_seed(seed)
+    found = [all_metrics(train[torch.randperm(len(train), generator=g)[: len(real)]], real, train)
+             for _ in range(draws)]  # fmt: skip
+    return AllMetrics(*map(mean, zip(*found, strict=True)))._replace(nearest=1.0)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch computes on one core, whose time `time.process_time` measures whatever else the machine does."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class TimedTraining(NamedTuple):
+    """What run_timed finds."""
+
+    frames: list[Tensor]  # samples at even moments of the training, the last at its end
+    seconds: float  # of one processor core, in training alone
+
+
+def run_timed(
+    training: Iterator[nn.Module], steps: int, draw: Callable[[nn.Module], Tensor], frames: int = 8
+) -> TimedTraining:
+    """Run a training that yields its model after each of its steps; draw from it at `frames` even moments.
+
+    Raises ValueError for a training of another number of steps, or of fewer steps than frames.
+    """
+    validation.positive_int("frames", frames)
+    validation.positive_int("steps", steps)
+    if frames > steps:
+        raise ValueError(f"frames: expected at most {steps}, one a step, got {frames}")
+    marks = {round(steps * (k + 1) / frames) for k in range(frames)}
+    drawn, seconds, step = [], 0.0, 0
+    with one_thread():
+        clock = time.process_time()
+        for step, model in enumerate(training, 1):
+            if step in marks:
+                seconds += time.process_time() - clock
+                drawn.append(draw(model))
+                clock = time.process_time()
+    if step != steps:
+        raise ValueError(f"training: expected {steps} steps, got {step}")
+    return TimedTraining(drawn, seconds)
+
+
+def cpu_seconds(work: Callable[..., Any], *arguments: Any, **options: Any) -> float:
+    """The seconds that a call of work with these arguments takes on one processor core: the median of five calls."""
+    spent = []
+    with one_thread():
+        for _ in range(5):
+            clock = time.process_time()
+            work(*arguments, **options)
+            spent.append(time.process_time() - clock)
+    return median(spent)
+
+
+def count_votes(choice: str, artists: Mapping[str, str]) -> str:
+    """Who made what a reader chose, in words. choice: names such as "A1 c8"; artists: name -> who made it."""
+    chosen = dict.fromkeys(choice.upper().replace(",", " ").split())
+    if unknown := [name for name in chosen if name not in artists]:
+        return f"not on the sheet: {', '.join(unknown)}. Names run from {min(artists)} to {max(artists)}"
+    votes = [artists[name] for name in chosen]
+    each = (f"{votes.count(who)} of {len(votes)} by {who}" for who in sorted(set(artists.values())))
+    return ", ".join(each) if votes else "nothing chosen yet"
+
+
+# the points of the chapter: networks of one size for twenty-five clouds in the plane
+
+
+@final
+class OnWaves(nn.Module):
+    """A network that sees a point and waves of the plane: a critic's scores (B,), or a denoiser's output (B, 2).
+
+    Points (B, 2) come as Fourier features (B, 14) of three octaves (Tancik et al. 2020): without them neither finds
+    clouds as small as these in a short training.
+    """
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor, *logsnr: Any) -> Tensor:
+        angles = (x[:, :, None] * torch.pi * torch.tensor([1.0, 2.0, 4.0])).flatten(1)
+        out = self.net(torch.cat([x, angles.sin(), angles.cos()], dim=1), *logsnr)
+        return out[:, :2] if logsnr else out[:, 0]
+
+
+def point_gan() -> tuple[nn.Module, nn.Module]:
+    """A new generator (B, 2) -> points (B, 2), and a critic, points (B, 2) -> scores (B,)."""
+    return _layers(2, 128, 2), OnWaves(_layers(14, 112, 1))
+
+
+def point_denoiser() -> Denoiser:
+    """A new denoiser of points (B, 2), with as many parameters as the generator of point_gan within 5 %."""
+    return Denoiser(OnWaves(MLP(dim=14, width=48, blocks=3)), Cosine(), "v")
+
+
+def sample_points(model: nn.Module, n: int, seed: int = 0) -> Tensor:
+    """n points (n, 2) by either: a generator draws in one call, a denoiser in 20 of DPM-Solver++(2M)."""
+    if not isinstance(model, Denoiser):
+        return gan.sample_gan(model, 2, n, seed)
+    noise, ts = sampling.initial_noise(model.schedule, (n, 2), seed), model.schedule.timesteps(NFE)
+    return final_sample(dpmpp_2m(model, model.schedule, noise, ts))
+
+
+def _layers(c_in: int, width: int, c_out: int) -> nn.Sequential:
+    def hidden(c_in: int) -> tuple[nn.Module, nn.Module]:
+        return nn.Linear(c_in, width), nn.LeakyReLU(0.2)
+
+    return nn.Sequential(*hidden(c_in), *hidden(width), *hidden(width), nn.Linear(width, c_out))

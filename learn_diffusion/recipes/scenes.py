@@ -7,22 +7,21 @@ from typing import Any
 
 import torch
 
-from learn_diffusion import checkpoints, sampling
-from learn_diffusion.datasets.scenes import ATTRIBUTES, canonical_caption, draw_scenes, vocabulary
-from learn_diffusion.denoiser import Denoiser, with_image_cond
-from learn_diffusion.editing import ddnm
-from learn_diffusion.guidance import cfg
+from learn_diffusion import checkpoints
+from learn_diffusion.datasets.scenes import ATTRIBUTES, draw_scenes, vocabulary
+from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import AttributeClassifier, UNet
 from learn_diffusion.recipes.classifiers import train_attribute_classifier
 from learn_diffusion.recipes.evaluation import (
     CLASSIFIER_SEEDS,
-    GUIDANCE_SCALE,
     attribute_accuracy,
+    inpaint,
     inpainting_tasks,
     scene_quality,
+    scene_tokens,
 )
 from learn_diffusion.recipes.pretrained import pretrained_path
-from learn_diffusion.recipes.transforms import mask_cond, random_mask_cond
+from learn_diffusion.recipes.transforms import random_mask_cond
 from learn_diffusion.schedules import Cosine
 from learn_diffusion.training import train
 
@@ -77,10 +76,7 @@ def scenes_by_mask(
     model = checkpoints.to_fp16(end.ema.cpu())
     classifier, _ = checkpoints.load(pretrained_path("scene_classifier"), "cpu")
     known, wanted, mask = inpainting_tasks(500, seed=1)
-    y = net.text.tokenise([canonical_caption(scene) for scene in wanted])
-    denoise = cfg(with_image_cond(model, mask_cond(known, mask)), y, GUIDANCE_SCALE)
-    noise = sampling.initial_noise(model.schedule, known.shape, seed=1)
-    filled = sampling.run_sampler(ddnm(denoise, model.schedule, known, mask), model.schedule, noise, 20)
+    filled = inpaint(model, known, mask, scene_tokens(model, wanted), seed=1)
     truth = torch.tensor([scene.indices() for scene in wanted])
     each, together = attribute_accuracy(classifier, filled, truth, ATTRIBUTES)
     metadata = {"data": "scenes, hold_out=True", "data_shape": [3, 32, 32], "steps": steps, "seed": seed}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,6 +36,51 @@ def with_detail(small: Tensor, detail: Tensor) -> Tensor:
     return (upsample_bicubic(small) + DETAIL * detail).clamp(-1, 1)
 
 
+def shift_hue(pictures: Tensor, mask: Tensor, old: Tensor, new: Tensor) -> Tensor:
+    """Recolour pictures (N, 3, H, W) where the mask (N, 1, H, W) is True, as image editors do, from the colours old to
+    new, (N, 3) each: hue becomes that of new, saturation and brightness change by the ratio of the two colours'.
+
+    A grey has no saturation to multiply: that of old counts as 0.05 at least.
+    """
+    from matplotlib.colors import hsv_to_rgb, rgb_to_hsv  # slow to import
+
+    def hsv(x: Tensor) -> Tensor:  # the last axis is red, green, blue
+        return torch.from_numpy(rgb_to_hsv(((x.double() + 1) / 2).clamp(0, 1).numpy()))
+
+    (_, s0, v0), (hue, s1, v1) = (hsv(colour)[:, None, None].unbind(-1) for colour in (old, new))
+    _, s, v = hsv(pictures.permute(0, 2, 3, 1)).unbind(-1)
+    s, v = (s * s1 / s0.clamp(min=0.05)).clamp(0, 1), (v * v1 / v0).clamp(0, 1)
+    turned = hsv_to_rgb(torch.stack([hue.expand_as(s), s, v], dim=-1).numpy())
+    turned = torch.from_numpy(turned).to(pictures).permute(0, 3, 1, 2) * 2 - 1
+    return torch.where(mask, turned, pictures)
+
+
+class PrincipalAxes(NamedTuple):
+    """Fields (N, C, H, W) as points (N, k) along the directions in which they differ most, and back: see of.
+
+    Axes are orthonormal, so distances and noise stay what they are; what other directions hold is dropped.
+    """
+
+    mean: Tensor  # (C * H * W,)
+    axes: Tensor  # (C * H * W, k)
+    shape: tuple[int, ...]  # (C, H, W)
+
+    @classmethod
+    def of(cls, fields: Tensor, k: int) -> PrincipalAxes:
+        """The first k principal components (Pearson 1901) of these fields."""
+        off = fields.flatten(1) - fields.flatten(1).mean(0)
+        axes = torch.linalg.eigh((off.T @ off / len(off)).double())[1][:, -k:].to(fields)
+        return cls(fields.flatten(1).mean(0), axes, tuple(fields.shape[1:]))
+
+    def to_points(self, fields: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, k)."""
+        return (fields.flatten(1) - self.mean) @ self.axes
+
+    def to_fields(self, points: Tensor) -> Tensor:
+        """(..., k) -> (..., C, H, W)."""
+        return (self.mean + points @ self.axes.T).unflatten(-1, self.shape)
+
+
 def mask_cond(known: Tensor, mask: Tensor) -> Tensor:
     """The conditioning of an inpainting model, (B, C + 1, H, W), from a mask that is True where the picture is kept.
 
@@ -53,3 +100,12 @@ def random_mask_cond(x0: Tensor, g: torch.Generator) -> Tensor:
     row, column = torch.arange(H, device=x0.device)[:, None] + 0.5, torch.arange(W, device=x0.device) + 0.5
     hole = (row > top) & (row < top + height) & (column > left) & (column < left + width)
     return mask_cond(x0, ~(hole | (u[4] < 0.1))[:, None])
+
+
+def random_half_cond(x0: Tensor, g: torch.Generator) -> Tensor:
+    """A mask_cond of pictures x0 (B, C, H, W), each with a random half of it known: upper, lower, left or right."""
+    B, _, H, W = x0.shape
+    row, column = torch.arange(H, device=x0.device)[:, None], torch.arange(W, device=x0.device)
+    half = torch.randint(4, (B, 1, 1, 1), generator=g, device=x0.device)
+    keep = torch.where(half < 2, row < H // 2, column < W // 2)
+    return mask_cond(x0, torch.where(half % 2 == 0, keep, ~keep))
