@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import shutil
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+import torch
 from nbformat.v4 import new_code_cell, new_notebook
 
-from learn_diffusion.widgets import Scrubber
+from learn_diffusion.widgets import PaintedMask, Scrubber
 from tools import ROOT
 from tools.browser import jupyter_lab, open_notebook, run_all
 
@@ -404,3 +406,19 @@ def test_a_painted_mask_reaches_the_kernel_in_jupyterlab(lab, page, tmp_path):
     page.keyboard.press("ArrowDown")
     assert changed_by(lambda: page.keyboard.press("Space")) == "2"  # 25 of 1024 pixels
     assert "Brush at column 18, row 18" in canvas.get_attribute("aria-label")
+
+
+def test_a_painter_whose_box_is_in_another_document_says_what_to_do(page, tmp_path):
+    """As in Colab, where each output is a frame of its own."""
+    canvas = PaintedMask(torch.zeros(3, 16, 16), alt="A grey square.")
+    bodies = canvas._repr_mimebundle_()["text/html"], f'<div class="{canvas.key}"><input value=""></div>'
+    frames = "".join(
+        f'<iframe id="f{i}" style="width:700px;height:600px" srcdoc="{html.escape(f"<!doctype html>{body}")}"></iframe>'
+        for i, body in enumerate(bodies)
+    )
+    (tmp_path / "colab.html").write_text(f"<!doctype html><meta charset=utf-8>{frames}", encoding="utf-8")
+    page.goto((tmp_path / "colab.html").as_uri())
+    inside = page.frame_locator("#f0")
+    inside.locator("canvas").click(position={"x": 100, "y": 100})
+    text = inside.get_by_label("copy this into the box").input_value()
+    assert canvas.read(text).sum() == 25  # a brush of 5 x 5 pixels

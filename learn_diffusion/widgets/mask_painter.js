@@ -23,9 +23,12 @@ function mount(root, picture, { key, alt, width, height, zoom, brush, mask }) {
   const erase = make('input', { type: 'checkbox' });
   const clear = make('button', { type: 'button' }, 'Clear');
   const output = make('output');
-  for (const control of [canvas, erase, clear]) control.dataset.lmSuppressShortcuts = 'true';
+  const copy = make('input', { readOnly: true, size: 12, onfocus: () => copy.select() });
+  const byHand = make('label', { hidden: true },
+    ' Here each output is a page of its own: copy this into the box called mask of the next cell. ', copy);
+  for (const control of [canvas, erase, clear, copy]) control.dataset.lmSuppressShortcuts = 'true';
   picture.replaceWith(canvas);
-  root.querySelector('.ld-painter-controls').replaceChildren(clear, make('label', {}, erase, ' erase'), output);
+  root.querySelector('.ld-painter-controls').replaceChildren(clear, make('label', {}, erase, ' erase'), output, byHand);
 
   const painted = Uint8Array.from([...mask].flatMap((digit) => [8, 4, 2, 1].map((bit) => +!!(parseInt(digit, 16) & bit))));
   const at = { x: width >> 1, y: height >> 1, shown: false }; // where the keyboard's brush is
@@ -64,7 +67,11 @@ function mount(root, picture, { key, alt, width, height, zoom, brush, mask }) {
       digits += (8 * painted[i] + 4 * painted[i + 1] + 2 * painted[i + 2] + painted[i + 3]).toString(16);
     }
     const boxes = document.querySelectorAll(`.${key} input`);
-    if (!boxes.length) output.textContent += '; run the next cell to use it';
+    if (!boxes.length && window.parent === window) output.textContent += '; run the next cell to use it';
+    if (!boxes.length && window.parent !== window) { // as in Colab: the box is in another document
+      copy.value = digits;
+      byHand.hidden = false;
+    }
     for (const box of boxes) {
       box.value = digits;
       for (const event of ['input', 'change']) box.dispatchEvent(new Event(event, { bubbles: true }));
