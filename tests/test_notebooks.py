@@ -19,8 +19,7 @@ LARGER = {
     "13_editing": 330_000,  # the same, and two sliders of them
     "16_art_and_design": 330_000,  # patterns in colour, with the grain of a small model, and two sliders of them
     "17_game_worlds": 330_000,  # maps in colour, and two films
-    "18_product_pictures": 420_000,  # pictures in colour at 64x64
-    "19_science": 350_000,  # fields in colour, and a walk of fields: neither compresses as digits do
+    "18_product_pictures": 390_000,  # pictures in colour at 64x64
 }
 BOUND = 300_000  # bytes of a notebook
 FIGURE_BOUND = 100 * 1024  # bytes of one output
