@@ -260,6 +260,8 @@ def curves(
         fig, ax = plt.subplots(figsize=figsize, layout="constrained")
         _draw_curves(ax, lines, floor)
         ax.set(**labels)
+        if {"xticks", "yticks"} & labels.keys():
+            ax.minorticks_off()  # on a logarithmic axis their labels would stand between those that were asked for
         if len(lines) > 1:
             ax.legend()
         shown = figure(fig, alt=alt, caption=caption)

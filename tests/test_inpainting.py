@@ -5,11 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from learn_diffusion import checkpoints, sampling
-from learn_diffusion.datasets.scenes import ATTRIBUTES, canonical_caption, split_of
-from learn_diffusion.denoiser import with_image_cond
-from learn_diffusion.editing import ddnm
-from learn_diffusion.guidance import cfg
+from learn_diffusion import checkpoints
+from learn_diffusion.datasets.scenes import ATTRIBUTES, split_of
 from learn_diffusion.recipes import evaluation, transforms
 from learn_diffusion.recipes.pretrained import pretrained_path
 
@@ -64,19 +61,45 @@ def test_the_condition_shows_what_is_known_and_where():
     assert share[share > 0].std() > 0.1
 
 
+def test_half_of_each_picture_is_known_and_every_half_comes_up():
+    x0 = torch.rand(200, 1, 8, 6, generator=gen()) * 0.9 + 0.1  # nowhere 0
+    cond = transforms.random_half_cond(x0, gen(1))
+    kept = cond[:, 1:] > 0.5
+    assert torch.equal(cond[:, :1], torch.where(kept, x0, 0.0))
+    upper, left = torch.zeros(1, 8, 6, dtype=torch.bool), torch.zeros(1, 8, 6, dtype=torch.bool)
+    upper[:, :4], left[..., :3] = True, True
+    counts = [(kept == half).flatten(1).all(1).sum().item() for half in (upper, ~upper, left, ~left)]
+    assert sum(counts) == 200
+    assert min(counts) > 30
+
+
+def test_nearest_completions_look_at_what_is_known_only():
+    pictures = torch.tensor([[0.0, 9.0], [1.0, -9.0], [3.0, 0.0]]).reshape(3, 1, 1, 2)
+    mask = torch.tensor([[[[True, False]]]])
+    found = evaluation.nearest_completions(torch.tensor([[[[0.8, 9.0]]], [[[5.0, 0.0]]]]), mask, pictures, 2)
+    assert found.shape == (2, 2, 1, 1, 2)
+    assert found[:, :, 0, 0, 1].tolist() == [[-9.0, 0.0], [9.0, -9.0]]
+
+
+def test_scene_accuracy_counts_each_attribute_and_all_four():
+    classifier, _ = checkpoints.load(pretrained_path("scene_classifier"), "cpu")
+    known, _, _ = evaluation.inpainting_tasks(8, seed=4)
+    olds, news = evaluation.one_word(8, "accessory", seed=4)
+    right, wrong = (evaluation.scene_accuracy(classifier, known, scenes) for scenes in (olds, news))
+    assert right == dict.fromkeys([*ATTRIBUTES, "all four"], 1.0)
+    assert wrong == {**right, "accessory": 0.0, "all four": 0.0}
+
+
 def test_the_inpainting_model_inpaints():
     model, metadata = checkpoints.load(pretrained_path("scenes_by_mask"), "cpu")
     assert pretrained_path("scenes_by_mask").stat().st_size <= 5e6
+    painter, _ = checkpoints.load(pretrained_path("scenes_by_caption"), "cpu")
     classifier, _ = checkpoints.load(pretrained_path("scene_classifier"), "cpu")
     known, wanted, mask = evaluation.inpainting_tasks(24, seed=8)
-    y = model.net.text.tokenise([canonical_caption(scene) for scene in wanted])
-    path = model.schedule
-    denoise = ddnm(
-        cfg(with_image_cond(model, transforms.mask_cond(known, mask)), y, evaluation.GUIDANCE_SCALE), path, known, mask
-    )
-    filled = sampling.run_sampler(denoise, path, sampling.initial_noise(path, known.shape), 12)
+    filled = evaluation.inpaint(model, known, mask, evaluation.scene_tokens(model, wanted), steps=12)
     kept = mask.expand_as(known)
     assert torch.equal(filled[kept], known[kept])
-    truth = torch.tensor([scene.indices() for scene in wanted])
-    assert evaluation.attribute_accuracy(classifier, filled, truth, ATTRIBUTES)[1] > 0.7
+    assert evaluation.scene_accuracy(classifier, filled, wanted)["all four"] > 0.7
+    held_only = evaluation.inpaint(painter, known, mask, evaluation.scene_tokens(painter, wanted), steps=2)
+    assert torch.equal(held_only[kept], known[kept])  # a model without an image condition is only held
     assert metadata["metrics"]["repaired"]["all"] > 0.85

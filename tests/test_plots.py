@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 
 import matplotlib.pyplot as plt
@@ -218,3 +219,10 @@ def test_points_and_paths_land_on_their_pixels():
     assert inked(-0.5, 0.8)
     assert not inked(0.0, 0.0)
     assert not inked(-0.5, 0.96)
+
+
+def test_ticks_that_were_asked_for_are_the_only_ones_on_a_logarithmic_axis():
+    where = {"xscale": "log", "xticks": [2, 3, 5], "xticklabels": ["2", "3", "5"]}
+    text = page(plots.curves({"a": ([2, 3, 5], [1, 2, 3])}, alt="A line.", **where))
+    svg = base64.b64decode(re.search(r"base64,([^\"]+)", text).group(1)).decode()
+    assert len(re.findall(r'id="xtick_', svg)) == 3

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from learn_diffusion import validation
-from learn_diffusion.metrics.error_bars import MeanWithError, mean_and_error, ratio_of_means
+from learn_diffusion.metrics.error_bars import MeanWithError, ratio_of_means
+from learn_diffusion.metrics.two_sample import told_apart
 
 STRIP = 16  # pixels a side of what the classifier sees
 
@@ -54,25 +55,15 @@ def seam_accuracy(
     """How often a classifier tells strips with a vertical seam in their middle from strips without. 0.5: it cannot.
 
     Pictures (n, 1, H, W), H a multiple of 16, are cut into strips of 16x16 around each line; as many lines of both
-    kinds, so that guessing gives 0.5. A forest of 100 extremely randomised trees (Geurts et al. 2006) sees the jumps,
-    kinks and spread of each column, and is tested on pictures that it was not trained on. The error is one standard
-    error over pictures, of one forest for each fold.
+    kinds, so that guessing gives 0.5. The classifier, see told_apart, sees the jumps, kinks and spread of each column.
+    The error is one standard error over pictures.
     """
-    from sklearn.ensemble import ExtraTreesClassifier  # slow to import
-    from sklearn.model_selection import GroupKFold, cross_val_predict
-
     validation.floats("pictures", pictures, ndim=4)
     if len(seams) != len(others):
         raise ValueError(f"others: expected {len(seams)} lines, as many as seams, got {len(others)}")
     if pictures.shape[1] != 1 or pictures.shape[2] % STRIP:
         raise ValueError(f"pictures: expected (n, 1, H, W), H a multiple of {STRIP}, got {tuple(pictures.shape)}")
-    seen = torch.stack([_strip_features(pictures, lines) for lines in (seams, others)], dim=1)
-    n, _, each, _ = seen.shape  # pictures, seam or not, strips, features
-    truth = torch.tensor([1, 0]).repeat_interleave(each).repeat(n).numpy()
-    picture = torch.arange(n).repeat_interleave(2 * each).numpy()
-    forest = ExtraTreesClassifier(100, min_samples_leaf=3, random_state=seed)
-    said = cross_val_predict(forest, seen.flatten(0, 2).numpy(), truth, groups=picture, cv=GroupKFold(folds))
-    return mean_and_error(torch.from_numpy(said == truth).double().view(n, -1).mean(1))
+    return told_apart(_strip_features(pictures, seams), _strip_features(pictures, others), folds, seed)
 
 
 def _strip_features(pictures: Tensor, lines: Sequence[int]) -> Tensor:
