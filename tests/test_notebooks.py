@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
 from tools.notebooks import KERNEL, MARKS, NOTEBOOKS, ROOT, WIDGET, chapter_table, measured, normalise
 
@@ -23,6 +24,8 @@ LARGER = {
 }
 BOUND = 300_000  # bytes of a notebook
 FIGURE_BOUND = 100 * 1024  # bytes of one output
+# what a student can hold: lines that are not blank in a cell and in a chapter, and characters in a line (alt texts too)
+CELL, CHAPTER, LINE = 25, 250, 79
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 # cells that show what a training or a distance came to, which differs from processor to processor, and progress bars
 MAY_DIFFER = {
@@ -152,6 +155,42 @@ def test_links_between_chapters_lead_somewhere():
             if cell.cell_type == "markdown":
                 for target in re.findall(r"\]\((\w+\.ipynb)\)", cell.source):
                     assert (NOTEBOOKS / target).exists(), f"{path.name} links to {target}"
+
+
+def too_much(nb: nbformat.NotebookNode) -> list[str]:
+    """Where the code of a chapter exceeds what a student can hold, in words."""
+    cells = [
+        [line for line in cell.source.splitlines() if line.strip()] for cell in nb.cells if cell.cell_type == "code"
+    ]
+    found = [f"code cell {i + 1}: {len(cell)} lines" for i, cell in enumerate(cells) if len(cell) > CELL]
+    found += [f"code cell {i + 1}: {line}" for i, cell in enumerate(cells) for line in cell if len(line) > LINE]
+    total = sum(map(len, cells))
+    return found + [f"{total} lines in all"] * (total > CHAPTER)
+
+
+@each
+def test_a_chapter_is_no_more_than_a_student_can_hold(path):
+    assert too_much(read(path)) == []
+
+
+def test_too_much_is_found():
+    def chapter(*sources: str) -> nbformat.NotebookNode:
+        return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+
+    assert too_much(chapter("x = 1\n\n" * 25, "#" * 79)) == []
+    assert too_much(chapter("x = 1\n" * 26)) == ["code cell 1: 26 lines"]
+    assert too_much(chapter("y" * 80)) == [f"code cell 1: {'y' * 80}"]
+    assert too_much(chapter(*["x = 1\n" * 25] * 11)) == ["275 lines in all"]
+
+
+@each
+def test_a_title_names_the_topic_and_asks_its_question(path):
+    """ "# NN Topic: question?", with the number and topic of the sidebar."""
+    contents = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))
+    topics = {page["file"]: page["title"] for part in contents["parts"] for page in part["chapters"] if "title" in page}
+    first = read(path).cells[0].source.splitlines()[0]
+    assert first.startswith(f"# {topics[f'notebooks/{path.stem}']}: ")
+    assert first.endswith("?")
 
 
 def leaves_the_device_open(source: str) -> list[str]:
