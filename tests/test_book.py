@@ -253,6 +253,9 @@ def every(pages):
 CONTRAST = ("index", "playground", "instructors", "glossary", "00_start_here", "13_editing", "A_failure_museum")
 SHEETS = "() => [...document.querySelectorAll('.ld-scrubber')].every((figure) => figure.querySelector('canvas'))"
 
+CUT = """() => [...document.querySelectorAll('.cell_input pre')].filter((box) => box.scrollWidth > box.clientWidth + 1)
+    .map((box) => box.textContent.slice(0, 60))"""
+
 
 class Visit(NamedTuple):
     """What a reader's browser saw of a page."""
@@ -261,6 +264,7 @@ class Visit(NamedTuple):
     complaints: list[str]  # of scripts, and of files that are not there
     inaccessible: list  # findings; of colours only on pages that show between them everything that has colours
     sliders: list[bool]  # whether each moves
+    cut: list[str]  # cells whose code does not fit into its box on a screen of 1200
     narrow: int  # pixels that the page takes on a screen of 375
 
 
@@ -276,6 +280,8 @@ def visits(browser, site, pages):
         page.on("console", lambda line, complaints=complaints: line.type == "error" and complaints.append(line.text))
         page.goto(f"{site}/{path.relative_to(pages)}", wait_until="load")
         page.wait_for_function(SHEETS)
+        page.set_viewport_size({"width": 1200, "height": 900})
+        cut = page.evaluate(CUT)
         sliders = [moves(slider) for slider in page.locator(".ld-scrubber input[type=range]").all()]
         found = []
         if AXE.exists():
@@ -290,7 +296,7 @@ def visits(browser, site, pages):
         page.set_viewport_size({"width": 375, "height": 700})
         narrow = page.evaluate("document.documentElement.scrollWidth")
         page.close()
-        seen[path] = Visit(asked, complaints, found, sliders, narrow)
+        seen[path] = Visit(asked, complaints, found, sliders, cut, narrow)
     return seen
 
 
@@ -319,6 +325,31 @@ def test_the_pages_ask_no_other_host_and_complain_of_nothing(visits, site, pages
 def test_the_pages_are_small(pages):
     for path in every(pages):
         assert path.stat().st_size < (500_000 if path.stem == "index" else 2_000_000), path.name
+
+
+def test_no_line_of_code_runs_out_of_its_box(visits):
+    assert {path.name: visit.cut for path, visit in visits.items() if visit.cut} == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [
+        ("flow matching", "10_straighter_paths"),
+        ("classifier-free guidance", "11_guidance"),
+        ("inpainting", "13_editing"),
+        ("DDIM", "09_fewer_steps"),
+        ("text to image", "12_text_to_image"),
+        ("GAN", "15_the_gan_race"),
+        ("UNet", "06_unet"),
+    ],
+)
+def test_the_search_finds_a_topic_on_its_own_page_first(browser, site, words, page):
+    tab = browser.new_page()
+    tab.goto(f"{site}/search.html?q={words}")
+    first = tab.locator("#search-results ul.search li a").first
+    first.wait_for()
+    assert page in first.get_attribute("href")
+    tab.close()
 
 
 def test_every_page_fits_a_telephone(visits):

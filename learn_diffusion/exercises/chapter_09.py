@@ -151,13 +151,13 @@ def in_float32_arrays(denoise, schedule, x, ts):
 
 ddim = Exercise(
     "09.ddim",
-    r"""Write DDIM. `your_ddim(denoise, path, x, ts)` starts from `x` at level `ts[0]` and returns the picture at level `ts[-1]`. `ts`
-    decreases. `denoise(x, t)` answers with `.x0` and `.eps`; `path.alpha(s)` and `path.sigma(s)` are the two coefficients at a level. The check
+    r"""Write DDIM. `your_ddim(denoise, schedule, x, ts)` starts from `x` at level `ts[0]` and returns the picture at level `ts[-1]`. `ts`
+    decreases. `denoise(x, t)` answers with `.x0` and `.eps`; `schedule.alpha(s)` and `schedule.sigma(s)` are the two coefficients at a level. The check
     walks where the answer is known, and reads off the order.""",
     hints=[
         "`from itertools import pairwise`; `for t, s in pairwise(ts):` gives each step from t down to s.",
         "In each step: ask once, at the level where you are. Then write the sentence again at the lower level.",
-        "x = path.alpha(s) * est.x0 + path.sigma(s) * est.eps",
+        "x = schedule.alpha(s) * est.x0 + schedule.sigma(s) * est.eps",
     ],
     solution=your_ddim,
     inputs=_walks,
@@ -258,7 +258,7 @@ def in_two_halves(denoise, schedule, x, ts):
 
 heun = Exercise(
     "09.heun",
-    r"""Write Heun's method. `your_heun(denoise, path, x, ts)` is called like DDIM. `path.velocity(est, t)` gives the velocity that an estimate
+    r"""Write Heun's method. `your_heun(denoise, schedule, x, ts)` is called like DDIM. `schedule.velocity(est, t)` gives the velocity that an estimate
     means at level `t`. In each step: the velocity where you are, a trial step with it, the velocity *there*, and then the step with the mean of
     the two. (The check ends its walk before $\sigma$ is 0, so you need not treat the last step differently.)""",
     hints=[
