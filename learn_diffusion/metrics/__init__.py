@@ -1,6 +1,7 @@
 """What the course measures, by subject; each metric says its source, and is tested against a known answer.
 
 distributions: how close samples are to real data. error_bars: means, their errors, and whether two differ.
+The other modules measure what single chapters need, and are imported by their own names.
 """
 
 from learn_diffusion.metrics.distributions import (
