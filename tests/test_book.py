@@ -280,8 +280,6 @@ def visits(browser, site, pages):
         page.on("console", lambda line, complaints=complaints: line.type == "error" and complaints.append(line.text))
         page.goto(f"{site}/{path.relative_to(pages)}", wait_until="load")
         page.wait_for_function(SHEETS)
-        page.set_viewport_size({"width": 1200, "height": 900})
-        cut = page.evaluate(CUT)
         sliders = [moves(slider) for slider in page.locator(".ld-scrubber input[type=range]").all()]
         found = []
         if AXE.exists():
@@ -293,6 +291,8 @@ def visits(browser, site, pages):
                 page.add_script_tag(path=AXE)
                 found += colours(page, "light")
             found += findings(page, "{rules: {'color-contrast': {enabled: false}}}")
+        page.set_viewport_size({"width": 1200, "height": 900})
+        cut = page.evaluate(CUT)
         page.set_viewport_size({"width": 375, "height": 700})
         narrow = page.evaluate("document.documentElement.scrollWidth")
         page.close()
