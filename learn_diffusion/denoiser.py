@@ -14,7 +14,6 @@ from learn_diffusion.schedules import Schedule
 from learn_diffusion.targets import row_of, solve
 
 NULL_LABEL = -1  # a dropped label; a network with labels must know this value
-FRACTIONS = {torch.bool, torch.float16, torch.bfloat16, torch.float32, torch.float64}  # no labels
 LOGSNR_RANGE = (-20.0, 20.0)  # range of the network's input: log-SNR is infinite at the ends of most paths
 
 
@@ -92,7 +91,7 @@ class Denoiser(nn.Module):
 
         x           (B, ...) float
         t           () or (B,), the noise level, within the schedule
-        y           (B, ...) condition of whole numbers, or None
+        y           (B, ...) condition, or None: whole numbers of any type, or what a network of your own reads
         cond_mask   (B,) bool, False where the condition is dropped; None keeps all
         image_cond  (B, K, H, W) concatenated to x_t, for a network with cond_channels=K; never dropped. See
               with_image_cond
@@ -118,7 +117,7 @@ class Denoiser(nn.Module):
 def _condition(
     x: Tensor, y: Tensor | None, cond_mask: Tensor | None, image_cond: Tensor | None
 ) -> tuple[Tensor | None, Tensor | None]:
-    """y as int64, and cond_mask, if they and image_cond fit x."""
+    """y, whole numbers as int64, and cond_mask, if they and image_cond fit x."""
     n = len(x)
     for name, value in (("y", y), ("cond_mask", cond_mask), ("image_cond", image_cond)):
         if value is not None:
@@ -128,8 +127,8 @@ def _condition(
     if y is not None and (y.ndim == 0 or len(y) != n):
         got = "a single one" if y.ndim == 0 else len(y)
         raise ValueError(f"y: expected one condition for each of the {n} rows of x, got {got}")
-    if y is not None and y.dtype in FRACTIONS:
-        raise ValueError(f"y: expected whole numbers, got {y.dtype}")
+    if y is not None and y.dtype == torch.bool:
+        raise ValueError(f"y: expected numbers, got {y.dtype}")
     if cond_mask is not None and (cond_mask.dtype != torch.bool or cond_mask.shape != (n,)):
         raise ValueError(f"cond_mask: expected ({n},) bool, got {cond_mask.dtype} of shape {tuple(cond_mask.shape)}")
     if image_cond is not None and (
@@ -138,7 +137,7 @@ def _condition(
         raise ValueError(
             f"image_cond: expected (B, K, H, W) that fits x {tuple(x.shape)}, got {tuple(image_cond.shape)}"
         )
-    return None if y is None else y.long(), cond_mask
+    return y if y is None or y.is_floating_point() else y.long(), cond_mask
 
 
 def with_image_cond(model: Denoiser, image_cond: Tensor) -> Callable[..., Estimate]:

@@ -241,10 +241,10 @@ NOISE = torch.zeros(2, 1, 8, 8)
         (lambda: guidance.cfg(BY_LABEL, None, 2.0), "^y: expected a tensor of conditions"),
         (lambda: BY_LABEL(NOISE, 0.5, [1, 2]), "^y: expected a tensor or None, got list"),
         (lambda: BY_LABEL(NOISE, 0.5, torch.tensor(1)), "^y: expected one condition for each of the 2 rows"),
-        (lambda: BY_LABEL(NOISE, 0.5, torch.tensor([True, False])), "^y: expected whole numbers, got torch.bool"),
+        (lambda: BY_LABEL(NOISE, 0.5, torch.tensor([True, False])), "^y: expected numbers, got torch.bool"),
         (lambda: BY_LABEL(NOISE, 0.5, torch.ones(2).long(), [True, False]), "^cond_mask: expected a tensor"),
         (lambda: loss(BY_LABEL, NOISE, torch.full((2,), 0.5), torch.ones(3).long()), "^y: expected one condition"),
-        (lambda: loss(BY_LABEL, NOISE, torch.full((2,), 0.5), torch.ones(2)), "^y: expected whole numbers"),
+        (lambda: loss(BY_LABEL, NOISE, torch.full((2,), 0.5), torch.ones(2)), "^cond: expected 2 whole-number labels"),
     ],
 )
 def test_conditions_that_do_not_fit_are_refused_by_name(act, words):

@@ -127,7 +127,7 @@ CASES = {
     "labels for a net without": (lambda: tiny()(NOISE, 0.5, torch.zeros(4).long()), ValueError, "cond"),
     "a label out of range": (lambda: tiny(classes=3)(NOISE, 0.5, torch.full((4,), 3)), ValueError, "cond"),
     "labels of another batch": (lambda: tiny(classes=3)(NOISE, 0.5, torch.zeros(3).long()), ValueError, "y"),
-    "float labels": (lambda: tiny(classes=3)(NOISE, 0.5, torch.zeros(4)), ValueError, "y"),
+    "float labels": (lambda: tiny(classes=3)(NOISE, 0.5, torch.zeros(4)), ValueError, "cond"),
     "keep of another batch": (
         lambda: tiny(classes=3)(NOISE, 0.5, torch.zeros(4).long(), torch.ones(3).bool()), ValueError, "cond_mask",
     ),
