@@ -67,7 +67,7 @@ class Denoiser(nn.Module):
         Arguments and errors as in forward; at: (alpha, sigma) at t, where they are known already.
         """
         validation.fits_weights("x", x, self.net)
-        y, cond_mask = _condition(x, y, cond_mask, image_cond)
+        y = _checked_condition(x, y, cond_mask, image_cond)
         alpha, sigma = self.schedule.at(t, x) if at is None else at
         c = (sigma**2 + (self.schedule.sigma_data * alpha) ** 2) ** -0.5
         logsnr = self.schedule.logsnr(t).clamp(*LOGSNR_RANGE)
@@ -114,10 +114,10 @@ class Denoiser(nn.Module):
         return solve(x, self.raw_output(x, t, y, cond_mask, image_cond, (alpha, sigma)), alpha, sigma, (a, b))
 
 
-def _condition(
+def _checked_condition(
     x: Tensor, y: Tensor | None, cond_mask: Tensor | None, image_cond: Tensor | None
-) -> tuple[Tensor | None, Tensor | None]:
-    """y, whole numbers as int64, and cond_mask, if they and image_cond fit x."""
+) -> Tensor | None:
+    """y, whole numbers as int64, if all three fit x."""
     n = len(x)
     for name, value in (("y", y), ("cond_mask", cond_mask), ("image_cond", image_cond)):
         if value is not None:
@@ -137,7 +137,7 @@ def _condition(
         raise ValueError(
             f"image_cond: expected (B, K, H, W) that fits x {tuple(x.shape)}, got {tuple(image_cond.shape)}"
         )
-    return y if y is None or y.is_floating_point() else y.long(), cond_mask
+    return y if y is None or y.is_floating_point() else y.long()
 
 
 def with_image_cond(model: Denoiser, image_cond: Tensor) -> Callable[..., Estimate]:
