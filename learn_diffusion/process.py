@@ -50,8 +50,9 @@ def where_rows(rows: Tensor, one: Estimate, other: Estimate) -> Estimate:
 
 
 def randn_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Standard normal noise of x's shape, type and device, drawn from the generator."""
-    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    """Standard normal noise of x's shape, type and device; a generator of the CPU gives the same on every device."""
+    device = x.device if generator is None else generator.device
+    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device).to(x.device)
 
 
 def from_x0(x: Tensor, x0: Tensor, alpha: Tensor, sigma: Tensor) -> Estimate:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
-from learn_diffusion import checkpoints, devices, validation
+from learn_diffusion import checkpoints, devices, optim, validation
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.distributed import (
     World,
@@ -160,6 +160,7 @@ def train(
     batch: int = 64,
     grad_accum_steps: int = 1,
     lr: float = 2e-3,
+    optimizer: str = "adamw",
     halflife: float | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
@@ -182,6 +183,8 @@ def train(
     batch       rows of data a step, of all processes together
     grad_accum_steps  parts in which a process goes through its rows, for a batch that does not fit into memory at once
     lr          peak learning rate of AdamW; it warms up and anneals to 0 over `steps`
+    optimizer   "muon": Muon, at ten times lr, for the matrices inside the network (optim.hidden_matrices) and AdamW
+                for the rest, or "adamw" for all weights
     halflife    of the EMA in steps; None: a twentieth of the training
     seed        of everything random in the loop; the initial weights are the caller's
     distributed share each batch with the other processes of torchrun or accelerate launch; True: required; None: where
@@ -208,6 +211,7 @@ def train(
     validation.positive_int("batch", batch)
     validation.positive_int("checkpoint_every", checkpoint_every)
     validation.positive_int("grad_accum_steps", grad_accum_steps)
+    validation.one_of("optimizer", optimizer, ("muon", "adamw"))
     halflife = max(1.0, steps / 20) if halflife is None else halflife
     _check_choices(model, data, labels, image_cond, cond_drop, lr, halflife)
     if checkpoint is not None:
@@ -216,7 +220,7 @@ def train(
     rows = microbatches(batch, grad_accum_steps, processes)
     bf16 = devices.use_bf16(device, data.shape[-1]) if bf16 is None else bf16
     config = TrainConfig(
-        steps, batch, lr, cond_drop, halflife, seed, bf16, *map(_fingerprint, (data, labels, image_cond))
+        steps, batch, lr, optimizer, cond_drop, halflife, seed, bf16, *map(_fingerprint, (data, labels, image_cond))
     )
     run = _Run(config, model, _Batches(data, labels, image_cond, model.schedule, config), rows, processes, compile)
     return _steps(run, device, checkpoint, checkpoint_every, resume, progress)
@@ -259,6 +263,7 @@ class TrainConfig:
     steps: int
     batch: int
     lr: float
+    optimizer: str
     cond_drop: float
     halflife: float
     seed: int
@@ -374,9 +379,7 @@ class _Run:
         if self.world.size > 1:  # this gives all processes the weights of the first
             self.loss = DistributedDataParallel(self.loss, find_unused_parameters=True)
         self.ema = EMA(self.model, self.config.halflife)
-        self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=self.config.lr, betas=(0.9, 0.99), weight_decay=0.0, fused=True
-        )
+        self.optimizers = optim.optimizers(self.model.net, self.config.lr, self.config.optimizer == "muon")
 
     def close(self) -> None:
         """Let go of the process group before it is destroyed: a wrapper that outlives it can wait for it for ever."""
@@ -397,16 +400,17 @@ class _Run:
     def _optimizer_step(self) -> Tensor:
         value = self._backward()
         self.losses.add(self.step + 1, value)
-        for group in self.optimiser.param_groups:
-            group["lr"] = lr_at_step(self.step + 1, self.config.steps, self.config.lr)
-        self.optimiser.step()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr_at_step(self.step + 1, self.config.steps, optimizer.defaults["lr"])
+            optimizer.step()
         self.ema.update()
         return value
 
     def _backward(self) -> Tensor:
         """The gradients of a batch, and its loss (), over all microbatches of all processes."""
         drawn, value, n = self.batches.draw(), 0.0, self.world.size
-        self.optimiser.zero_grad()
+        self.model.zero_grad()
         for rows in self.rows:
             wait = n > 1 and rows is not self.rows[-1]  # gradients are averaged over processes once, after the last
             with self.loss.no_sync() if wait else nullcontext():
@@ -430,8 +434,9 @@ class _Run:
     def save(self, path: str | Path) -> None:
         self.losses.check()
         state = {f"weights/{name}": w for name, w in self.model.state_dict().items()}
-        for i, moments in self.optimiser.state_dict()["state"].items():
-            state |= {f"adam/{i}/{name}": torch.as_tensor(value) for name, value in moments.items()}
+        for name, w in self.model.named_parameters():
+            for optimizer in self.optimizers:
+                state |= {f"optimizer/{name}/{key}": value for key, value in optimizer.state.get(w, {}).items()}
         state["random"] = self.batches.generator.get_state()
         # no clock in the file: the same training gives the same bytes
         training = {"recipe": asdict(self.config), "step": self.step, "loss": self.loss_tensor.item()}
@@ -474,20 +479,19 @@ class _Run:
         self.ema.updates = self.step = step
         self.loss_tensor = torch.tensor(float(last_loss))
         self.batches.generator.set_state(state["random"])
-        self._restore_adam(state)
+        for name, w in self.model.named_parameters():
+            if moments := _group(state, f"optimizer/{name}/"):  # none of a weight without a gradient: frozen, not used
+                self._restore_moments(name, w, moments)
 
-    def _restore_adam(self, state: dict[str, Tensor]) -> None:
-        packed = self.optimiser.state_dict()
-        for i, w in enumerate(self.model.parameters()):
-            moments = _group(state, f"adam/{i}/")
-            shapes = {name: v.shape for name, v in moments.items() if v.is_floating_point()}
-            if not moments:  # a weight that had no gradient yet: frozen, or not used
-                continue
-            if shapes != {"step": (), "exp_avg": w.shape, "exp_avg_sq": w.shape}:
-                raise ValueError(f"moments {shapes} of weight {i}, {tuple(w.shape)}")
-            # the fused optimiser reads memory in order, so its moments must lie in memory as the weights do
-            packed["state"][i] = {k: torch.empty_like(w).copy_(v) if v.ndim else v for k, v in moments.items()}
-        self.optimiser.load_state_dict(packed)
+    def _restore_moments(self, name: str, w: nn.Parameter, moments: dict[str, Tensor]) -> None:
+        owner = next(o for o in self.optimizers if any(w is p for group in o.param_groups for p in group["params"]))
+        expected = {"momentum": w.shape}
+        if not isinstance(owner, optim.Muon):
+            expected = {"step": (), "exp_avg": w.shape, "exp_avg_sq": w.shape}
+        if (shapes := {key: value.shape for key, value in moments.items()}) != expected:
+            raise ValueError(f"moments {shapes} of {name}, {tuple(w.shape)}")
+        # the fused optimiser reads memory in order, so its moments must lie in memory as the weights do
+        owner.state[w] = {k: torch.empty_like(w).copy_(v) if v.ndim else v.to(w.device) for k, v in moments.items()}
 
 
 def _group(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -38,6 +38,11 @@ class MLP(nn.Module):
         self.blocks = nn.ModuleList(Block(width) for _ in range(blocks))
         self.proj_out = nn.Linear(width, dim)
 
+    @property
+    def outer(self) -> list[nn.Module]:
+        """The layers that touch data, noise level or labels: see optim.hidden_matrices."""
+        return [self.embedding, self.proj_in, self.proj_out]
+
     def forward(self, x: Tensor, logsnr: Tensor, cond: Tensor | None = None) -> Tensor:
         dim = self.config["dim"]
         if x.ndim != 2 or x.shape[1] != dim:

@@ -156,6 +156,11 @@ class UNet(nn.Module):
         nn.init.zeros_(self.conv_out.bias)
         self.to(memory_format=torch.channels_last)
 
+    @property
+    def outer(self) -> list[nn.Module]:
+        """The layers that touch data, noise level or labels: see optim.hidden_matrices."""
+        return [self.embedding, self.conv_in, self.conv_out]
+
     def forward(self, x: Tensor, logsnr: Tensor, cond: Tensor | None = None) -> Tensor:
         channels = self.config["channels"] + self.config["cond_channels"]
         if x.ndim != 4 or x.shape[1] != channels or x.shape[2] % self.side or x.shape[3] % self.side:
