@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,14 +60,16 @@ def _sheet() -> np.ndarray:
 def _rows(split: str) -> np.ndarray:
     """Places on the sheet (N,) int64 of a split, shuffled.
 
-    In the order of SHA-256 of the place, which no version of a random generator can change: of each digit, the last 100
-    are held out.
+    Chance is the SHA-256 of the place, which no version of a random generator can change: the 100 places of each digit
+    where it is largest are held out.
     """
-    order = sorted(range(10 * EACH), key=lambda row: hashlib.sha256(str(row).encode()).digest())
-    chosen, seen = [], [0] * 10
-    for row in order:
-        digit = row // EACH
-        seen[digit] += 1
-        if (seen[digit] > EACH - HELD_OUT) == (split == "held_out"):
-            chosen.append(row)
-    return np.array(chosen)
+    rows = []
+    for first in range(0, 10 * EACH, EACH):
+        drawn = sorted(range(first, first + EACH), key=partial(_chance, "split"))
+        rows += drawn[-HELD_OUT:] if split == "held_out" else drawn[:-HELD_OUT]
+    return np.array(sorted(rows, key=partial(_chance, "order")))
+
+
+def _chance(purpose: str, row: int) -> bytes:
+    """As good as random, and independent for each purpose."""
+    return hashlib.sha256(f"{purpose} {row}".encode()).digest()
