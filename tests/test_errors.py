@@ -15,6 +15,7 @@ from learn_diffusion.checkpoints import CheckpointError, load, save
 from learn_diffusion.datasets import advection
 from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.datasets.image_files import image_folder
+from learn_diffusion.datasets.mnist import mnist_sample
 from learn_diffusion.datasets.patterns import colours, draw_patterns, palette
 from learn_diffusion.datasets.products import Shot, backdrops, draw_products
 from learn_diffusion.datasets.scenes import Scene, all_scenes, canonical_caption, draw_scenes
@@ -32,7 +33,7 @@ from learn_diffusion.metrics import (
     precision_recall,
     with_standard_error,
 )  # fmt: skip
-from learn_diffusion.nets import MLP, UNet
+from learn_diffusion.nets import MLP, Classifier, UNet
 from learn_diffusion.nets.text import TextEncoder, Tokeniser, record_attention
 from learn_diffusion.process import from_x0, renoise
 from learn_diffusion.recipes.pretrained import pretrained_path
@@ -167,6 +168,9 @@ CASES = {
     "absent device": (lambda: devices.resolve_device("xpu"), ValueError, "device"),
     # datasets and metrics
     "split": (lambda: small_digits("test"), ValueError, "split"),
+    "split of MNIST": (lambda: mnist_sample("all"), ValueError, "split"),
+    "side of MNIST": (lambda: mnist_sample("train", side=32), ValueError, "side"),
+    "pools": (lambda: Classifier(pools=3), ValueError, "pools"),
     "gaussians": (lambda: gaussians(0), ValueError, "n"),
     "moons": (lambda: moons(-1), ValueError, "n"),
     "spiral": (lambda: spiral(2.5), ValueError, "n"),

@@ -81,6 +81,14 @@ def test_unshuffle_makes_a_large_picture_cost_what_a_small_one_costs():
     assert shapes[0] == shapes[1]
 
 
+@pytest.mark.parametrize(("side", "pools"), [(8, 1), (14, 1), (28, 2), (28, 1)])
+def test_a_classifier_halves_the_side_as_often_as_asked(side, pools):
+    net, x = Classifier(side=side, pools=pools), torch.randn(3, 1, side, side)
+    assert net(x).shape == (3, 10)
+    assert net.features(x).shape == (3, 64)
+    assert net.layers[-1].in_features == 64 * (side // 2**pools) ** 2
+
+
 def test_classifier_features_are_in_units_of_their_standard_deviation():
     torch.manual_seed(0)
     net, x = Classifier(), torch.randn(200, 1, 8, 8)

@@ -134,7 +134,11 @@ def test_nothing_is_trained_for_a_file_that_cannot_be_written(tmp_path, monkeypa
         run_recipe("cats", tmp_path / "a")
 
 
-@pytest.mark.parametrize("name", ["digit_classifier", "digits_by_label", "scene_classifier", "product_classifier"])
+@pytest.mark.parametrize(
+    "name",
+    ["digit_classifier", "digits_by_label", "mnist_classifier", "mnist_classifier_14", "scene_classifier",
+     "product_classifier"],
+)  # fmt: skip
 def test_the_recipes_themselves_run(tmp_path, monkeypatch, name):
     monkeypatch.setattr(evaluation, "sample_digits", partial(evaluation.sample_digits, steps=1))  # the slow part
 

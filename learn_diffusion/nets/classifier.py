@@ -14,16 +14,22 @@ from learn_diffusion.nets.embedding import Embedding
 
 @final
 class Classifier(nn.Module):
-    """forward(x (B, channels, H, W)) -> class scores (B, classes); features(x) -> (B, width)."""
+    """forward(x (B, channels, side, side)) -> class scores (B, classes); features(x) -> (B, width).
 
-    def __init__(self, channels: int = 1, classes: int = 10, width: int = 64, side: int = 8):
+    pools  how often it halves the side: 1, or 2 for larger pictures; the side must be divisible by 2^pools
+    """
+
+    def __init__(self, channels: int = 1, classes: int = 10, width: int = 64, side: int = 8, pools: int = 1):
         super().__init__()
-        self.config = {"channels": channels, "classes": classes, "width": width, "side": side}
+        if pools not in (1, 2):
+            raise ValueError(f"pools: expected 1 or 2, got {pools!r}")
+        self.config = {"channels": channels, "classes": classes, "width": width, "side": side, "pools": pools}
+        early = [nn.MaxPool2d(2)] * (pools - 1)  # halve before the costly layers
         self.layers = nn.Sequential(
-            nn.Conv2d(channels, 32, 3, padding=1), nn.SiLU(),
+            nn.Conv2d(channels, 32, 3, padding=1), nn.SiLU(), *early,
             nn.Conv2d(32, 64, 3, padding=1), nn.SiLU(), nn.MaxPool2d(2),
             nn.Conv2d(64, 64, 3, padding=1), nn.SiLU(), nn.Flatten(),
-            nn.Linear(64 * (side // 2) ** 2, width),
+            nn.Linear(64 * (side // 2**pools) ** 2, width),
         )  # fmt: skip
         self.head = nn.Linear(width, classes)
         self.register_buffer("mean", torch.zeros(width))
@@ -39,7 +45,7 @@ class Classifier(nn.Module):
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
         """Fix the units of the features: mean 0 and standard deviation 1, feature by feature, over x (B, ...)."""
-        raw = self.layers(x)
+        raw = torch.cat([self.layers(part) for part in x.split(500)])  # all at once may not fit into memory
         self.mean.copy_(raw.mean(0))
         self.std.copy_(raw.std(0))
 

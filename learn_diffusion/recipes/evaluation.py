@@ -44,6 +44,18 @@ def accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
 
 
 @torch.no_grad()
+def confident_share(classifier: Classifier, images: Tensor, confidence: float = 0.9) -> float:
+    """The share of pictures (N, C, H, W) of which the classifier gives one class at least this probability."""
+    return (classifier(images).softmax(1).amax(1) >= confidence).float().mean().item()
+
+
+@torch.no_grad()
+def all_features(classifier: Classifier, images: Tensor) -> Tensor:
+    """classifier.features of any number of pictures (N, C, H, W), (N, width): 500 at a time, which saves memory."""
+    return torch.cat([classifier.features(part) for part in images.split(500)])
+
+
+@torch.no_grad()
 def attribute_accuracy(
     classifier: AttributeClassifier, images: Tensor, truth: Tensor, attributes: Iterable[str]
 ) -> tuple[dict[str, float], float]:
@@ -139,17 +151,19 @@ def balanced_rows(labels: Tensor, each: int, seed: int = 0) -> Tensor:
     return torch.cat([row[torch.randperm(len(row), generator=g)[:each]] for row in rows])
 
 
-@torch.no_grad()
-def digit_floor(classifier: Classifier, each: int = 20, draws: int = 20) -> MeanWithError:
-    """Real against real: the Frechet distance of `each` training digits of every class to the 500 held-out ones.
+def digit_floor(
+    classifier: Classifier, each: int = 20, draws: int = 20, data: Callable[[str], tuple[Tensor, Tensor]] = small_digits
+) -> MeanWithError:
+    """Real against real: the Frechet distance of `each` training digits of every class to all held-out ones.
+
+    data  images and labels of a split, "train" or "held_out", such as small_digits or mnist_sample
 
     Mean and standard deviation over draws; what is drawn with as many of every digit can be compared with it. (Random
-    rows, whose class counts differ, would be farther: 0.7 in place of 0.4 at 500.) The draws share training digits, so
-    that with many of each they differ a little less than new digits would.
+    rows, whose class counts differ, would be farther: of small_digits 0.7 in place of 0.4 at 500.) The draws share
+    training digits, so that with many of each they differ a little less than new digits would.
     """
-    images, labels = small_digits("train")
-    target = classifier.features(small_digits("held_out")[0])
-    features = classifier.features(images)
+    images, labels = data("train")
+    target, features = all_features(classifier, data("held_out")[0]), all_features(classifier, images)
     return mean_and_spread([frechet(features[balanced_rows(labels, each, seed)], target) for seed in range(draws)])
 
 
