@@ -18,7 +18,13 @@ from typing import Any
 
 from torch import nn
 
-from learn_diffusion.recipes.digits import digit_classifier, digits_by_label, mnist_classifier, mnist_classifier_14
+from learn_diffusion.recipes.digits import (
+    digit_classifier,
+    digits_by_label,
+    mnist_by_label,
+    mnist_classifier,
+    mnist_classifier_14,
+)
 from learn_diffusion.recipes.gan_comparison import digits_diffusion, digits_gan, scenes_diffusion, scenes_gan
 from learn_diffusion.recipes.products import product_classifier, product_upscaler, products_by_caption
 from learn_diffusion.recipes.scenes import scene_classifier, scenes_by_caption, scenes_by_mask
@@ -26,7 +32,7 @@ from learn_diffusion.recipes.scenes import scene_classifier, scenes_by_caption, 
 RECIPES: dict[str, Callable[..., tuple[nn.Module, dict[str, Any]]]] = {
     recipe.__name__: recipe
     for recipe in (
-        digit_classifier, digits_by_label, mnist_classifier, mnist_classifier_14,
+        digit_classifier, digits_by_label, mnist_by_label, mnist_classifier, mnist_classifier_14,
         scene_classifier, scenes_by_caption, scenes_by_mask,
         product_classifier, products_by_caption, product_upscaler,
         digits_gan, digits_diffusion, scenes_gan, scenes_diffusion,

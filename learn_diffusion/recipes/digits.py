@@ -14,9 +14,17 @@ from learn_diffusion import checkpoints, devices
 from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.datasets.mnist import mnist_sample
 from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.metrics import nn_distance_ratio
 from learn_diffusion.nets import Classifier, UNet
 from learn_diffusion.recipes.classifiers import fit
-from learn_diffusion.recipes.evaluation import accuracy, confident_share, digit_floor, digit_quality, prompt_accuracy
+from learn_diffusion.recipes.evaluation import (
+    accuracy,
+    confident_share,
+    digit_floor,
+    digit_quality,
+    mnist_scores,
+    prompt_accuracy,
+)
 from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.recipes.transforms import downsample, random_warp
 from learn_diffusion.schedules import Cosine
@@ -110,3 +118,30 @@ def digits_by_label(
     metrics = digit_quality(lambda x, t: model(x, t, wanted), model.schedule, classifier)
     metrics["prompt_accuracy"] = prompt_accuracy(model, classifier)
     return model, {"data": "digits train", "data_shape": [1, 8, 8], "steps": steps, "seed": seed, "metrics": metrics}
+
+
+def mnist_by_label(
+    steps: int = 10_000, seed: int = 0, device: str | torch.device | None = None, work: Path | None = None
+) -> tuple[Denoiser, dict[str, Any]]:
+    """Draws MNIST's digits at 28x28: any of the ten on request, or one of its own choice."""
+    torch.manual_seed(seed)
+    images, labels = mnist_sample("train")
+    untrained = Denoiser(UNet(widths=(32, 64), patch_size=2, classes=10), Cosine(), "x0")
+    *_, end = train(
+        untrained, images, steps, labels=labels,
+        batch=32, lr=1e-3, optimizer="muon", seed=seed, device=device, checkpoint=work, progress=True,
+    )  # fmt: skip
+    model = checkpoints.to_fp16(end.ema.cpu())  # what comes back from the file
+    classifier, _ = checkpoints.load(pretrained_path("mnist_classifier"), "cpu")
+    found = mnist_scores(model, classifier, wanted=torch.arange(1000) % 10)
+    free = mnist_scores(model, classifier)
+    floor = digit_floor(classifier, each=100, data=mnist_sample)
+    metrics = {
+        "frechet": found.frechet.value, "frechet_std": found.frechet.error,
+        "frechet_without_label": free.frechet.value, "frechet_without_label_std": free.frechet.error,
+        "floor": floor.value, "floor_std": floor.error,
+        "confident": found.confident.value, "prompt_accuracy": found.obeyed.value,
+        "nn_distance_ratio": nn_distance_ratio(found.pictures, images, mnist_sample("held_out")[0]),
+    }  # fmt: skip
+    about = {"data": "mnist_sample train", "data_shape": [1, 28, 28], "steps": steps, "seed": seed}
+    return model, {**about, "metrics": metrics, "half": True}

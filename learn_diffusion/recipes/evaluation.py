@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from learn_diffusion import sampling, validation
+from learn_diffusion import devices, sampling, validation
 from learn_diffusion.datasets.digits import small_digits
+from learn_diffusion.datasets.mnist import mnist_sample
 from learn_diffusion.datasets.scenes import (
     ATTRIBUTES,
     Scene,
@@ -40,7 +41,7 @@ GUIDANCE_SCALE = 2.0  # wherever prompt accuracy is measured: fixed before the f
 @torch.no_grad()
 def accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
     """The share of pictures (N, C, H, W) that the classifier reads as their labels (N,)."""
-    return (classifier(images).argmax(1) == labels).float().mean().item()
+    return (classifier(images).argmax(1) == labels.to(images.device)).float().mean().item()
 
 
 @torch.no_grad()
@@ -50,9 +51,10 @@ def confident_share(classifier: Classifier, images: Tensor, confidence: float = 
 
 
 @torch.no_grad()
-def all_features(classifier: Classifier, images: Tensor) -> Tensor:
+def all_features(classifier: Classifier | AttributeClassifier, images: Tensor) -> Tensor:
     """classifier.features of any number of pictures (N, C, H, W), (N, width): 500 at a time, which saves memory."""
-    return torch.cat([classifier.features(part) for part in images.split(500)])
+    device = next(classifier.parameters()).device
+    return torch.cat([classifier.features(part.to(device)) for part in images.split(500)])
 
 
 @torch.no_grad()
@@ -61,7 +63,7 @@ def attribute_accuracy(
 ) -> tuple[dict[str, float], float]:
     """The shares of pictures (N, 3, H, W) in which the classifier reads what truth (N, K) says: of each of the K named
     attributes, and of all in one picture."""
-    agree = torch.cat([classifier.read(part) for part in images.split(500)]) == truth
+    agree = torch.cat([classifier.read(part) for part in images.split(500)]).cpu() == truth.cpu()
     return dict(zip(attributes, agree.float().mean(0).tolist(), strict=True)), agree.all(1).float().mean().item()
 
 
@@ -80,18 +82,38 @@ def nearest_completions(known: Tensor, mask: Tensor, pictures: Tensor, n: int) -
     return pictures[torch.cdist(seen, others).topk(n, largest=False).indices.T]
 
 
-def sample_digits(denoise: Denoise, schedule: Schedule, n: int, steps: int = 15, seed: int = 0) -> Tensor:
-    """n pictures (n, 1, 8, 8) in [-1, 1] drawn with DPM-Solver++(2M) from the noise of this seed."""
-    return sampling.run_sampler(denoise, schedule, sampling.initial_noise(schedule, (n, 1, 8, 8), seed), steps)
+def sample_digits(
+    denoise: Denoise,
+    schedule: Schedule,
+    n: int,
+    steps: int = 15,
+    seed: int = 0,
+    side: int = 8,
+    device: str | torch.device | None = None,
+) -> Tensor:
+    """n pictures (n, 1, side, side) in [-1, 1] drawn with DPM-Solver++(2M) from the noise of this seed.
+
+    device  where denoise computes; None: what resolve_device chooses
+    """
+    noise = sampling.initial_noise(schedule, (n, 1, side, side), seed)
+    return sampling.run_sampler(denoise, schedule, noise.to(devices.resolve_device(device)), steps)
 
 
 @torch.no_grad()
 def noisy_accuracy(
-    log_probs: Callable[[Tensor, Tensor], Tensor], schedule: Schedule, t: float | Tensor, seed: int = 1
+    log_probs: Callable[[Tensor, Tensor], Tensor],
+    schedule: Schedule,
+    t: float | Tensor,
+    seed: int = 1,
+    device: str | torch.device | None = None,
 ) -> float:
-    """The share of held-out digits, noised to level t, that log_probs(x_t (B, 1, 8, 8), t), (B, 10), reads right."""
+    """The share of held-out digits, noised to level t, that log_probs(x_t (B, 1, 8, 8), t), (B, 10), reads right.
+
+    device  where log_probs computes; None: what resolve_device chooses
+    """
     (images, labels), level = small_digits("held_out"), torch.as_tensor(t)
     xt = schedule.add_noise(images, torch.randn(images.shape, generator=torch.Generator().manual_seed(seed)), level)
+    xt = xt.to(devices.resolve_device(device))
     return accuracy(lambda x: log_probs(x, level), xt, labels)
 
 
@@ -112,8 +134,8 @@ class DigitScores(NamedTuple):
 def digit_scores(classifier: Classifier, images: Tensor, wanted: Tensor) -> DigitScores:
     """Do pictures (N, 1, 8, 8) show the digits that were wanted (N,), how much do they vary, how far are they from
     real ones?"""
-    features, target = classifier.features(images), classifier.features(small_digits("held_out")[0])
-    variety = within_class_distance(features, wanted)
+    features, target = (all_features(classifier, x) for x in (images, small_digits("held_out")[0]))
+    variety = within_class_distance(features, wanted.to(features.device))
     return DigitScores(accuracy(classifier, images, wanted), variety, frechet(features, target))
 
 
@@ -122,7 +144,10 @@ def digit_runs(
 ) -> tuple[DigitScores, Tensor]:
     """The scores of what each of R >= 2 denoisers draws of the digits wanted (N,), from noise of a seed of its own; and
     what the first drew, (N, 1, 8, 8)."""
-    drawn = [sample_digits(each, schedule, len(wanted), steps, seed) for seed, each in enumerate(denoisers)]
+    device = next(classifier.parameters()).device
+    drawn = [
+        sample_digits(each, schedule, len(wanted), steps, seed, device=device) for seed, each in enumerate(denoisers)
+    ]
     scores = torch.tensor([digit_scores(classifier, images, wanted) for images in drawn])
     return DigitScores(*scores.T), drawn[0]
 
@@ -175,14 +200,14 @@ def digit_quality(denoise: Denoise, schedule: Schedule, classifier: Classifier, 
     ones, over as many random draws.
     """
     train_images, unseen = small_digits("train")[0], small_digits("held_out")[0]
-    target = classifier.features(unseen)
+    target, device = all_features(classifier, unseen), next(classifier.parameters()).device
     distances, ratios, floors = [], [], []
     for seed in range(seeds):
-        samples = sample_digits(denoise, schedule, len(unseen), seed=seed)
-        distances.append(frechet(classifier.features(samples), target))
-        ratios.append(nn_distance_ratio(samples, train_images, unseen))
+        samples = sample_digits(denoise, schedule, len(unseen), seed=seed, device=device)
+        distances.append(frechet(all_features(classifier, samples), target))
+        ratios.append(nn_distance_ratio(samples.cpu(), train_images, unseen))
         rows = torch.randperm(len(train_images), generator=torch.Generator().manual_seed(seed))[: len(unseen)]
-        floors.append(frechet(classifier.features(train_images[rows]), target))
+        floors.append(frechet(all_features(classifier, train_images[rows]), target))
     return {
         "frechet": mean(distances), "frechet_std": stdev(distances),
         "floor": mean(floors), "floor_std": stdev(floors),
@@ -190,11 +215,45 @@ def digit_quality(denoise: Denoise, schedule: Schedule, classifier: Classifier, 
     }  # fmt: skip
 
 
+class MnistScores(NamedTuple):
+    """What mnist_scores finds, over seeds of sampling: means and standard deviations, and the first pictures."""
+
+    frechet: MeanWithError  # distance to the held-out digits, in the classifier's features
+    confident: MeanWithError  # share that the classifier reads with a probability of 0.9 or more
+    obeyed: MeanWithError | None  # share read as the digit that was asked for; None where none was
+    pictures: Tensor  # (n, 1, side, side) of the first seed
+
+
+@torch.no_grad()
+def mnist_scores(
+    model: Denoiser,
+    classifier: Classifier,
+    n: int = 1000,
+    wanted: Tensor | None = None,
+    scale: float = 1.0,
+    steps: int = 15,
+    seeds: Sequence[int] = (0, 1, 2),
+) -> MnistScores:
+    """n pictures a seed, of the digits wanted (n,) or of any, beside the 1000 held-out digits of mnist_sample.
+
+    Model and classifier on one device. scale: of guidance, 1 for none. The distance depends on n: compare equal ones.
+    """
+    side = classifier.config["side"]
+    target = all_features(classifier, mnist_sample("held_out", side)[0])
+    drawn = [sampling.sample(model, (n, 1, side, side), wanted, scale, steps, seed) for seed in seeds]
+    distances = [frechet(all_features(classifier, pictures), target) for pictures in drawn]
+    confident = [confident_share(classifier, pictures) for pictures in drawn]
+    obeyed = None if wanted is None else [accuracy(classifier, pictures, wanted) for pictures in drawn]
+    return MnistScores(
+        mean_and_spread(distances), mean_and_spread(confident), obeyed and mean_and_spread(obeyed), drawn[0]
+    )
+
+
 @torch.no_grad()
 def prompt_accuracy(model: Denoiser, classifier: Classifier, n: int = 500) -> float:
     """The share of n samples that the classifier reads as the digit that was asked for."""
-    wanted = torch.arange(n) % 10
-    samples = sample_digits(lambda x, t: model(x, t, wanted), model.schedule, n)
+    wanted = torch.arange(n, device=model.device) % 10
+    samples = sample_digits(lambda x, t: model(x, t, wanted), model.schedule, n, device=model.device)
     return accuracy(classifier, samples, wanted)
 
 
@@ -243,7 +302,7 @@ def scene_quality(
             if which == "seen":
                 real, other = (draw_scenes(len(wanted), REAL_SEEDS + 2 * seed + i, only=wanted) for i in (0, 1))
                 with torch.no_grad():
-                    target, drawn, floor = (classifier.features(x) for x in (real.images, images, other.images))
+                    target, drawn, floor = (all_features(classifier, x) for x in (real.images, images, other.images))
                 table.setdefault("frechet", []).append(frechet(drawn, target))
                 table.setdefault("floor", []).append(frechet(floor, target))
     return {name: {"mean": mean(values), "std": stdev(values)} for name, values in table.items()}
@@ -293,12 +352,12 @@ def inpaint(model: Denoiser, known: Tensor, mask: Tensor, y: Tensor, seed: int =
     image condition is shown what is known; for any other, `ddnm` alone holds it."""
     shown = with_image_cond(model, mask_cond(known, mask)) if model.net.config["cond_channels"] else model
     held = ddnm(cfg(shown, y, GUIDANCE_SCALE), model.schedule, known, mask)
-    noise = sampling.initial_noise(model.schedule, known.shape, seed)
+    noise = sampling.initial_noise(model.schedule, known.shape, seed).to(known.device)
     return sampling.run_sampler(held, model.schedule, noise, steps)
 
 
 def upscaled(upscaler: Denoiser, small: Tensor, seed: int = 0, steps: int = 15) -> Tensor:
     """Pictures (N, 3, 64, 64) drawn from small ones (N, 3, 16, 16)."""
     large = upsample_bicubic(small)
-    noise = sampling.initial_noise(upscaler.schedule, large.shape, seed)
+    noise = sampling.initial_noise(upscaler.schedule, large.shape, seed).to(large.device)
     return with_detail(small, sampling.run_sampler(with_image_cond(upscaler, large), upscaler.schedule, noise, steps))

@@ -297,7 +297,7 @@ def sample_points(model: nn.Module, n: int, seed: int = 0) -> Tensor:
     if not isinstance(model, Denoiser):
         return gan.sample_gan(model, 2, n, seed)
     noise, ts = sampling.initial_noise(model.schedule, (n, 2), seed), model.schedule.timesteps(NFE)
-    return final_sample(dpmpp_2m(model, model.schedule, noise, ts))
+    return final_sample(dpmpp_2m(model, model.schedule, noise.to(model.device), ts))
 
 
 def _layers(c_in: int, width: int, c_out: int) -> nn.Sequential:

@@ -61,7 +61,7 @@ def shift_hue(pictures: Tensor, mask: Tensor, old: Tensor, new: Tensor) -> Tenso
     from matplotlib.colors import hsv_to_rgb, rgb_to_hsv  # slow to import
 
     def hsv(x: Tensor) -> Tensor:  # the last axis is red, green, blue
-        return torch.from_numpy(rgb_to_hsv(((x.double() + 1) / 2).clamp(0, 1).numpy()))
+        return torch.from_numpy(rgb_to_hsv(((x.cpu().double() + 1) / 2).clamp(0, 1).numpy()))
 
     (_, s0, v0), (hue, s1, v1) = (hsv(colour)[:, None, None].unbind(-1) for colour in (old, new))
     _, s, v = hsv(pictures.permute(0, 2, 3, 1)).unbind(-1)
