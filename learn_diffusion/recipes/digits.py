@@ -121,7 +121,7 @@ def digits_by_label(
 
 
 def mnist_by_label(
-    steps: int = 10_000, seed: int = 0, device: str | torch.device | None = None, work: Path | None = None
+    steps: int = 6000, seed: int = 0, device: str | torch.device | None = None, work: Path | None = None
 ) -> tuple[Denoiser, dict[str, Any]]:
     """Draws MNIST's digits at 28x28: any of the ten on request, or one of its own choice."""
     torch.manual_seed(seed)
