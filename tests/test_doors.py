@@ -658,3 +658,24 @@ def test_states_that_ran_to_their_end_say_so():
     final_sample(states)
     with pytest.raises(ValueError, match="one that ran to its end has none left"):
         final_sample(states)
+
+
+def test_the_average_carries_the_statistics_of_a_network():
+    class Normed(Answers):
+        def __init__(self):
+            super().__init__(nn.BatchNorm1d(2))
+
+    *_, last = train(Denoiser(Normed(), Cosine(), "v"), POINTS, 3, batch=8, device="cpu")
+    assert last.ema.net.how.num_batches_tracked == 3
+    assert torch.equal(last.ema.net.how.running_mean, last.model.net.how.running_mean)
+
+
+def test_advice_quotes_a_path_with_a_space(monkeypatch):
+    from importlib import reload
+
+    from learn_diffusion import doctor
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.executable", "/my course/.venv/bin/python")
+        assert reload(doctor).INSTALL.startswith("'/my course/.venv/bin/python' -m pip")
+    reload(doctor)
