@@ -77,7 +77,10 @@ def save(
         raise ValueError(f"model: load could not build it again, {misfit}")
     tensors = {f"model/{name}": w for name, w in weights.items()}
     tensors |= {f"state/{name}": w for name, w in (state or {}).items()}
-    tensors = {name: w.detach().cpu().contiguous() for name, w in tensors.items()}
+    # clones: two names may share one memory, which the format does not allow
+    tensors = {
+        k: torch.as_tensor(w).detach().cpu().clone(memory_format=torch.contiguous_format) for k, w in tensors.items()
+    }
     header = json.loads(json.dumps(header))  # as load will see it: tuples are lists
     header["sha256"] = _digest(header, tensors)
     atomic_write(path, to_bytes(tensors, {KEY: json.dumps(header)}))
@@ -94,12 +97,18 @@ def _as_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
     seen = {}
     for key, value in metadata.items():
         try:
-            seen[key] = json.loads(json.dumps(value, default=plain, allow_nan=False))
+            seen[key] = json.loads(json.dumps(value, default=plain, allow_nan=False), object_pairs_hook=_unique)
         except (TypeError, ValueError) as error:
             raise TypeError(
                 f"{key}: expected what JSON can say (finite numbers, strings, lists, dicts): {error}"
             ) from None
     return seen
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError(f"two keys read alike as strings, of {', '.join(key for key, _ in pairs)}")
+    return found
 
 
 @torch.no_grad()
@@ -123,6 +132,7 @@ def load(path: str | Path, device: str | torch.device | None = None) -> tuple[nn
     return model.to(devices.resolve_device(device)).eval(), metadata
 
 
+@torch.inference_mode(False)  # weights made in that mode could never be trained
 def read(path: str | Path) -> tuple[nn.Module, dict[str, Tensor], dict[str, Any]]:
     """(model, state, metadata) on the CPU; see save. Raises as load does."""
     header, tensors = _read_file(Path(path))
@@ -137,7 +147,8 @@ def read(path: str | Path) -> tuple[nn.Module, dict[str, Tensor], dict[str, Any]
         raise CheckpointError(f"{path}: its header describes no model this package can build: {error}") from error
     if misfit:
         raise CheckpointError(f"{path}: its weights do not fit the model it describes: {misfit}")
-    model = _build(header["model"]).to(_precision(header, weights))
+    with torch.device("cpu"):  # whatever torch's default device is
+        model = _build(header["model"]).to(_precision(header, weights))
     model.load_state_dict(weights)  # copies into the model's own precision
     return model, state, _renamed(header["about"])
 
@@ -226,13 +237,14 @@ def describe(model: nn.Module) -> dict[str, Any]:
     """How to build the model, for the header of its file. Raises TypeError for one that is not registered."""
     if isinstance(model, Denoiser):
         schedule, kind = model.schedule, type(model.schedule).__name__
-        if kind not in SCHEDULES:
+        if SCHEDULES.get(kind) is not type(schedule):  # a class of one's own may have the same name
             raise TypeError(f"model: its schedule {schedule} is not registered in schedules.SCHEDULES")
-        spec = {"class": kind, "arguments": asdict(schedule)}
+        spec = {"class": kind, "arguments": _as_json(asdict(schedule))}
         return {"class": "Denoiser", "net": describe(model.net), "schedule": spec, "target": model.target}
-    if type(model).__name__ not in NETS:
-        raise TypeError(f"model: expected a Denoiser or one of {', '.join(NETS)}, got {type(model).__name__}")
-    return {"class": type(model).__name__, "arguments": model.config}
+    if NETS.get(type(model).__name__) is not type(model):
+        got = f"{type(model).__module__}.{type(model).__name__}"
+        raise TypeError(f"model: expected a Denoiser or one of {', '.join(NETS)}, got {got}")
+    return {"class": type(model).__name__, "arguments": _as_json(model.config)}
 
 
 def _build(spec: Mapping[str, Any]) -> nn.Module:
@@ -296,6 +308,8 @@ def check_writable(argument: str, path: str | Path) -> None:
 def atomic_write(path: str | Path, content: bytes) -> None:
     """Write a file whole or not at all. Raises OSError that names it; what stood there before is then still whole."""
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, f"{path}: could not write, expected the name of a file, got a folder")
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART}")  # its own: two who write one file never mix
     try:
         with open(part, "wb") as file:

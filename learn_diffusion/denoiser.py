@@ -68,13 +68,16 @@ class Denoiser(nn.Module):
         """
         validation.fits_weights("x", x, self.net)
         y = _checked_condition(x, y, cond_mask, image_cond)
+        _check_channels(self.net, image_cond)
         alpha, sigma = self.schedule.at(t, x) if at is None else at
         c = (sigma**2 + (self.schedule.sigma_data * alpha) ** 2) ** -0.5
         logsnr = self.schedule.logsnr(t).clamp(*LOGSNR_RANGE)
         if validation.readable(logsnr) and logsnr.ndim == 0:  # a copy to a GPU would wait for it, filling does not
             logsnr = torch.full((len(x),), logsnr.item(), dtype=x.dtype, device=x.device)
-        seen = c * x if image_cond is None else torch.cat([c * x, image_cond], dim=1)
+        seen = c * x if image_cond is None else torch.cat([c * x, image_cond.to(x.dtype)], dim=1)
         out = self.net(seen, logsnr.to(x.dtype).expand(len(x)), None if y is None else drop_cond(y, cond_mask))
+        if not isinstance(out, Tensor):
+            raise TypeError(f"net: expected a tensor of the shape of x, {tuple(x.shape)}, got {type(out).__name__}")
         if out.shape != x.shape:
             raise ValueError(f"net: expected an answer of the shape of x, {tuple(x.shape)}, got {tuple(out.shape)}")
         return out.to(x.dtype)
@@ -100,7 +103,7 @@ class Denoiser(nn.Module):
         than the weights, ValueError for another device, levels outside the schedule (where the host can see them), a
         condition that does not fit, and a target that cannot be solved (eps where alpha is 0).
         """
-        t = torch.as_tensor(t)
+        t = validation.as_level("t", t)
         validation.floats("x", x)
         validation.level("t", t, len(x), 0.0, self.schedule.t_max)
         alpha, sigma = self.schedule.at(t, x)
@@ -131,6 +134,8 @@ def _checked_condition(
         raise ValueError(f"y: expected numbers, got {y.dtype}")
     if cond_mask is not None and (cond_mask.dtype != torch.bool or cond_mask.shape != (n,)):
         raise ValueError(f"cond_mask: expected ({n},) bool, got {cond_mask.dtype} of shape {tuple(cond_mask.shape)}")
+    if image_cond is not None:
+        validation.floats("image_cond", image_cond)
     if image_cond is not None and (
         image_cond.ndim != 4 or image_cond.shape[:1] + image_cond.shape[2:] != x.shape[:1] + x.shape[2:]
     ):
@@ -138,6 +143,14 @@ def _checked_condition(
             f"image_cond: expected (B, K, H, W) that fits x {tuple(x.shape)}, got {tuple(image_cond.shape)}"
         )
     return y if y is None or y.is_floating_point() else y.long()
+
+
+def _check_channels(net: nn.Module, image_cond: Tensor | None) -> None:
+    """A network that says how many channels its image condition has must get so many."""
+    expected = getattr(net, "config", {}).get("cond_channels")
+    got = 0 if image_cond is None else image_cond.shape[1]
+    if expected is not None and got != expected:
+        raise ValueError(f"image_cond: expected {expected} channels, as this network's cond_channels says, got {got}")
 
 
 def with_image_cond(model: Denoiser, image_cond: Tensor) -> Callable[..., Estimate]:

@@ -20,10 +20,11 @@ def resolve_device(device: str | torch.device | None = None) -> torch.device:
     mps has to be asked for: networks as small as ours spend more time in its launches than in its arithmetic.
     Raises ValueError for a device this machine does not have.
     """
-    device = device or os.environ.get(DEVICE) or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device is None:  # not for 0, which is torch's number of the first GPU
+        device = os.environ.get(DEVICE) or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise ValueError(f"device: expected 'cpu', 'cuda', 'mps' or None, got {device!r}") from None
     here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not here.get(found.type, False):

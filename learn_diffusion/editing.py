@@ -83,16 +83,18 @@ def pigdm(
     """
     _check(known, mask)
     validation.number("scale", scale)
+    d = schedule.sigma_data if sigma_data is None else sigma_data
+    for name, value in (("noise", noise), ("sigma_data", d)):
+        validation.number(name, value)
     if not 0 <= noise < inf:
         raise ValueError(f"noise: expected a standard deviation of 0 or more, got {noise}")
-    d = schedule.sigma_data if sigma_data is None else sigma_data
     if not 0 < d < inf:
         raise ValueError(f"sigma_data: expected a standard deviation above 0, got {sigma_data}")
 
     def pulled(x: Tensor, t: Tensor) -> Estimate:
         validation.same_device("known", known, "x", x.device)
         alpha, sigma = schedule.at(t, x)
-        logsnr = schedule.logsnr(torch.as_tensor(t))
+        logsnr = schedule.logsnr(validation.as_level("t", t))
         steerable = (logsnr >= BLIND) & (logsnr < inf)
         if scale == 0 or not steerable.any():
             est = denoise(x, t)
@@ -282,9 +284,9 @@ def diffedit_mask(
     """
     validation.floats("picture", picture, ndim=4)
     validation.positive_int("n", n)
-    total = torch.zeros_like(picture)
+    t, total = validation.as_level("t", t), torch.zeros_like(picture)
     for _ in range(n):
         x = schedule.add_noise(picture, randn_like(picture, generator), t)
-        total += (one(x, torch.as_tensor(t)).x0 - other(x, torch.as_tensor(t)).x0).abs()
+        total += (one(x, t).x0 - other(x, t).x0).abs()
     total = total.mean(1, keepdim=True)
     return total / total.amax((1, 2, 3), keepdim=True).clamp_min(torch.finfo(total.dtype).tiny)

@@ -48,7 +48,7 @@ def cfg(model: Conditional, y: Tensor, scale: float) -> Denoise:
             return model(x, t, y)
         if scale == 0:
             return model(x, t, y, torch.zeros(n, dtype=torch.bool, device=x.device))
-        t = torch.as_tensor(t)
+        t = validation.as_level("t", t)
         cond_mask = torch.arange(2 * n, device=x.device) < n
         both = model(torch.cat([x, x]), torch.cat([t, t]) if t.ndim else t, torch.cat([y, y]), cond_mask)
         cond, uncond = Estimate(both.x0[:n], both.eps[:n]), Estimate(both.x0[n:], both.eps[n:])
@@ -66,13 +66,10 @@ def guidance_interval(guided: Denoise, plain: Denoise, schedule: Schedule, lo: f
     One call where all rows agree on the side, both where t (B,) divides them. Raises ValueError where lo is not
     below hi.
     """
-    if not lo < hi:
-        raise ValueError(
-            f"lo, hi: expected log-SNR with lo < hi, from the noisier level to the cleaner, got {lo} and {hi}"
-        )
+    validation.ordered(lo, hi, "log-SNR with lo < hi, from the noisier level to the cleaner")
 
     def within(x: Tensor, t: Tensor) -> Estimate:
-        logsnr = schedule.logsnr(torch.as_tensor(t))
+        logsnr = schedule.logsnr(validation.as_level("t", t))
         inside = (lo <= logsnr) & (logsnr <= hi)
         if inside.all():
             return guided(x, t)
@@ -125,7 +122,7 @@ def classifier_guidance(denoise: Denoise, log_prob: LogProb, schedule: Schedule,
 
     def guided(x: Tensor, t: Tensor) -> Estimate:
         est = denoise(x, t)
-        logsnr = schedule.logsnr(torch.as_tensor(t))
+        logsnr = schedule.logsnr(validation.as_level("t", t))
         steerable = (logsnr >= BLIND) & (logsnr < inf)
         if scale == 0 or not steerable.any():
             return est
@@ -157,8 +154,7 @@ def clip_x0(denoise: Denoise, schedule: Schedule, lo: float = -1.0, hi: float = 
 
     Clamping x0 alone would break the invariant, and with it every sampler that uses both.
     """
-    if not lo < hi:
-        raise ValueError(f"lo, hi: expected lo < hi, got {lo} and {hi}")
+    validation.ordered(lo, hi, "lo < hi")
 
     def clipped(x: Tensor, t: Tensor) -> Estimate:
         return from_x0(x, denoise(x, t).x0.clamp(lo, hi), *schedule.at(t, x))

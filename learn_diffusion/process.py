@@ -70,7 +70,7 @@ def renoise(schedule: Schedule, x: Tensor, s: Tensor, t: Tensor, generator: torc
     s and t are neighbours and a is sqrt(1 - beta)). x (B, ...); s, t () or (B,). Raises TypeError for an x that is not
     float, ValueError where a level is outside the schedule, t is cleaner than s, or s is pure noise already.
     """
-    s, t = torch.as_tensor(s), torch.as_tensor(t)
+    s, t = validation.as_level("s", s), validation.as_level("t", t)
     validation.floats("x", x)
     validation.level("s", s, len(x), 0.0, schedule.t_max)
     validation.level("t", t, len(x), 0.0, schedule.t_max)

@@ -55,6 +55,7 @@ def ddim(
     eta = 0 is DDIM (Song et al. 2021, eq. 12); eta = 1 draws from the posterior of Ho et al. 2020 (eq. 6 and 7), which
     is DDPM. x (B, ...) at level ts[0]; ts (N + 1,) decreasing; one network call a step.
     """
+    validation.number("eta", eta)
     if not 0.0 <= eta <= 1.0:
         raise ValueError(f"eta: expected a number from 0 (DDIM) to 1 (DDPM), got {eta}")
     steps = step_pairs(schedule, x, ts)
@@ -127,5 +128,7 @@ def final_sample(states: Iterable[State]) -> Tensor:
     """Run a sampler to its end and keep the picture: x (B, ...)."""
     end = deque(states, maxlen=1)
     if not end:
-        raise ValueError("states: expected a sampler that takes at least one step, got none")
+        raise ValueError(
+            "states: expected a sampler that takes at least one step, got none; one that ran to its end has none left"
+        )
     return end[0].x

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from learn_diffusion import devices
+from learn_diffusion import devices, validation
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.guidance import cfg, clip_x0
 from learn_diffusion.process import Denoise
@@ -20,8 +20,9 @@ BATCH = 64  # pictures at a time: enough to be fast, and memory does not grow wi
 
 def initial_noise(schedule: Schedule, shape: Sequence[int], seed: int = 0) -> Tensor:
     """Noise of this shape (n, C, H, W) where the schedule begins, the same on every device."""
-    noise = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32, device="cpu")
-    return noise * schedule.sigma(torch.tensor(schedule.t_max))
+    generator = torch.Generator().manual_seed(validation.whole_number("seed", seed, 0))
+    noise = torch.randn(*shape, generator=generator, dtype=torch.float32, device="cpu")
+    return noise * schedule.sigma(validation.as_level("t_max", schedule.t_max))
 
 
 def run_sampler(denoise: Denoise, schedule: Schedule, noise: Tensor, steps: int) -> Tensor:
@@ -43,6 +44,9 @@ def sample(
     if not isinstance(model, Denoiser):
         hint = "; load gives (model, metadata)" if isinstance(model, tuple) else ""
         raise TypeError(f"model: expected a Denoiser, got {type(model).__name__}{hint}")
+    if not isinstance(shape, Sequence):
+        raise TypeError(f"shape: expected (n, C, H, W), got {type(shape).__name__}")
+    shape = [validation.positive_int("shape", n) for n in shape]
     if y is not None and (not isinstance(y, Tensor) or y.shape[:1] != (shape[0],)):
         got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
         raise ValueError(f"y: expected a tensor of conditions, one for each of {shape[0]} pictures, got {got}")
@@ -58,13 +62,14 @@ def condition(model: Denoiser, n: int, prompt: str | None = None, label: int | N
 
     Raises ValueError for what the model does not take: a prompt without words it knows, a label out of range.
     """
+    validation.positive_int("n", n)
     text, classes = _senses(model)
     if prompt is not None and text is None:
         raise ValueError(f"prompt: this model reads no words; it takes {takes(model)}")
     if label is not None and not classes:
         raise ValueError(f"label: this model knows no labels; it takes {takes(model)}")
-    if label is not None and not 0 <= label < classes:
-        raise ValueError(f"label: expected a whole number from 0 to {classes - 1}, got {label}")
+    if label is not None:
+        label = validation.whole_number("label", label, 0, classes - 1)
     if prompt is not None:
         return text.tokenise([prompt]).repeat(n, 1)
     return None if label is None else torch.full((n,), label)

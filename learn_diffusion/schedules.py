@@ -52,7 +52,7 @@ class Schedule(ABC):
     @final
     def at(self, t: Tensor | float, x: Tensor) -> tuple[Tensor, Tensor]:
         """(alpha, sigma) at t, shaped to broadcast against x (B, ...)."""
-        t = torch.as_tensor(t)
+        t = validation.as_level("t", t)
         return expand_like(self.alpha(t), x), expand_like(self.sigma(t), x)
 
     @final
@@ -61,7 +61,7 @@ class Schedule(ABC):
 
         Raises TypeError for a type, and ValueError for a shape or a level, that does not fit.
         """
-        t = torch.as_tensor(t)
+        t = validation.as_level("t", t)
         validation.floats("x0", x0)
         validation.floats("eps", eps)
         validation.same_shape("eps", eps, "x0", x0)
@@ -104,14 +104,14 @@ class Schedule(ABC):
         """
         validation.positive_int("steps", steps)
         if self.t_min == 0:
-            return self.time_at(torch.linspace(1, 0, steps + 1, dtype=torch.float64))
-        ts = self.time_at(torch.linspace(1, 0, steps, dtype=torch.float64))
+            return self.time_at(torch.linspace(1, 0, steps + 1, dtype=torch.float64, device="cpu"))
+        ts = self.time_at(torch.linspace(1, 0, steps, dtype=torch.float64, device="cpu"))
         return torch.cat([ts, ts.new_zeros(1)])
 
 
 def _floating(t: Tensor | float) -> Tensor:
     """t as a tensor of floats: a level may be given as the whole number 1."""
-    t = torch.as_tensor(t)
+    t = validation.as_level("t", t)
     return t if t.is_floating_point() else t.to(torch.get_default_dtype())
 
 
@@ -153,7 +153,7 @@ class DDPM(Schedule):
 
     def betas(self) -> Tensor:
         """beta_1 ... beta_T: (T,) float64. Step i multiplies by sqrt(1 - beta_i) and adds noise of variance beta_i."""
-        return torch.linspace(self.beta_1, self.beta_T, self.T, dtype=torch.float64)
+        return torch.linspace(self.beta_1, self.beta_T, self.T, dtype=torch.float64, device="cpu")
 
     def log_alpha_bar(self, t: Tensor) -> Tensor:
         """log(alpha_bar) at t, read from the table; linear between its rows."""
@@ -172,7 +172,7 @@ class DDPM(Schedule):
 
 @lru_cache(maxsize=32)
 def _log_alpha_bar_table(schedule: DDPM, dtype: torch.dtype, device: torch.device) -> Tensor:
-    table = torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-schedule.betas()).cumsum(0)])
+    table = torch.cat([torch.zeros(1, dtype=torch.float64, device="cpu"), torch.log1p(-schedule.betas()).cumsum(0)])
     return table.to(dtype).to(device)  # (T + 1,): summed in float64, cast once
 
 

@@ -207,10 +207,11 @@ def train(
             "[-1, 1]: use data * 2 - 1",
             stacklevel=2,
         )
-    validation.positive_int("steps", steps)
-    validation.positive_int("batch", batch)
-    validation.positive_int("checkpoint_every", checkpoint_every)
-    validation.positive_int("grad_accum_steps", grad_accum_steps)
+    steps, batch = validation.positive_int("steps", steps), validation.positive_int("batch", batch)
+    checkpoint_every = validation.positive_int("checkpoint_every", checkpoint_every)
+    grad_accum_steps = validation.positive_int("grad_accum_steps", grad_accum_steps)
+    seed = validation.whole_number("seed", seed, 0)
+    validation.one_of("bf16", bf16, (None, True, False))
     validation.one_of("optimizer", optimizer, ("muon", "adamw"))
     halflife = max(1.0, steps / 20) if halflife is None else halflife
     _check_choices(model, data, labels, image_cond, cond_drop, lr, halflife)
@@ -220,8 +221,9 @@ def train(
     rows = microbatches(batch, grad_accum_steps, processes)
     bf16 = devices.use_bf16(device, data.shape[-1]) if bf16 is None else bf16
     config = TrainConfig(
-        steps, batch, lr, optimizer, cond_drop, halflife, seed, bf16, *map(_fingerprint, (data, labels, image_cond))
-    )
+        steps, batch, float(lr), optimizer, float(cond_drop), float(halflife), seed, bf16,
+        *map(_fingerprint, (data, labels, image_cond)), _frozen(model),
+    )  # fmt: skip
     run = _Run(config, model, _Batches(data, labels, image_cond, model.schedule, config), rows, processes, compile)
     return _steps(run, device, checkpoint, checkpoint_every, resume, progress)
 
@@ -253,7 +255,6 @@ def _steps(
                 bar.update()
                 yield run.report()
         run.losses.check()
-    run.model.eval()
 
 
 @dataclass(frozen=True)
@@ -271,6 +272,7 @@ class TrainConfig:
     data: str  # tensors are represented by their SHA-256
     labels: str | None
     image_cond: str | None  # "function" for one that makes it from the data
+    frozen: list[str] | None  # names of weights that are not trained
 
 
 def _check_choices(
@@ -282,10 +284,12 @@ def _check_choices(
         raise ValueError(
             "model: expected weights that require gradients, got none; model.requires_grad_(True) trains all"
         )
+    if any(w.is_inference() for w in model.parameters()):
+        raise ValueError("model: expected weights that can be trained, got some made in torch.inference_mode()")
     validation.dtype_of("data", data, next(model.parameters()))
     if labels is not None and not isinstance(labels, Tensor):
         raise TypeError(f"labels: expected a tensor of {len(data)} whole numbers, got {type(labels).__name__}")
-    if labels is not None and (labels.shape[:1] != (len(data),) or labels.ndim > 2 or labels.is_floating_point()):
+    if labels is not None and (labels.shape[:1] != (len(data),) or labels.ndim > 2 or not _whole(labels)):
         raise ValueError(
             f"labels: expected {len(data)} whole numbers (or rows of them), got {labels.dtype} of {tuple(labels.shape)}"
         )
@@ -295,6 +299,8 @@ def _check_choices(
         )
     if isinstance(image_cond, Tensor) and len(image_cond) != len(data):
         raise ValueError(f"image_cond: expected one for each of {len(data)} rows of data, got {len(image_cond)}")
+    for name, value in (("cond_drop", cond_drop), ("lr", lr), ("halflife", halflife)):
+        validation.number(name, value)
     if not 0 <= cond_drop <= 1:
         raise ValueError(f"cond_drop: expected a share from 0 to 1, got {cond_drop}")
     if not 0 <= lr < float("inf"):
@@ -382,8 +388,10 @@ class _Run:
         self.optimizers = optim.optimizers(self.model.net, self.config.lr, self.config.optimizer == "muon")
 
     def close(self) -> None:
-        """Let go of the process group before it is destroyed: a wrapper that outlives it can wait for it for ever."""
+        """However the loop ends, the model is left ready to sample from. And let go of the process group before it is
+        destroyed: a wrapper that outlives it can wait for it for ever."""
         self.loss = None
+        self.model.eval()
 
     def advance(self) -> None:
         """One optimiser step and one EMA update."""
@@ -415,6 +423,10 @@ class _Run:
             wait = n > 1 and rows is not self.rows[-1]  # gradients are averaged over processes once, after the last
             with self.loss.no_sync() if wait else nullcontext():
                 part = self.loss(**{name: x if x is None else x[rows] for name, x in drawn.items()})
+                if not part.requires_grad:
+                    raise ValueError(
+                        "model: expected an answer that torch can differentiate by the weights, got one without"
+                    )
                 part = part * (n * (rows.stop - rows.start) / self.config.batch)
                 part.backward()
             value = value + part.detach()
@@ -492,6 +504,14 @@ class _Run:
             raise ValueError(f"moments {shapes} of {name}, {tuple(w.shape)}")
         # the fused optimiser reads memory in order, so its moments must lie in memory as the weights do
         owner.state[w] = {k: torch.empty_like(w).copy_(v) if v.ndim else v.to(w.device) for k, v in moments.items()}
+
+
+def _whole(x: Tensor) -> bool:
+    return not (x.is_floating_point() or x.is_complex() or x.dtype == torch.bool)
+
+
+def _frozen(model: nn.Module) -> list[str] | None:
+    return [name for name, w in model.named_parameters() if not w.requires_grad] or None
 
 
 def _group(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ host has to wait for all that the GPU still has to do.
 
 from __future__ import annotations
 
-from math import isfinite
+from math import isfinite, isnan
 from operator import index
 
 import torch
@@ -81,6 +81,18 @@ def pictures_or_points(name: str, x: Tensor, values: bool = True) -> None:
         raise ValueError(f"{name}: expected pictures in [-1, 1], got values from {lo:.3g} to {hi:.3g}{hint}")
 
 
+def as_level(name: str, t: object) -> Tensor:
+    """t as a tensor; a number becomes one of the CPU, whatever torch's default device is."""
+    try:
+        t = t if isinstance(t, Tensor) else torch.tensor(t, device="cpu")
+        good = t.dtype != torch.bool
+    except (TypeError, ValueError, RuntimeError):
+        good = False
+    if not good:
+        raise TypeError(f"{name}: expected a noise level, a number or a tensor of them, got {t!r}")
+    return t
+
+
 def level(name: str, t: Tensor, batch: int | None, lo: float, hi: float) -> None:
     """t must be () or (batch,) and lie in [lo, hi], which is seen where it can be read without waiting."""
     if t.ndim > 1 or (t.ndim == 1 and batch is not None and len(t) != batch):
@@ -94,14 +106,21 @@ def level(name: str, t: Tensor, batch: int | None, lo: float, hi: float) -> None
         raise ValueError(f"{name}: expected noise levels in [{lo:g}, {hi:g}], got {worst:g}")
 
 
-def positive_int(name: str, n: object) -> None:
-    """n must be a whole number of at least one, of Python, numpy or torch."""
+def positive_int(name: str, n: object) -> int:
+    """n, which must be a whole number of at least one, of Python, numpy or torch, as Python's."""
+    return whole_number(name, n, 1)
+
+
+def whole_number(name: str, n: object, least: int, most: int | None = None) -> int:
+    """n, which must be a whole number from least to most, of Python, numpy or torch, as Python's."""
     try:
-        good = not isinstance(n, bool) and index(n) >= 1
+        good = not isinstance(n, bool) and index(n) >= least and (most is None or index(n) <= most)
     except (TypeError, RuntimeError):
         good = False
     if not good:
-        raise ValueError(f"{name}: expected a whole number of at least 1, got {n!r}")
+        span = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name}: expected a whole number {span}, got {n!r}")
+    return index(n)
 
 
 def number(name: str, value: object) -> None:
@@ -112,6 +131,16 @@ def number(name: str, value: object) -> None:
         good = False
     if not good:
         raise ValueError(f"{name}: expected one finite number, got {value!r}")
+
+
+def ordered(lo: object, hi: object, expected: str) -> None:
+    """lo must be a number below hi; either may be infinite."""
+    try:
+        good = not isnan(lo) and not isnan(hi) and lo < hi
+    except TypeError:  # a text, or None
+        good = False
+    if not good:
+        raise ValueError(f"lo, hi: expected {expected}, got {lo!r} and {hi!r}")
 
 
 def one_of(name: str, value: object, choices) -> None:

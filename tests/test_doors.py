@@ -15,16 +15,21 @@ import torch
 from PIL import Image, PngImagePlugin
 from torch import nn
 
-from learn_diffusion import checkpoints, devices, guidance, sampling, validation
+from learn_diffusion import checkpoints, devices, editing, guidance, metrics, sampling, validation
 from learn_diffusion.checkpoints import load, save
-from learn_diffusion.datasets import download
+from learn_diffusion.datasets import advection, download, toy2d
 from learn_diffusion.datasets.image_files import image_folder
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.editing import truncate
+from learn_diffusion.metrics.diversity import within_class_distance
+from learn_diffusion.metrics.error_bars import mean_and_error
+from learn_diffusion.metrics.image_quality import psnr
 from learn_diffusion.nets import MLP, UNet
-from learn_diffusion.samplers import ddim, final_sample, heun
-from learn_diffusion.schedules import Cosine
+from learn_diffusion.nets.text import Tokeniser
+from learn_diffusion.samplers import ddim, dpmpp_2m, final_sample, heun
+from learn_diffusion.schedules import DDPM, EDM, VP, Cosine, Flow, Schedule
 from learn_diffusion.training import loss, train
+from learn_diffusion.widgets import PaintedMask
 from learn_diffusion.widgets.images import to_uint8
 
 POINTS = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
@@ -393,3 +398,284 @@ def test_the_device_of_all_that_asks_for_none(monkeypatch):
     monkeypatch.setenv(devices.DEVICE, "tpu")
     with pytest.raises(ValueError, match="^device: expected"):
         devices.resolve_device()
+
+
+# numbers of numpy and torch in what describes a model
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: Denoiser(MLP(width=8), EDM(sigma_data=torch.tensor(0.25)), "edm"),
+        lambda: Denoiser(MLP(width=np.int64(8)), DDPM(T=np.int64(50)), "eps"),
+        lambda: Denoiser(UNet(widths=np.array([8, 8]), blocks=np.int64(1)), Cosine(), "v"),
+        lambda: Denoiser(UNet(widths=(8, 8), classes=torch.arange(3).max() + 1), Cosine(), "v"),
+        lambda: Denoiser(UNet(widths=(8, 8), words=(word for word in ("a", "cat"))), Cosine(), "v"),
+    ],
+)
+def test_a_model_described_by_numbers_of_numpy_or_torch_comes_back(tmp_path, build):
+    model = build()
+    save(tmp_path / "m", model)
+    assert checkpoints.describe(load(tmp_path / "m", "cpu")[0]) == checkpoints.describe(model)
+
+
+def test_classes_of_ones_own_are_not_taken_for_ours_of_the_same_name(tmp_path):
+    own_schedule = type("Cosine", (Schedule,), {"alpha": lambda _, t: 1 - t, "sigma": lambda _, t: t})()
+    own_net = type("MLP", (nn.Linear,), {})(2, 2)
+    for model, words in (
+        (Denoiser(own_net, Cosine(), "v"), "model: expected a Denoiser or one of UNet"),
+        (Denoiser(MLP(width=8), own_schedule, "v"), "model: its schedule .* is not registered"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            save(tmp_path / "m", model)
+
+
+def test_weights_and_state_that_share_memory_are_saved(tmp_path):
+    net = MLP(dim=8, width=8)
+    net.proj_out.weight = net.proj_in.weight
+    rows = torch.randn(4, 4)
+    save(tmp_path / "m", net, state={"a": rows, "b": rows[:2], "step": 3})
+    loaded, state, _ = checkpoints.read(tmp_path / "m")
+    assert torch.equal(loaded.proj_out.weight, net.proj_in.weight)
+    assert torch.equal(state["b"], rows[:2])
+    assert state["step"] == 3
+
+
+def test_keys_that_json_would_merge_are_refused(tmp_path):
+    with pytest.raises(TypeError, match="^scores: .*two keys read alike"):
+        save(tmp_path / "m", mlp(), scores={1: "a", "1": "b"})
+
+
+def test_a_folder_is_no_place_to_save_to(tmp_path):
+    for path in ("", tmp_path):
+        with pytest.raises(OSError, match="expected the name of a file, got a folder"):
+            save(path, mlp())
+
+
+# torch's modes and defaults
+
+
+def test_weights_of_inference_mode_are_refused_and_loaded_ones_are_none(tmp_path):
+    save(tmp_path / "m", mlp())
+    with torch.inference_mode():
+        made, (loaded, _) = mlp(), load(tmp_path / "m", "cpu")
+    with pytest.raises(ValueError, match=r"^model: expected weights that can be trained.*inference_mode"):
+        train(made, POINTS, 2, batch=8)
+    assert len(list(train(loaded, POINTS, 2, batch=8, device="cpu"))) == 2
+
+
+@pytest.mark.parametrize("f", [toy2d.gaussians, toy2d.lattice, toy2d.moons, toy2d.spiral, advection.draw_settings])
+def test_data_sets_are_the_same_under_another_default_type(f):
+    def points():
+        out = f(5)
+        return out[0] if isinstance(out, tuple) else out
+
+    expected = points()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(points(), expected)
+        assert points().dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("schedule", [DDPM(), VP(), Cosine(), EDM(), Flow()], ids=lambda s: type(s).__name__)
+def test_another_default_device_moves_nothing(tmp_path, schedule):
+    """With "meta", any tensor that was put there by default would have no values."""
+    model = Denoiser(MLP(width=8), schedule, "v")
+    net = Denoiser(UNet(widths=(8, 8)), schedule, "v")
+    save(tmp_path / "m", model)
+    noise = torch.randn(4, 2)
+    torch.set_default_device("meta")
+    try:
+        for sampler in (ddim, heun, dpmpp_2m):
+            assert final_sample(sampler(model, schedule, noise, schedule.timesteps(3))).isfinite().all()
+        assert sampling.sample(net, (1, 1, 8, 8), steps=2).isfinite().all()
+        assert len(list(train(load(tmp_path / "m", "cpu")[0], POINTS, 2, batch=8, device="cpu"))) == 2
+    finally:
+        torch.set_default_device(None)
+
+
+# more acts of training
+
+
+def test_a_resume_compares_which_weights_are_trained(tmp_path):
+    def run(*frozen):
+        model = mlp()
+        for name in frozen:
+            model.get_submodule(name).requires_grad_(False)
+        return train(model, POINTS, 4, batch=8, device="cpu", checkpoint=tmp_path / "w", checkpoint_every=2)
+
+    steps = run("net.proj_in")
+    next(steps), next(steps)
+    steps.close()
+    for frozen in ((), ("net.proj_out",)):
+        with pytest.raises(ValueError, match="differs in frozen"):
+            next(run(*frozen))
+    assert [s.step for s in run("net.proj_in")] == [3, 4]
+
+
+def test_a_loop_that_is_left_leaves_a_model_to_sample_from():
+    for step in train(mlp(), POINTS, 9, batch=8, device="cpu"):
+        model = step.model
+        break
+    assert not model.training
+
+
+def test_numbers_of_numpy_and_torch_train_save_and_resume(tmp_path):
+    def run():
+        return [
+            s.step
+            for s in train(
+                mlp(), POINTS, torch.tensor(3), batch=np.int64(8), lr=np.float32(1e-3), seed=np.int64(2),
+                cond_drop=torch.tensor(0.1), device="cpu", checkpoint=tmp_path / "w",
+            )
+        ]  # fmt: skip
+
+    assert (run(), run()) == ([1, 2, 3], [3])
+
+
+class Answers(nn.Module):
+    """A network of one's own that answers in its own way."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.layer, self.how = nn.Linear(2, 2), how
+
+    def forward(self, x, logsnr, cond=None):
+        return self.how(self.layer(x))
+
+
+HINTED = Denoiser(UNet(widths=(8, 8), cond_channels=1), Cosine(), "v")
+DENOISE = mlp()
+LEVELS = Cosine().timesteps(2)
+
+
+def own(how):
+    return next(train(Denoiser(Answers(how), Cosine(), "v"), POINTS, 2, batch=8, device="cpu"))
+
+
+def hinted(model, image_cond):
+    return next(train(model, PICTURES, 2, image_cond=image_cond, batch=4, device="cpu"))
+
+
+def tried(**arguments):
+    return train(mlp(), POINTS, 2, batch=8, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (lambda: own(lambda out: (out,)), "^net: expected a tensor of the shape of x.*got tuple"),
+        (lambda: own(lambda out: {"sample": out}), "^net: expected a tensor.*got dict"),
+        (lambda: own(torch.Tensor.detach), "^model: expected an answer that torch can differentiate"),
+        (lambda: hinted(BY_LABEL, PICTURES), "^image_cond: expected 0 channels.*got 1"),
+        (lambda: hinted(HINTED, None), "^image_cond: expected 1 channels.*got 0"),
+        (lambda: hinted(HINTED, (PICTURES * 100 + 100).byte()), "^image_cond: expected a float tensor"),
+        (lambda: tried(labels=torch.arange(64) > 3), "^labels: expected 64 whole numbers.*bool"),
+        (lambda: tried(lr="1e-3"), "^lr: expected one finite number, got '1e-3'"),
+        (lambda: tried(cond_drop="0.1"), "^cond_drop: expected one finite number"),
+        (lambda: tried(halflife="10"), "^halflife: expected one finite number"),
+        (lambda: tried(seed=1.5), "^seed: expected a whole number"),
+        (lambda: tried(bf16="no"), "^bf16: expected one of None, True, False"),
+        (lambda: ddim(DENOISE, Cosine(), POINTS, LEVELS, eta="1"), "^eta: expected one finite number"),
+        (lambda: guidance.clip_x0(DENOISE, Cosine(), "a", "b"), "^lo, hi: expected lo < hi"),
+        (lambda: guidance.guidance_interval(DENOISE, DENOISE, Cosine(), None, 3.0), "^lo, hi: expected log-SNR"),
+        (lambda: editing.pigdm(DENOISE, Cosine(), POINTS, POINTS > 0, noise="0"), "^noise: expected one finite"),
+        (lambda: DENOISE(POINTS, None), "^t: expected a noise level.*None"),
+        (lambda: DENOISE(POINTS, True), "^t: expected a noise level.*True"),
+        (lambda: sampling.condition(BY_LABEL, 2, label=3.0), "^label: expected a whole number from 0 to 9, got 3.0"),
+        (lambda: sampling.condition(BY_LABEL, 2, label=True), "^label: expected a whole number from 0 to 9"),
+        (lambda: sampling.condition(BY_LABEL, -1, label=3), "^n: expected a whole number"),
+        (lambda: sampling.sample(BY_LABEL, 8), r"^shape: expected \(n, C, H, W\), got int"),
+        (lambda: sampling.sample(BY_LABEL, NOISE), r"^shape: expected \(n, C, H, W\), got Tensor"),
+        (lambda: sampling.sample(BY_LABEL, (2, 1, 8, 8), seed=None), "^seed: expected a whole number"),
+        (lambda: devices.resolve_device(0), "^device: expected"),
+        (lambda: UNet(channels=0), "^channels: expected a whole number of at least 1"),
+        (lambda: UNet(classes=1.5), "^classes: expected a whole number of at least 0"),
+        (lambda: UNet(patch_size=0), "^patch_size: expected a whole number of at least 1"),
+        (lambda: UNet(words="cat"), "^words: expected strings, got 'cat'"),
+        (lambda: MLP(dim=2.0), "^dim: expected a whole number of at least 1"),
+        (lambda: MLP(blocks=-1), "^blocks: expected a whole number of at least 0"),
+        (lambda: psnr(PICTURES[0], PICTURES[0]), "^pictures: expected 4 dimensions"),
+        (lambda: psnr(PICTURES.byte(), PICTURES.byte()), "^pictures: expected a float tensor"),
+        (lambda: metrics.nn_distance_ratio(POINTS + 1, POINTS, POINTS), "^held_out: .*got copies"),
+        (lambda: metrics.nn_distance_ratio(POINTS, torch.ones(9, 3), POINTS), "^samples: expected rows of the shape"),
+        (lambda: metrics.precision_recall(POINTS, POINTS, k=0), "^k: expected a whole number of at least 1"),
+        (lambda: metrics.density_coverage(POINTS, POINTS, k=2.5), "^k: expected a whole number of at least 1"),
+        (lambda: within_class_distance(POINTS, [0] * 64), "^labels: expected a tensor, got list"),
+        (lambda: mean_and_error("ab"), "^values: expected numbers, got 'ab'"),
+    ],
+)
+def test_more_acts_are_refused_by_name(monkeypatch, act, words):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises((TypeError, ValueError), match=words):
+        act()
+
+
+def test_metrics_of_mixed_and_half_precision():
+    shifted = POINTS + 1
+    assert metrics.nn_distance_ratio(shifted, POINTS.double(), POINTS * 2) == pytest.approx(
+        metrics.nn_distance_ratio(shifted, POINTS, POINTS * 2), rel=1e-4
+    )
+    labels = torch.arange(64) % 2
+    assert within_class_distance(POINTS.half(), labels) == pytest.approx(
+        within_class_distance(POINTS, labels), rel=1e-2
+    )
+
+
+def test_any_width_of_text_works():
+    net = UNet(widths=(8, 8), words=["a"], text=10)
+    assert net(NOISE, torch.zeros(2), net.text.tokenise(["a", "a"])).shape == NOISE.shape
+
+
+def test_a_brush_is_any_whole_number():
+    pytest.importorskip("ipywidgets")
+    assert PaintedMask(NOISE[0], alt="nothing", brush=np.int64(3)).brush == 3
+
+
+# more pictures and prompts
+
+
+def test_parts_of_a_png_that_are_not_looked_at_may_be_damaged(tmp_path):
+    gamma = struct.pack(">I", 45455)
+    (tmp_path / "a.png").write_bytes(png(8, RED, chunk(b"gAMA", gamma, wrong=1)))
+    (tmp_path / "b.png").write_bytes(png(8, RED, chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(3_000_000)))))
+    (tmp_path / "c.png").write_bytes(png(8, RED, chunk(b"eXIf", b"no EXIF")))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        colours = (image_folder(tmp_path, 8)[:, :, 4, 4] + 1) * 127.5
+    assert colours.round().tolist() == [[200, 30, 30]] * 3
+
+
+def test_letters_written_in_another_way_are_the_same_letters():
+    tokenise = Tokeniser(["cat", "café"], length=4)
+    assert tokenise(["ｃａｔ cafe\u0301"]).tolist() == tokenise(["cat café"]).tolist()  # noqa: RUF001
+
+
+def test_states_that_ran_to_their_end_say_so():
+    states = ddim(DENOISE, Cosine(), POINTS, LEVELS)
+    final_sample(states)
+    with pytest.raises(ValueError, match="one that ran to its end has none left"):
+        final_sample(states)
+
+
+def test_the_average_carries_the_statistics_of_a_network():
+    class Normed(Answers):
+        def __init__(self):
+            super().__init__(nn.BatchNorm1d(2))
+
+    *_, last = train(Denoiser(Normed(), Cosine(), "v"), POINTS, 3, batch=8, device="cpu")
+    assert last.ema.net.how.num_batches_tracked == 3
+    assert torch.equal(last.ema.net.how.running_mean, last.model.net.how.running_mean)
+
+
+def test_advice_quotes_a_path_with_a_space(monkeypatch):
+    from importlib import reload
+
+    from learn_diffusion import doctor
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.executable", "/my course/.venv/bin/python")
+        assert reload(doctor).INSTALL.startswith("'/my course/.venv/bin/python' -m pip")
+    reload(doctor)

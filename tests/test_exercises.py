@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -201,7 +203,23 @@ def test_a_check_does_not_disturb_the_random_numbers_of_the_notebook(toy):
 
 def test_a_name_is_taken_once(toy):
     with pytest.raises(ValueError, match="name: '99.toy' is taken"):
-        core.Exercise("99.toy", "", hints=[], solution=_scaled, mistakes={})
+        core.Exercise("99.toy", "", hints=[], solution=_spoilt, mistakes={})
+
+
+def test_a_cell_that_declares_an_exercise_may_be_run_again(toy):
+    def declare():
+        def triple(x):
+            return 3 * x
+
+        return core.Exercise("99.mine", "Triple.", hints=["3"], solution=triple, inputs=[(torch.ones(2),)], mistakes={})
+
+    try:
+        declare()
+        again = declare()
+        assert core.REGISTRY["99.mine"] is again
+        assert again.check(lambda x: x + x + x).solved
+    finally:
+        del core.REGISTRY["99.mine"]
 
 
 def test_hints_come_one_by_one_and_the_last_stays(toy):
@@ -292,3 +310,34 @@ def test_nothing_an_answer_sets_outlives_its_check(toy):
     toy.check(sets)
     assert torch.get_default_dtype() == torch.float32
     assert torch.is_grad_enabled()
+    toy.check(lambda x, n: (torch.set_default_device("meta"), torch.use_deterministic_algorithms(True)))
+    assert torch.zeros(1).device.type == "cpu"
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_verdict_does_not_depend_on_the_default_device_of_the_notebook():
+    step = core.REGISTRY["01.one_step"]
+    torch.set_default_device("meta")
+    try:
+        assert step.check(step.answer).solved
+        assert torch.get_default_device().type == "meta"
+    finally:
+        torch.set_default_device(None)
+
+
+class NoReturn(torch.nn.Module):
+    def forward(self, x, n):
+        x = x * n
+
+
+@pytest.mark.parametrize("answer", [NoReturn(), functools.partial(lambda x, n, k: print(end=k), k="")])
+def test_a_thing_that_returns_nothing_is_no_empty_answer(toy, answer):
+    assert "returns nothing" in toy.check(answer).message
+
+
+def test_an_answer_that_leaves_python_is_told_so(toy):
+    assert "stops with SystemExit: done" in toy.check(lambda x, n: sys.exit("done")).message
+
+
+def test_complex_numbers_are_not_taken_for_their_real_parts(toy):
+    assert "is complex" in toy.check(lambda x, n: (torch.complex(n * x, x), x.sum())).message

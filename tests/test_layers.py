@@ -30,7 +30,7 @@ ALLOWED = {
     "samplers": {"validation", "process", "schedules"},
     "guidance": {"validation", "process", "schedules"},
     "editing": {"validation", "process", "samplers", "schedules"},
-    "sampling": {"denoiser", "devices", "guidance", "process", "samplers", "schedules"},
+    "sampling": {"validation", "denoiser", "devices", "guidance", "process", "samplers", "schedules"},
     "metrics": {"validation", "nets", "datasets", "metrics", "process", "schedules"},
     "nets": {"nets"},
     "datasets": {"validation", "datasets"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,7 +88,7 @@ def _square(file: Path, size: int) -> np.ndarray:
         content = opened.read(MOST_BYTES + 1)
     if not content or len(content) > MOST_BYTES:
         raise _UnusableError(f"more than {MOST_BYTES // 1_000_000} MB" if content else "empty")
-    content = _without_texts(content)
+    content = _what_is_drawn(content)
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
@@ -98,7 +99,8 @@ def _square(file: Path, size: int) -> np.ndarray:
     if image.format == "PNG":  # the only one of the three that has a checksum of each part
         Image.open(io.BytesIO(content), formats=FORMATS).verify()
     image.draft(None, (3 * size, 3 * size))  # large JPEGs are decoded at an eighth, a quarter or half of their size
-    ImageOps.exif_transpose(image, in_place=True)
+    with suppress(Exception):  # damaged EXIF makes its reader fail in any way, and the picture is whole without it
+        ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I"):  # 16 bits of grey, which convert would clip
         image = _eight_bits(image)
     mode = "RGBA" if "A" in image.getbands() or "transparency" in image.info else "RGB"
@@ -109,14 +111,15 @@ def _square(file: Path, size: int) -> np.ndarray:
     return np.array(image)
 
 
-def _without_texts(content: bytes) -> bytes:
-    """A PNG without its comments: they are not looked at, and Pillow refuses long ones, and wrong checksums in them."""
+def _what_is_drawn(content: bytes) -> bytes:
+    """A PNG without comments, times and profiles: they are not looked at, and Pillow refuses long or damaged ones."""
     if not content.startswith(PNG):
         return content
     kept, at = [PNG], len(PNG)
     while at < len(content):
         end = at + 12 + int.from_bytes(content[at : at + 4], "big")  # length, kind, the chunk itself, checksum
-        if content[at + 4 : at + 8] not in (b"tEXt", b"zTXt", b"iTXt"):
+        kind = content[at + 4 : at + 8]
+        if kind[:1].isupper() or kind in (b"tRNS", b"eXIf"):  # a capital: no picture without it
             kept.append(content[at:end])
         at = end
     return b"".join(kept)

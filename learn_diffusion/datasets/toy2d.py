@@ -20,9 +20,9 @@ def gaussians(n: int, seed: int = 0, modes: int = 8, std: float = 0.08) -> tuple
     validation.positive_int("modes", modes)
     g = _generator(seed)
     mode = torch.randint(modes, (n,), generator=g)
-    angle = 2 * pi * mode / modes
+    angle = (2 * pi * mode.float()) / modes
     centre = torch.stack([angle.cos(), angle.sin()], dim=1)
-    return centre + std * torch.randn(n, 2, generator=g), mode
+    return centre + std * torch.randn(n, 2, generator=g, dtype=torch.float32), mode
 
 
 def lattice(n: int, seed: int = 0, side: int = 5, std: float = 0.02) -> tuple[Tensor, Tensor]:
@@ -35,13 +35,13 @@ def lattice(n: int, seed: int = 0, side: int = 5, std: float = 0.02) -> tuple[Te
     g = _generator(seed)
     centres = lattice_centres(side)
     mode = torch.randint(len(centres), (n,), generator=g)
-    return centres[mode] + std * torch.randn(n, 2, generator=g), mode
+    return centres[mode] + std * torch.randn(n, 2, generator=g, dtype=torch.float32), mode
 
 
 def lattice_centres(side: int = 5) -> Tensor:
     """The centres of lattice's modes, (side * side, 2)."""
     validation.positive_int("side", side)
-    line = torch.linspace(-1, 1, side) if side > 1 else torch.zeros(1)
+    line = torch.linspace(-1, 1, side, dtype=torch.float32) if side > 1 else torch.zeros(1, dtype=torch.float32)
     return torch.cartesian_prod(line, line).reshape(-1, 2)
 
 
@@ -50,16 +50,16 @@ def moons(n: int, seed: int = 0, std: float = 0.05) -> tuple[Tensor, Tensor]:
     validation.positive_int("n", n)
     g = _generator(seed)
     moon = torch.randint(2, (n,), generator=g)
-    angle = pi * torch.rand(n, generator=g)
-    side = 1.0 - 2.0 * moon
+    angle = pi * torch.rand(n, generator=g, dtype=torch.float32)
+    side = 1.0 - 2.0 * moon.float()
     arc = torch.stack([0.7 * side * angle.cos() - 0.35 * side, 0.7 * side * angle.sin() - 0.175 * side], dim=1)
-    return arc + std * torch.randn(n, 2, generator=g), moon
+    return arc + std * torch.randn(n, 2, generator=g, dtype=torch.float32), moon
 
 
 def spiral(n: int, seed: int = 0, std: float = 0.02) -> Tensor:
     """n points along a spiral of two turns that ends on the unit circle, blurred by std: points (n, 2)."""
     validation.positive_int("n", n)
     g = _generator(seed)
-    u = torch.rand(n, generator=g).sqrt()  # evenly along the curve, whose length grows like u^2
+    u = torch.rand(n, generator=g, dtype=torch.float32).sqrt()  # evenly along the curve, whose length grows like u^2
     arc = torch.stack([u * (4 * pi * u).cos(), u * (4 * pi * u).sin()], dim=1)
-    return arc + std * torch.randn(n, 2, generator=g)
+    return arc + std * torch.randn(n, 2, generator=g, dtype=torch.float32)

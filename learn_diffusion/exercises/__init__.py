@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from learn_diffusion.exercises.core import REGISTRY, Exercise
+from learn_diffusion.exercises.core import REGISTRY, Exercise, settings_of_its_own
 
 __all__ = ["chapters", "exercise", "progress"]
 
@@ -19,11 +19,16 @@ def chapters() -> list[str]:
     return sorted(path.stem.removeprefix("chapter_") for path in Path(__file__).parent.glob("chapter_*.py"))
 
 
+def _declare(chapter: str) -> None:
+    with settings_of_its_own():  # inputs are made when a chapter's module is imported
+        import_module(f"learn_diffusion.exercises.chapter_{chapter}")
+
+
 def exercise(name: str) -> Exercise:
     """The exercise of that name, "01.jump". Raises ValueError that lists the names there are."""
     chapter = str(name).split(".")[0]
     if chapter in chapters():
-        import_module(f"learn_diffusion.exercises.chapter_{chapter}")
+        _declare(chapter)
     if name not in REGISTRY:
         there = [known for known in REGISTRY if known.startswith(f"{chapter}.")]
         raise ValueError(f"name: expected one of {', '.join(there or chapters())}, got {name!r}")
@@ -34,7 +39,7 @@ def progress(chapter: str) -> str:
     """How many exercises of a chapter, "01", are solved in this session, and which are left."""
     if chapter not in chapters():
         raise ValueError(f"chapter: expected one of {', '.join(chapters())}, got {chapter!r}")
-    import_module(f"learn_diffusion.exercises.chapter_{chapter}")
+    _declare(chapter)
     mine = [each for name, each in REGISTRY.items() if name.startswith(f"{chapter}.")]
     left = [each.name for each in mine if not each.solved]
     rest = f"; left: {', '.join(left)}" if left else ""

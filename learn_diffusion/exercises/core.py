@@ -96,8 +96,9 @@ class Exercise:
         self.tolerance, self.seconds, self.builds = tolerance, seconds, builds
         self.solved = False
         self._next_hint = 0
-        if REGISTRY.setdefault(name, self) is not self:
+        if name in REGISTRY and not _same_place(REGISTRY[name].answer, solution):
             raise ValueError(f"name: {name!r} is taken")
+        REGISTRY[name] = self
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return Shown(f"**Exercise {self.name}.** {self.statement}")._repr_mimebundle_()
@@ -108,7 +109,7 @@ class Exercise:
     def check(self, answer: Any) -> Verdict:
         """Is the answer right? Never raises: a line says what is right, what is wrong, or that nothing is there yet."""
         try:
-            with _settings_of_its_own():
+            with settings_of_its_own():
                 message = _within(self.seconds, lambda: self._run(_filled(answer)))
             self.solved = True
             return Verdict(True, f"{self.name}: right. {message}")
@@ -196,17 +197,35 @@ class Exercise:
         return f"{f'With {given}, {place}' if given else _up(place)} should be {expected[k][i]:.4g}, and is {got[k][i]:.4g}."
 
 
+def _same_place(one: Callable, other: Callable) -> bool:
+    """Whether both are the function of one name in one module: its cell was run again, or its module reloaded."""
+    return all(getattr(one, part, one) == getattr(other, part, other) for part in ("__module__", "__qualname__"))
+
+
+SETTINGS = (  # of the process: how each is read, how it is set, and what it is in a check
+    (torch.get_default_dtype, torch.set_default_dtype, torch.float32),
+    (torch.get_default_device, torch.set_default_device, torch.device("cpu")),
+    (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms, False),
+)
+
+
+def _set(values: Sequence[Any]) -> None:
+    for (read, write, _), value in zip(SETTINGS, values, strict=True):
+        if read() != value:
+            write(value)
+
+
 @contextmanager
-def _settings_of_its_own() -> Iterator[None]:
+def settings_of_its_own() -> Iterator[None]:
     """A check's verdict depends on no setting of the notebook, and nothing that an answer sets outlives the check."""
-    dtype = torch.get_default_dtype()
+    before = [read() for read, _, _ in SETTINGS]
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
-        torch.set_default_dtype(torch.float32)
-        torch.manual_seed(0)
         try:
+            _set([value for _, _, value in SETTINGS])
+            torch.manual_seed(0)
             yield
         finally:
-            torch.set_default_dtype(dtype)
+            _set(before)
 
 
 def call(answer: Callable, *args: Any) -> Any:
@@ -218,7 +237,7 @@ def call(answer: Callable, *args: Any) -> Any:
         out = answer(*given)
     except (IncorrectAnswer, Unsolved):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, NotImplementedError) and not error.args:  # an answer that says so itself; torch says more
             raise Unsolved from None
         raise IncorrectAnswer(
@@ -241,7 +260,7 @@ def _empty(answer: Callable) -> bool:
         body = ast.parse(textwrap.dedent(inspect.getsource(answer)))
     except (OSError, TypeError, SyntaxError):  # no source: a function made by exec, a lambda within other code
         code = getattr(answer, "__code__", None)
-        return code is None or (not code.co_names and len(code.co_code) <= 8)  # it does nothing but return
+        return code is not None and not code.co_names and len(code.co_code) <= 8  # it does nothing but return
     return any(isinstance(node, ast.Expr) and getattr(node.value, "value", 0) is ... for node in ast.walk(body))
 
 
@@ -253,6 +272,8 @@ def numbers(out: Any, shape: Sequence[int] | None = None, name: str = "the resul
         x = out.detach() if isinstance(out, Tensor) else torch.as_tensor(np.asarray(_without_graph(out)))
     except (TypeError, ValueError, RuntimeError):
         raise IncorrectAnswer(f"{_up(name)} should be numbers, and is {_kind(out)} of something else.") from None
+    if x.is_complex():
+        raise IncorrectAnswer(f"{_up(name)} should be real numbers, and is complex: x.real is the real part.")
     x = x.double()
     if shape is not None and tuple(x.shape) != tuple(shape):
         if x.numel() != torch.Size(shape).numel() or x.ndim > 1 or len(shape) > 1:  # () and (1,) are one number both
@@ -326,14 +347,14 @@ def _within(seconds: float, run: Callable[[], Any]) -> Any:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _where(answer: Callable, error: Exception) -> str:
+def _where(answer: Callable, error: BaseException) -> str:
     """The line of the reader's own code that an error came from."""
     code = getattr(answer, "__code__", None)
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if code and f.filename == code.co_filename]
     return f" (line {lines[-1] - code.co_firstlineno + 1} of your function)" if lines else ""
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text if len(text) < 200 else f"{text[:200]} ..."
 

@@ -69,6 +69,7 @@ def precision_recall(samples: Tensor, real: Tensor, k: int = 3) -> PrecisionReca
     A point lies among others if it is nearer to one of them than that one's k-th neighbour of its own kind.
     One outlier with a wide neighbourhood can lift either; see density_coverage.
     """
+    k = validation.positive_int("k", k)
     samples, real = feature_pair("samples", samples, "real", real, at_least=k + 1)
     apart = torch.cdist(samples, real)  # (N, M)
     precise = (apart < _radius(real, k)).any(1)
@@ -88,6 +89,7 @@ def density_coverage(samples: Tensor, real: Tensor, k: int = 5) -> DensityCovera
 
     Both use the neighbourhoods of the real data alone: each reaches to its k-th real neighbour.
     """
+    k = validation.positive_int("k", k)
     samples, real = feature_pair("samples", samples, "real", real, at_least=k + 1)
     apart, radius = torch.cdist(samples, real), _radius(real, k)
     density = (apart < radius).sum().item() / (k * len(samples))
@@ -148,11 +150,18 @@ def nn_distance_ratio(samples: Tensor, train: Tensor, held_out: Tensor) -> float
         validation.floats(name, x)
         if len(x) == 0:
             raise ValueError(f"{name}: expected at least one row, got none")
+        if x.shape[1:] != train.shape[1:]:
+            raise ValueError(
+                f"{name}: expected rows of the shape {tuple(train.shape[1:])}, as train has, got {tuple(x.shape[1:])}"
+            )
 
     def to_train(x: Tensor) -> Tensor:
-        return torch.cdist(x.flatten(1), train.flatten(1)).min(dim=1).values.median()
+        kind = torch.promote_types(x.dtype, train.dtype)
+        return torch.cdist(x.flatten(1).to(kind), train.flatten(1).to(kind)).min(dim=1).values.median()
 
-    return (to_train(samples) / to_train(held_out)).item()
+    if (unseen := to_train(held_out)) == 0:
+        raise ValueError("held_out: expected rows that train does not have, got copies of them")
+    return (to_train(samples) / unseen).item()
 
 
 class AllMetrics(NamedTuple):

@@ -85,7 +85,10 @@ def welch(a: Tensor | Sequence[float], b: Tensor | Sequence[float], alpha: float
 
 
 def _values(name: str, values: Tensor | Sequence[float]) -> Tensor:
-    x = torch.as_tensor(values).double().flatten()
+    try:
+        x = torch.as_tensor(values).detach().double().flatten()
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name}: expected numbers, got {values!r:.80}") from None
     if len(x) < 2:
         raise ValueError(f"{name}: expected at least 2 values, got {len(x)}")
     validation.finite(name, x)
@@ -106,7 +109,7 @@ def with_standard_error(
     g = torch.Generator().manual_seed(seed)
 
     def half(x: Tensor) -> Tensor:
-        return x[torch.randperm(len(x), generator=g)[: len(x) // 2]]
+        return x[torch.randperm(len(x), generator=g, device="cpu")[: len(x) // 2]]
 
     scattered = torch.tensor([metric(half(a), half(b)) for _ in range(max(2, draws))], dtype=torch.float64)
     return MeanWithError(float(metric(a, b)), scattered.std().item())

@@ -18,13 +18,13 @@ LEVELS = 127.5  # a difference of 1 in pictures from -1 to 1 is so many of the 2
 
 def psnr(pictures: Tensor, truth: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in decibels, (N,): 10 log10(4 / MSE), for 4 is the squared range of [-1, 1]."""
-    validation.same_shape("pictures", pictures, "truth", truth)
+    _check_pictures(pictures, truth)
     return 10 * torch.log10(4 / (pictures - truth).square().mean((1, 2, 3)))
 
 
 def error_in_levels(pictures: Tensor, truth: Tensor, where: Tensor) -> Tensor:
     """Root mean square error over the channels of the pixels where the mask is True, in levels of 255, (N,)."""
-    validation.same_shape("pictures", pictures, "truth", truth)
+    _check_pictures(pictures, truth)
     square = ((pictures - truth) * LEVELS).square().mean(1, keepdim=True)
     return _mean_where("where", square, where).sqrt()
 
@@ -45,6 +45,12 @@ def colour_share(pictures: Tensor, colours: Tensor, where: Tensor, tolerance: fl
         raise ValueError(f"colours: expected shape {tuple(pictures.shape[:2])}, got {tuple(colours.shape)}")
     off = ((pictures - colours[..., None, None]) * LEVELS).square().mean(1, keepdim=True).sqrt()
     return _mean_where("where", (off < tolerance).to(pictures), where)
+
+
+def _check_pictures(pictures: Tensor, truth: Tensor) -> None:
+    for name, x in (("pictures", pictures), ("truth", truth)):
+        validation.floats(name, x, ndim=4)
+    validation.same_shape("pictures", pictures, "truth", truth)
 
 
 def _mean_where(name: str, values: Tensor, mask: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from learn_diffusion.nets.embedding import Embedding
+from learn_diffusion.nets.embedding import Embedding, whole
 
 
 class Block(nn.Module):
@@ -32,6 +32,8 @@ class MLP(nn.Module):
 
     def __init__(self, dim: int = 2, width: int = 128, blocks: int = 3, classes: int = 0):
         super().__init__()
+        dim, width = whole("dim", dim, 1), whole("width", width, 1)
+        blocks, classes = whole("blocks", blocks), whole("classes", classes)
         self.config = {"dim": dim, "width": width, "blocks": blocks, "classes": classes}
         self.embedding = Embedding(width, classes)
         self.proj_in = nn.Linear(dim, width)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from math import gcd
 from typing import final
-from unicodedata import category
+from unicodedata import category, normalize
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +26,8 @@ class Tokeniser:
 
     def __init__(self, words: Sequence[str], length: int = 16):
         self.words, self.length = list(words), length
-        if not all(isinstance(word, str) for word in self.words):
-            raise TypeError(f"words: expected strings, got {self.words!r:.80}")
+        if isinstance(words, str) or not all(isinstance(word, str) for word in self.words):
+            raise TypeError(f"words: expected strings, got {words!r:.80}")
         self._number = {word: i + 1 for i, word in enumerate(self.words)}
 
     def __call__(self, captions: Sequence[str]) -> Tensor:
@@ -38,7 +38,9 @@ class Tokeniser:
 
     def split(self, caption: str) -> list[str]:
         """The words of a caption as the network will read them: lower case, without punctuation. An emoji is a word."""
-        return "".join(c if c.isalnum() or category(c) == "So" else " " for c in caption.lower()).split()
+        return "".join(
+            c if c.isalnum() or category(c) == "So" else " " for c in normalize("NFKC", caption).lower()
+        ).split()
 
     def _encode(self, caption: str) -> list[int]:
         found = self.split(caption)
@@ -63,7 +65,7 @@ class TextBlock(nn.Module):
 
     def __init__(self, width: int, heads: int = 4):
         super().__init__()
-        self.heads = heads
+        self.heads = gcd(heads, width)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))

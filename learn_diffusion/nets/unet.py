@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from learn_diffusion.nets.embedding import Embedding
+from learn_diffusion.nets.embedding import Embedding, whole
 from learn_diffusion.nets.text import NULL_TOKEN, CrossAttention, TextEncoder, attention
 
 
@@ -106,18 +106,29 @@ class UNet(nn.Module):
         cond_channels: int = 0,
     ):
         super().__init__()
-        if isinstance(widths, int) or not widths or not all(isinstance(w, int) and w > 0 for w in widths):
+        try:
+            several = tuple(whole("widths", w, 1) for w in widths)
+        except (TypeError, ValueError):
+            several = ()
+        if not several:
             raise ValueError(
                 f"widths: expected whole numbers above 0, one for each level, such as (32, 64), got {widths!r}"
             )
-        widths = tuple(widths)
-        each = [blocks] * len(widths) if isinstance(blocks, int) else list(blocks)
+        widths, words = several, list(words) if not isinstance(words, str) else words
+        channels, patch_size, text = (
+            whole("channels", channels, 1),
+            whole("patch_size", patch_size, 1),
+            whole("text", text, 1),
+        )
+        classes, attentions = whole("classes", classes), whole("attentions", attentions)
+        cond_channels = whole("cond_channels", cond_channels)
+        each = [whole("blocks", n) for n in (blocks if hasattr(blocks, "__len__") else [blocks] * len(widths))]
         if len(each) != len(widths):
             raise ValueError(f"blocks: expected one number, or one for each of the {len(widths)} widths; got {blocks}")
         if classes and words:
             raise ValueError("classes, words: expected at most one of the two: labels or captions")
         self.config = {
-            "channels": channels, "widths": list(widths), "blocks": blocks if isinstance(blocks, int) else each,
+            "channels": channels, "widths": list(widths), "blocks": each if hasattr(blocks, "__len__") else each[0],
             "classes": classes, "patch_size": patch_size, "attentions": attentions, "words": list(words), "text": text,
             "cond_channels": cond_channels,
         }  # fmt: skip

@@ -40,7 +40,7 @@ def to_uint8(x: Any, name: str = "images") -> np.ndarray:
         raise ValueError(f"{name}: expected numbers, got NaN in {np.isnan(x).sum()} of {x.size} values")
     if x.min() >= 0 and x.max() > 20:
         raise ValueError(
-            f"{name}: expected floats in [-1, 1], got values from {x.min():.3g} to {x.max():.3g}; / 127.5 - 1"
+            f"{name}: expected floats in [-1, 1], got values from {x.min():.3g} to {x.max():.3g}: use x / 127.5 - 1"
         )
     x = np.moveaxis(((np.clip(x, -1, 1) + 1) * 127.5).round().astype(np.uint8), -3, -1)
     return np.repeat(x, 3, axis=-1) if x.shape[-1] == 1 else x

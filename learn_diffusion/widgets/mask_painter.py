@@ -47,9 +47,9 @@ class PaintedMask:
             raise ValueError(f"picture: expected H * W divisible by 4, got {self.height} x {self.width}")
         if not isinstance(alt, str) or not alt.strip():
             raise ValueError("alt: expected words that say what the picture shows, got an empty text")
-        if not isinstance(brush, int) or isinstance(brush, bool) or brush < 0:
+        if not isinstance(brush, int | np.integer) or isinstance(brush, bool) or brush < 0:
             raise ValueError(f"brush: expected a whole number of 0 or more, got {brush!r}")
-        self.alt, self.brush = alt, brush
+        self.alt, self.brush = alt, int(brush)
         self.zoom = zoom or max(1, SIZE // max(self.height, self.width))
         mask = np.zeros((self.height, self.width), bool) if start is None else start
         self.key = f"ld-mask-{zlib.crc32(self.picture.tobytes() + alt.encode()):08x}"  # the same in every run
