@@ -123,6 +123,7 @@ def points_to_array(
     fig = plt.figure(figsize=(size, size), dpi=100)
     ax = fig.add_axes([0, 0, 1, 1])
     for x, colour, s in layers:
+        x = _host(x)
         if x.ndim == 2:
             ax.scatter(*x.T, s=s, color=colour)
         for path in x if x.ndim == 3 else ():
@@ -140,6 +141,7 @@ def two_fields_to_array(
     first, second (N, 2) arrows at the spots (N, 2), drawn at a third of their length; apart (H, W), the first row the
     lowest, in eight greys up to 1; seen (M, 2) points over it. Both panels show [-limit, limit] both ways.
     """
+    spots, first, second, apart, seen = map(_host, (spots, first, second, apart, seen))
     fig = plt.figure(figsize=(2 * size, size), dpi=100)
     left, right = fig.add_axes([0, 0, 0.5, 1]), fig.add_axes([0.5, 0, 0.5, 1])
     for arrows, colour, width in ((first, DATA, 0.012), (second, ESTIMATE, 0.006)):
@@ -161,6 +163,7 @@ def field_to_array(
     density (H, W) >= 0, its first row the lowest; spots and arrows (N, 2): where each arrow is, and its direction (all
     are drawn at one length). (H, W, 3) bytes, 100 size pixels a side; nine shades of density, for fewer bytes.
     """
+    density, spots, arrows = map(_host, (density, spots, arrows))
     fig = plt.figure(figsize=(size, size), dpi=100)
     ax = fig.add_axes([0, 0, 1, 1])
     shades = (density / density.max() * 8).round()
@@ -187,15 +190,20 @@ def film_to_array(
     left, width, lo, hi = 0.11, 0.87, -0.03, 1.05  # of the axes in the figure, and their ends
     fig = plt.figure(figsize=figsize, dpi=100)
     ax = fig.add_axes([left, 0.18, width, 0.57])
-    ax.plot(*curve, color=DATA)
-    ax.plot(*marks, "o", color=NOISE, markersize=4)
+    ax.plot(*map(_host, curve), color=DATA)
+    ax.plot(*map(_host, marks), "o", color=NOISE, markersize=4)
     ax.axhline(0, color="#aaaaaa", linewidth=0.8)
     ax.set(xlim=(lo, hi), ylim=(-limit, limit), xlabel="t (data to noise)", ylabel=ylabel)
     for image, t in zip(images, marks[0].tolist(), strict=True):
         small = fig.add_axes([left + width * (t - lo) / (hi - lo) - 0.033, 0.8, 0.066, 0.15])
-        small.imshow(image[0], cmap="gray", vmin=-1, vmax=1)
+        small.imshow(_host(image[0]), cmap="gray", vmin=-1, vmax=1)
         small.set_axis_off()
     return figure_to_array(fig)
+
+
+def _host(x: Any) -> Any:
+    """What matplotlib can read: a tensor without its graph, in the host's memory; anything else as it is."""
+    return x.detach().cpu() if isinstance(x, Tensor) else x
 
 
 def _few_colours(picture: Image.Image, colours: int) -> Image.Image:
@@ -236,7 +244,7 @@ def points(
         fig, ax = plt.subplots(ncols=len(drawn), figsize=(width, size + 0.4), squeeze=False, layout="constrained")
         for panel, (title, layers) in zip(ax[0], drawn.items(), strict=True):
             for x, colour in layers:
-                panel.scatter(*x.detach().cpu().T, s=2, color=colour, linewidths=0, rasterized=len(x) > 2000)
+                panel.scatter(*_host(x).T, s=2, color=colour, linewidths=0, rasterized=len(x) > 2000)
             panel.set(title=title, xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[], yticks=[])
         shown = figure(fig, alt=alt, caption=caption)
         plt.close(fig)
@@ -302,7 +310,8 @@ def _draw_curves(ax: Any, lines: Mapping[str, Sequence[Any]], floor: float | Non
     if len(lines) > len(looks):
         plt.close(ax.figure)
         raise ValueError(f"lines: expected at most {len(looks)} curves, got {len(lines)}")
-    for (name, (x, y, *error)), (colour, style) in zip(lines.items(), looks, strict=False):
+    for (name, line), (colour, style) in zip(lines.items(), looks, strict=False):
+        x, y, *error = map(_host, line)
         marker = style if len(x) <= 30 else style[1:]  # markers on a fine grid would hide the line
         ax.errorbar(x, y, *error, fmt=marker, color=colour, markersize=4, capsize=2, label=name)
     if floor is not None:
@@ -332,7 +341,7 @@ def heatmaps(
             field, look = panel, {"cmap": "cividis", "vmin": -1, "vmax": 1}
             if isinstance(panel, tuple):
                 field, look = panel[0], {"cmap": "Greys", "vmin": 0, "vmax": panel[1]}
-            ax.imshow(field.detach().cpu(), interpolation="nearest", **look)
+            ax.imshow(_host(field), interpolation="nearest", **look)
             ax.set_title(title, fontsize=10)
         shown = figure(fig, alt=alt, caption=caption)
         plt.close(fig)

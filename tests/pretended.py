@@ -38,6 +38,9 @@ class Pretended(Tensor):
     def tolist(self):
         return self.cpu().tolist()
 
+    def __format__(self, spec):
+        return format(self.cpu(), spec)
+
     def __repr__(self, *, tensor_contents=None):
         return f"{self.inner!r} on {DEVICE}"
 

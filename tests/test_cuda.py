@@ -10,6 +10,7 @@ import itertools
 import re
 from pathlib import Path
 
+import chapter_cells
 import pretended
 import pytest
 import torch
@@ -244,6 +245,16 @@ def test_the_example_of_the_readme_runs_there(waits):
     assert readme()["pictures"].device == PRETENDED
 
 
+CHAPTERS = [p for p in sorted((ROOT / "notebooks").glob("*.ipynb")) if "resolve_device()" in p.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.name[:2])
+def test_a_chapter_runs_there(chapter):
+    """All its cells, with its trainings cut short: none mixes devices."""
+    with pretended.gpu():
+        chapter_cells.run(chapter)
+
+
 # ---- for real, where there is a GPU ----
 
 
@@ -268,3 +279,9 @@ def test_training_and_samplers_wait_for_nothing_on_the_gpu():
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert final_sample(states).is_cuda
+
+
+@CUDA
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.name[:2])
+def test_a_chapter_runs_on_the_gpu(chapter):
+    chapter_cells.run(chapter)
