@@ -64,7 +64,7 @@ class NoisyClassifier(nn.Module):
         self.rest = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, classes))
 
     def forward(self, x: Tensor, logsnr: Tensor) -> Tensor:
-        told = self.level(logsnr.clamp(-20, 20).to(x.dtype).expand(len(x)))
+        told = self.level(logsnr.clamp(-20, 20).to(x).expand(len(x)))
         return self.rest(self.first(x.flatten(1)) + told).log_softmax(1)
 
 

@@ -14,6 +14,7 @@ from learn_diffusion import checkpoints, devices
 from learn_diffusion.datasets.products import Products
 from learn_diffusion.datasets.scenes import Scenes
 from learn_diffusion.nets import AttributeClassifier, NoisyClassifier
+from learn_diffusion.process import randn_like
 from learn_diffusion.recipes.evaluation import attribute_accuracy
 from learn_diffusion.recipes.transforms import downsample, upsample_nearest
 from learn_diffusion.schedules import Schedule
@@ -39,13 +40,13 @@ def train_noisy_classifier(
     Trained at every level of the schedule; seconds long for digits of 8x8.
     """
     torch.manual_seed(seed)
-    net, g = NoisyClassifier(side=images.shape[-1]), torch.Generator().manual_seed(seed)
+    net, g = NoisyClassifier(side=images.shape[-1]).to(images.device), torch.Generator().manual_seed(seed)
     optimiser = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0.05, fused=True)
     for step in range(steps):
         rows = torch.randint(len(images), (128,), generator=g)
-        t = torch.rand(128, generator=g)
-        xt = schedule.add_noise(images[rows], torch.randn(images[rows].shape, generator=g), t)
-        loss = F.nll_loss(net(xt, schedule.logsnr(t)), labels[rows])
+        t = torch.rand(128, generator=g).to(images.device)
+        xt = schedule.add_noise(images[rows], randn_like(images[rows], g), t)
+        loss = F.nll_loss(net(xt, schedule.logsnr(t)), labels[rows].to(images.device))
         optimiser.param_groups[0]["lr"] = 2e-3 * (1 - step / steps)
         optimiser.zero_grad()
         loss.backward()

@@ -28,7 +28,7 @@ from learn_diffusion.guidance import cfg
 from learn_diffusion.metrics import MeanWithError, frechet, mean_and_spread, nn_distance_ratio
 from learn_diffusion.metrics.diversity import within_class_distance
 from learn_diffusion.nets import AttributeClassifier, Classifier
-from learn_diffusion.process import Denoise
+from learn_diffusion.process import Denoise, randn_like
 from learn_diffusion.recipes.transforms import mask_cond, upsample_bicubic, with_detail
 from learn_diffusion.schedules import Schedule
 
@@ -111,9 +111,9 @@ def noisy_accuracy(
 
     device  where log_probs computes; None: what resolve_device chooses
     """
-    (images, labels), level = small_digits("held_out"), torch.as_tensor(t)
-    xt = schedule.add_noise(images, torch.randn(images.shape, generator=torch.Generator().manual_seed(seed)), level)
-    xt = xt.to(devices.resolve_device(device))
+    images, labels = (x.to(devices.resolve_device(device)) for x in small_digits("held_out"))
+    level = torch.as_tensor(t)
+    xt = schedule.add_noise(images, randn_like(images, torch.Generator().manual_seed(seed)), level)
     return accuracy(lambda x: log_probs(x, level), xt, labels)
 
 
