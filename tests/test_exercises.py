@@ -262,7 +262,7 @@ def test_a_missing_return_is_no_empty_answer():
 
 
 def test_an_error_of_torch_is_no_empty_answer():
-    said = core.REGISTRY["12.attention"].check(lambda Q, K, V: (Q @ K.T).long().softmax(dim=1) @ V).message
+    said = core.REGISTRY["12.attention"].check(lambda Q, K, V, real: (Q @ K.T).long().softmax(dim=1) @ V).message
     assert "NotImplementedError" in said
     assert "softmax" in said
 
@@ -271,7 +271,7 @@ def test_losses_that_still_have_gradients_are_read():
     def my_training(net, loss, optimiser, steps):
         losses = []
         for _ in range(steps):
-            value = loss(net)
+            value = (loss(net) + loss(net)) / 2
             optimiser.zero_grad()
             value.backward()
             optimiser.step()

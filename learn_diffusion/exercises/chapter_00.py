@@ -17,7 +17,8 @@ Exercise(
     the 300 walks; it is True from the step on after which the reading never changes. Write `first_step(decided)`: for each
     walk, the number of the first step at which it is decided, counted from 0.""",
     hints=[
-        "Once a walk is decided it stays decided: down its column come first only False, then only True.",
+        "Once a walk is decided it stays decided: down its column come first only False, then only True. (`argmax` may refuse "
+        "a tensor of True and False; `.int()` turns it into 1 and 0.)",
         "How many False stand before the first True? Sums count True as 1.",
     ],
     solution=first_step,

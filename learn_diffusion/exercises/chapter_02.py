@@ -15,50 +15,65 @@ from learn_diffusion.schedules import DDPM
 
 
 def my_leak(betas):
-    return (1 - betas).prod().sqrt()
+    alpha_bar = (1 - betas).prod()
+    return (alpha_bar / (1 - alpha_bar)).log()
 
+
+def _snr(alpha_bar):
+    return alpha_bar / (1 - alpha_bar)
+
+
+END = torch.tensor(1.0, dtype=torch.float64)
 
 Exercise(
     "02.leak",
-    r"""Diagnose a leak. `my_leak(betas)` gets the variances of a chain (a tensor of any length) and returns $\alpha$ at its end: by which factor the picture is still multiplied
-    after the last step. (The check walks the chain.)""",
+    r"""Diagnose a leak. `my_leak(betas)` gets the variances of a chain (a tensor of any length) and returns the log-SNR at its end, after the last step. (Pure noise would be $-\infty$.
+    The more negative the number, the smaller the leak.)""",
     hints=[
-        "Each step multiplies the picture by the root of 1 - beta.",
-        "All steps together multiply it by the product of these roots.",
+        "The log-SNR is log(alpha^2 / sigma^2). What are alpha^2 and sigma^2 after the last step of a chain?",
+        "Each step keeps 1 - beta of the variance: alpha^2 is the product of these.",
+        "What is not data is noise: sigma^2 = 1 - alpha^2.",
     ],
     solution=my_leak,
     inputs=[(DDPM(T=T).betas(),) for T in (50, 150, 1000)],
-    result="alpha at the end",
+    result="the log-SNR at the end",
     mistakes={
-        "This is alpha_bar, the share of the variance. The picture itself is multiplied by its root.": lambda betas: (
+        "This is alpha^2 at the end. The log-SNR compares it with sigma^2, and takes the logarithm.": lambda betas: (
             1 - betas
         ).prod(),
-        "This is sigma, how much noise there is. You want what is left of the picture.": lambda betas: (
-            1 - (1 - betas).prod()
-        ).sqrt(),
-        "The betas are added up. Each step shrinks what the step before has left: multiply.": [
-            lambda betas: (1 - betas.sum()).clamp(min=0).sqrt(),
-            lambda betas: 1 - betas.sum(),
+        "This is alpha at the end. The log-SNR is log(alpha^2 / sigma^2).": lambda betas: (1 - betas).prod().sqrt(),
+        "This is the SNR. Take its logarithm.": lambda betas: _snr((1 - betas).prod()),
+        "This is log(alpha^2): divide by sigma^2 first.": lambda betas: (1 - betas).prod().log(),
+        "This is log(alpha / sigma), half of what is asked for: both are squared.": lambda betas: (
+            _snr((1 - betas).prod()).log() / 2
+        ),
+        "The sign is wrong: data over noise, not noise over data.": lambda betas: -_snr((1 - betas).prod()).log(),
+        "This is a logarithm to another base. Here it is the natural one, which counts in factors of e.": [
+            lambda betas: _snr((1 - betas).prod()).log10(),
+            lambda betas: _snr((1 - betas).prod()).log2(),
         ],
-        "Only the last step counts here. The picture has been through all of them.": lambda betas: (
+        "sigma^2 is 1 - alpha^2. You have 1 - alpha.": lambda betas: (
+            (1 - betas).prod() / (1 - (1 - betas).prod().sqrt())
+        ).log(),
+        "The betas are added up. Each step shrinks what the step before has left: multiply.": lambda betas: _snr(
+            (1 - betas.sum()).clamp(min=1e-12)
+        ).log(),
+        "Only the last step counts here. The picture has been through all of them.": lambda betas: _snr(
             1 - betas[-1]
-        ).sqrt(),
-        "One step is missing: the last.": lambda betas: (1 - betas[:-1]).prod().sqrt(),
-        "This multiplies the noise's share. What is kept in a step is 1 - beta.": [
-            lambda betas: betas.prod().sqrt(),
-            lambda betas: betas.prod(),
-        ],
-        "The largest beta stands for all of them here: {expected:.4f} of the picture is left, not {got:.4f}.": (
-            lambda betas: (1 - betas.max()) ** (len(betas) / 2)
+        ).log(),
+        "One step is missing: the last.": lambda betas: _snr((1 - betas[:-1]).prod()).log(),
+        "The largest beta stands for all of them here: the log-SNR is {expected:.2f}, not {got:.2f}.": (
+            lambda betas: _snr((1 - betas.max()) ** len(betas)).log()
         ),
     },
     variants=[
-        lambda betas: math.prod(math.sqrt(1 - b) for b in betas.tolist()),
-        lambda betas: torch.cumprod((1 - betas.float()).sqrt(), 0)[-1:].numpy(),
+        lambda betas: (1 - betas).prod().logit(),
+        lambda betas: (left := math.prod(1 - b for b in betas.tolist()), math.log(left) - math.log(1 - left))[1],
+        lambda betas: 2 * (DDPM(T=len(betas)).alpha(END).log() - DDPM(T=len(betas)).sigma(END).log()).numpy(),
     ],
-    right="The same as walking: 0.776 for 50 steps, 0.468 for 150, 0.006 for 1000.",
+    right="0.42 for 50 steps, more data than noise; -1.27 for 150; -10.12 for 1000.",
     otherwise=lambda got, expected, betas: (
-        f"With {len(betas)} steps of Ho's betas {expected:.4f} of the picture is left, not {got:.4f}."
+        f"With {len(betas)} steps of Ho's betas the log-SNR at the end is {expected:.3f}, not {got:.3f}."
     ),
 )
 

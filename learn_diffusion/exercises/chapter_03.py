@@ -71,66 +71,81 @@ Exercise(
     right="It agrees with the derivative of the true density.",
 )
 
-# the ideal denoiser
+# the ideal denoiser of a box in which points lie several times
 
 
-def my_ideal(xt, data, alpha, sigma):
+def my_ideal(xt, data, counts, alpha, sigma):
     distances = (xt[:, None] - alpha * data[None]).square().sum(dim=2)
-    return (-distances / (2 * sigma**2)).softmax(dim=1) @ data
+    return (counts.log() - distances / (2 * sigma**2)).softmax(dim=1) @ data
 
 
 def _distances(xt, data, alpha):
     return (xt[:, None] - alpha * data[None]).square().sum(dim=2)
 
 
-def _guess(xt, data, alpha, factor):
-    return (factor * _distances(xt, data, alpha)).softmax(dim=1) @ data
+def _guess(xt, data, counts, alpha, factor):
+    return (counts.log() + factor * _distances(xt, data, alpha)).softmax(dim=1) @ data
 
 
-def underflows(xt, data, alpha, sigma):
-    weights = (-_distances(xt, data, alpha) / (2 * sigma**2)).exp() + 1e-30
+def _exponents(xt, data, alpha, sigma):
+    return -_distances(xt, data, alpha) / (2 * sigma**2)
+
+
+def underflows(xt, data, counts, alpha, sigma):
+    weights = counts * _exponents(xt, data, alpha, sigma).exp() + 1e-30
     return weights / weights.sum(dim=1, keepdim=True) @ data
 
 
-def known(xt, data, alpha, sigma):
+def known(xt, data, counts, alpha, sigma):
     """The answer in the worlds of WORLDS."""
     if len(data) == 1:
         return data.expand(xt.shape)
     if len(data) == 3:
         return data[xt.argmax(1)]
-    d = data[1]
+    d, before = data[1], (counts[1] / counts[0]).log()
     if data[0].any():
-        return (alpha * xt @ d / sigma**2).tanh()[:, None] * d
-    return (alpha * (xt @ d - alpha * d @ d / 2) / sigma**2).sigmoid()[:, None] * d
+        return (alpha * xt @ d / sigma**2 + before / 2).tanh()[:, None] * d
+    return (alpha * (xt @ d - alpha * d @ d / 2) / sigma**2 + before).sigmoid()[:, None] * d
 
 
-def by_loops_in_numpy(xt, data, alpha, sigma):
+def by_repeating(xt, data, counts, alpha, sigma):
+    box = data.repeat_interleave(counts.long(), dim=0)
+    return _exponents(xt, box, alpha, sigma).softmax(dim=1) @ box
+
+
+def by_loops_in_numpy(xt, data, counts, alpha, sigma):
     out = []
     for x in xt.numpy():
         logits = np.array([-((x - alpha * d) ** 2).sum() / (2 * sigma**2) for d in data.numpy()])
-        weights = np.exp(logits - logits.max())
+        weights = counts.numpy() * np.exp(logits - logits.max())
         out.append(weights @ data.numpy() / weights.sum())
     return np.array(out)
+
+
+def _counts(*numbers):
+    return torch.tensor(numbers, dtype=torch.float64)
 
 
 XT = torch.randn(5, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 D = torch.tensor([[0.9, -0.4, 0.2]], dtype=torch.float64)
 WORLDS = [
-    (XT, D, 0.6, 0.8),
-    (XT, torch.cat([-D, D]), 0.6, 0.8),
-    (XT, torch.cat([0 * D, D]), 0.6, 0.8),
-    (XT, 40 * torch.eye(3, dtype=torch.float64), 1.0, 0.1),
+    (XT, D, _counts(2), 0.6, 0.8),
+    (XT, torch.cat([-D, D]), _counts(1, 4), 0.6, 0.8),
+    (XT, torch.cat([0 * D, D]), _counts(3, 1), 0.6, 0.8),
+    (XT, 40 * torch.eye(3, dtype=torch.float64), _counts(1, 2, 5), 1.0, 0.1),
 ]
 
 Exercise(
     "03.ideal_denoiser",
-    r"""Write the ideal denoiser. `my_ideal(xt, data, alpha, sigma)` gets noised points `xt` of shape (B, D) and all the data there is, `data` of shape (N, D), and returns
-    $\mathbb{E}[x_0\mid x_t]$ for each, of shape (B, D). (The check uses worlds whose answer is known: one point; two points $\pm d$, where the answer is a hyperbolic tangent; the
-    points 0 and $d$; and points so far apart that only one can be meant.)""",
+    r"""Write the ideal denoiser of a box in which some points lie several times, as some pictures do in any large collection. `my_ideal(xt, data, counts, alpha, sigma)` gets
+    noised points `xt` of shape (B, D), the different points of the box, `data` of shape (N, D), and how often each lies in it, `counts` of shape (N,). It returns
+    $\mathbb{E}[x_0\mid x_t]$ for each noised point, of shape (B, D). (The check uses worlds whose answer is known: one point; two points $\pm d$, where the answer is a hyperbolic
+    tangent; the points 0 and $d$; and points so far apart that only one can be meant.)""",
     hints=[
-        "First the squared distances of every xt to every alpha times data: a table of shape (B, N).",
-        "The odds are a softmax of minus the squared distances over 2 sigma^2, along the data.",
-        "`xt[:, None] - alpha * data[None]` has the shape (B, N, D).",
+        "The chapter's box held every picture once. How likely is a point that lies in it three times, before you see anything?",
+        "Three times as likely: its exponential is multiplied by its count, before all are divided by their sum.",
+        "A softmax takes exponents, and n exp(a) = exp(a + log n): add the logarithms of the counts to the exponents.",
+        "`xt[:, None] - alpha * data[None]` has the shape (B, N, D); the exponents have the shape (B, N).",
     ],
     solution=my_ideal,
     inputs=WORLDS,
@@ -138,41 +153,56 @@ Exercise(
     mistakes={
         "With a single point in the world, the answer is that point, whatever is seen. Do the weights add up to 1, along "
         "the data?": [
-            lambda xt, data, alpha, sigma: (-_distances(xt, data, alpha) / (2 * sigma**2)).softmax(dim=0) @ data,
-            lambda xt, data, alpha, sigma: (-_distances(xt, data, alpha) / (2 * sigma**2)).exp() @ data,
+            lambda xt, data, counts, alpha, sigma: (
+                (counts.log() + _exponents(xt, data, alpha, sigma)).softmax(dim=0) @ data
+            ),
+            lambda xt, data, counts, alpha, sigma: (counts * _exponents(xt, data, alpha, sigma).exp()) @ data,
+            lambda xt, data, counts, alpha, sigma: (counts * _exponents(xt, data, alpha, sigma).softmax(dim=1)) @ data,
         ],
+        "Each point weighs as if it lay in the box once: where are the counts?": lambda xt, data, counts, alpha, sigma: (
+            _exponents(xt, data, alpha, sigma).softmax(dim=1) @ data
+        ),
+        "The counts multiply the exponents. They have to multiply the exponentials.": (
+            lambda xt, data, counts, alpha, sigma: (counts * _exponents(xt, data, alpha, sigma)).softmax(dim=1) @ data
+        ),
+        "The counts are added to the exponents. Add their logarithms.": lambda xt, data, counts, alpha, sigma: (
+            (counts + _exponents(xt, data, alpha, sigma)).softmax(dim=1) @ data
+        ),
         "The far points weigh more than the near ones: a sign is missing in the exponent.": (
-            lambda xt, data, alpha, sigma: _guess(xt, data, alpha, 1 / (2 * sigma**2))
+            lambda xt, data, counts, alpha, sigma: _guess(xt, data, counts, alpha, 1 / (2 * sigma**2))
         ),
         "x_t is compared with the data itself. It lies around alpha times the data.": (
-            lambda xt, data, alpha, sigma: my_ideal(xt, data, 1, sigma)
+            lambda xt, data, counts, alpha, sigma: my_ideal(xt, data, counts, 1, sigma)
         ),
         "The exponent lacks the factor 1/2: a Gaussian falls off with the squared distance over 2 sigma^2.": (
-            lambda xt, data, alpha, sigma: _guess(xt, data, alpha, -1 / sigma**2)
+            lambda xt, data, counts, alpha, sigma: _guess(xt, data, counts, alpha, -1 / sigma**2)
         ),
         "The distances are not measured in units of sigma: divide by 2 sigma^2.": [
-            lambda xt, data, alpha, sigma: _guess(xt, data, alpha, -0.5),
-            lambda xt, data, alpha, sigma: _guess(xt, data, alpha, -1),
+            lambda xt, data, counts, alpha, sigma: _guess(xt, data, counts, alpha, -0.5),
+            lambda xt, data, counts, alpha, sigma: _guess(xt, data, counts, alpha, -1),
         ],
         "The squared distance is divided by 2 sigma. sigma has to be squared as well.": (
-            lambda xt, data, alpha, sigma: _guess(xt, data, alpha, -1 / (2 * sigma))
+            lambda xt, data, counts, alpha, sigma: _guess(xt, data, counts, alpha, -1 / (2 * sigma))
         ),
         "This is alpha times the guess. Average the data itself, not the shrunken data.": (
-            lambda xt, data, alpha, sigma: alpha * my_ideal(xt, data, alpha, sigma)
+            lambda xt, data, counts, alpha, sigma: alpha * my_ideal(xt, data, counts, alpha, sigma)
         ),
         "This is the likeliest point. The best guess in squared error is the average.": (
-            lambda xt, data, alpha, sigma: data[_distances(xt, data, alpha).argmin(dim=1)]
+            lambda xt, data, counts, alpha, sigma: data[
+                (counts.log() + _exponents(xt, data, alpha, sigma)).argmax(dim=1)
+            ]
         ),
-        "All points weigh the same, whatever is seen.": lambda xt, data, alpha, sigma: data.mean(dim=0).expand(
-            xt.shape
-        ),
+        "The weights are the same, whatever is seen.": [
+            lambda xt, data, counts, alpha, sigma: data.mean(dim=0).expand(xt.shape),
+            lambda xt, data, counts, alpha, sigma: (counts @ data / counts.sum()).expand(xt.shape),
+        ],
         "For two points of the same length it is right, but not for 0 and d. The squared distance has a term with the "
         "length of the data: a long vector is not near only because it points the right way.": (
-            lambda xt, data, alpha, sigma: (alpha * xt @ data.T / sigma**2).softmax(dim=1) @ data
+            lambda xt, data, counts, alpha, sigma: (counts.log() + alpha * xt @ data.T / sigma**2).softmax(dim=1) @ data
         ),
         "With points far apart and little noise the nearest one should be the answer. Do your exponentials become 0? "
         "Softmax subtracts the largest first.": underflows,
     },
-    variants=[known, by_loops_in_numpy],
+    variants=[known, by_repeating, by_loops_in_numpy],
     right="It agrees in four worlds whose answer is known.",
 )

@@ -159,10 +159,10 @@ def by_linear_algebra(a, b, alpha, sigma):
 
 Exercise(
     "04.where_it_breaks",
-    r"""Find where targets break. `my_magnified(a, b, alpha, sigma)` gets the row of a target and the two coefficients (four numbers). The network's answer $F$ is off by 1. It returns by how much the guess $\hat x_0$ that comes out is
-    then off, as a number that is never negative, and `float("inf")` where nothing can be solved. (The check asks about all five targets, on three paths, and at an end where one of them breaks.)""",
+    r"""Find where targets break. `my_magnified(a, b, alpha, sigma)` gets the row of a target and the two coefficients (four numbers). The network's answer $\hat F$ is off by 1. It returns by how much the guess $\hat x_0$ that comes out is
+    then off, as a number that is never negative, and `float("inf")` where $\det = 0$. (The check asks about all five targets, on three paths, and at an end where one of them breaks. It leaves out `x0` at $\sigma = 0$: $\det$ is 0 there, too, but the answer is the picture itself.)""",
     hints=[
-        "In the box, F stands in the formula of x0_hat once. What is its factor?",
+        "In the box, the answer stands in the formula of x0_hat once. What is its factor?",
         "The factor is -sigma/det, and det = alpha b - sigma a. Take its size.",
         "Where det is 0, Python refuses to divide: ask before you divide.",
     ],
@@ -176,10 +176,10 @@ Exercise(
             lambda a, b, alpha, sigma: -sigma / (alpha * b - sigma * a),
             lambda a, b, alpha, sigma: sigma / (alpha * b - sigma * a),
         ],
-        "That is 1/det. In the formula of x0_hat, F is multiplied by sigma as well.": lambda a, b, alpha, sigma: abs(
-            1 / (alpha * b - sigma * a)
+        "That is 1/det. In the formula of x0_hat, the answer is multiplied by sigma as well.": lambda a, b, alpha, sigma: (
+            abs(1 / (alpha * b - sigma * a))
         ),
-        "That is how far the noise is off. The question is about the picture: its F has the factor sigma.": (
+        "That is how far the noise is off. The question is about the picture: there the answer has the factor sigma.": (
             lambda a, b, alpha, sigma: abs(alpha / (alpha * b - sigma * a))
         ),
         "Upside down: where det is small, the error becomes large.": lambda a, b, alpha, sigma: abs(

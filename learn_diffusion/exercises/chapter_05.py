@@ -29,7 +29,7 @@ def _check_least_loss(my_least_loss):
 Exercise(
     "05.least_loss",
     r"""How small can it get? Data is Gaussian with mean 0 and standard deviation `s`, noised to $x_t = \alpha x_0 + \sigma\varepsilon$. Write `my_least_loss(s, alpha, sigma)` (three numbers): the mean squared
-    error of the best possible guess of $x_0$. (The check draws a million pairs and lets regression find the best guess.)""",
+    error of the best possible guess of $x_0$. That guess is a gain times $x_t$: the gain stands in the perfect denoiser above, in the line `inside`, for a blob of that width whose centre is 0. The error is what is left, $x_0$ minus the guess. (The check draws a million pairs and lets regression find the best guess.)""",
     hints=[
         "The best guess is linear: gain times x_t. Which gain makes the squared error least?",
         "gain = alpha s^2 / (alpha^2 s^2 + sigma^2).",
@@ -183,27 +183,30 @@ Exercise(
 
 # the loop
 
-STEPS, SPREAD = 300, 1.5
+STEPS, SPREAD, LR = 300, 1.5, 0.05
 
 
 def my_training(net, loss, optimiser, steps):
     losses = []
     for _ in range(steps):
-        value = loss(net)
         optimiser.zero_grad()
-        value.backward()
+        total = 0.0
+        for _ in range(2):
+            half = loss(net) / 2
+            half.backward()  # adds to the gradients that are there
+            total += half.item()
         optimiser.step()
-        losses.append(value.item())
+        losses.append(total)
     return losses
 
 
 def _in_order(*actions):
-    """A training loop that does these in each step."""
+    """A training loop that does these in each step, with the mean of two losses."""
 
     def train(net, loss, optimiser, steps):
         losses = []
         for _ in range(steps):
-            value = loss(net)
+            value = (loss(net) + loss(net)) / 2
             do = {"forget": optimiser.zero_grad, "down": value.backward, "up": (-value / 100).backward}
             do["move"] = optimiser.step
             for action in actions:
@@ -212,6 +215,37 @@ def _in_order(*actions):
         return losses
 
     return train
+
+
+def by_halves(*, between=(), weight=0.5):
+    """The gradients of one batch after the other; between them the optimiser does something."""
+
+    def train(net, loss, optimiser, steps):
+        losses = []
+        for _ in range(steps):
+            optimiser.zero_grad()
+            first = loss(net)
+            (weight * first).backward()
+            for action in between:
+                getattr(optimiser, action)()
+            second = loss(net)
+            (weight * second).backward()
+            optimiser.step()
+            losses.append((first + second).item() / 2)
+        return losses
+
+    return train
+
+
+def one_batch_a_step(net, loss, optimiser, steps):
+    losses = []
+    for _ in range(steps):
+        value = loss(net)
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        losses.append(value.item())
+    return losses
 
 
 def one_batch(net, loss, optimiser, steps):
@@ -226,7 +260,7 @@ def one_batch(net, loss, optimiser, steps):
 def with_autograd(net, loss, optimiser, steps):
     losses = []
     while len(losses) < steps:
-        value = loss(net)
+        value = (loss(net) + loss(net)) / 2
         (net.gain.grad,) = torch.autograd.grad(value, net.gain)
         optimiser.step()
         losses.append(float(value.detach()))
@@ -237,7 +271,7 @@ def _check_training(my_training):
     alpha, sigma = (x.item() for x in Cosine().at(torch.tensor(0.4), torch.zeros(())))
     net, drawn, moved = torch.nn.Module(), [], []
     net.gain = torch.nn.Parameter(torch.tensor(-0.5))  # x0 is guessed as gain times x_t
-    optimiser = torch.optim.SGD(net.parameters(), lr=0.05)
+    optimiser = torch.optim.SGD(net.parameters(), lr=LR)
     optimiser.register_step_post_hook(lambda *_: moved.append(net.gain.item()))
 
     def loss(net):
@@ -246,6 +280,10 @@ def _check_training(my_training):
         return (net.gain * (alpha * SPREAD * x0 + sigma * eps) - SPREAD * x0).square().mean()
 
     g = torch.Generator().manual_seed(0)
+    mean_of_two = (loss(net) + loss(net)) / 2
+    right_move = -LR * torch.autograd.grad(mean_of_two, net.gain)[0].item()
+    drawn.clear()
+    g.manual_seed(0)
     returned = call(my_training, net, loss, optimiser, STEPS)
     gain, best = net.gain.item(), my_least_loss(SPREAD, alpha, sigma)
     reached = (1 - gain * alpha) ** 2 * SPREAD**2 + gain**2 * sigma**2
@@ -253,15 +291,23 @@ def _check_training(my_training):
         raise IncorrectAnswer("The loss is never asked for.")
     if not moved:
         raise IncorrectAnswer("The weights never move: optimiser.step() is missing.")
-    if len(drawn) < len(moved):
-        raise IncorrectAnswer(
-            f"{len(moved)} steps, but only {len(drawn)} fresh losses. Each step needs a batch of its own."
-        )
     if len(moved) != STEPS:
-        raise IncorrectAnswer(f"{STEPS} steps were asked for, and {len(moved)} were taken.")
+        raise IncorrectAnswer(
+            f"{STEPS} steps were asked for, and {len(moved)} were taken. A step is one move, after both batches."
+        )
+    if len(drawn) != 2 * STEPS:
+        raise IncorrectAnswer(
+            f"{STEPS} steps, and {len(drawn)} fresh losses. Each step needs two fresh batches of its own."
+        )
     if set(moved) == {-0.5}:
         raise IncorrectAnswer(
             "The optimiser steps, but without gradients: backward() is missing, or they are forgotten before the step."
+        )
+    share = (moved[0] + 0.5) / right_move  # below 0: uphill
+    if share > 0 and abs(share - 1) > 1e-3:
+        raise IncorrectAnswer(
+            f"The first move is {share:.2f} times what it should be, along the mean of both gradients. They add up by "
+            "themselves where nobody forgets them in between; then halve them."
         )
     if not abs(reached - best) < 0.01 * best:
         raise IncorrectAnswer(
@@ -274,14 +320,16 @@ def _check_training(my_training):
             f"The network is trained. Return {STEPS} losses, one for each step; these are {losses.numel()}."
         )
     if abs(losses[-100:].mean().item() - best) > 0.1 * best:
-        raise IncorrectAnswer("The network is trained, but the numbers returned are not the losses of its steps.")
+        raise IncorrectAnswer(
+            "The network is trained, but the numbers returned are not the losses of its steps: the mean of each two."
+        )
     return f"The loss comes down to {reached:.3f}; the best possible is {best:.3f}, and not 0."
 
 
 def gradients_set_to_none_afterwards(net, loss, optimiser, steps):
     losses = torch.zeros(steps)
     for i in range(steps):
-        value = loss(net)
+        value = torch.stack([loss(net), loss(net)]).mean()
         value.backward()
         optimiser.step()
         net.zero_grad(set_to_none=True)
@@ -291,25 +339,33 @@ def gradients_set_to_none_afterwards(net, loss, optimiser, steps):
 
 Exercise(
     "05.training_loop",
-    r"""Write the training loop. `my_training(net, loss, optimiser, steps)` gets a network, a function that draws a fresh batch and returns the loss of `net` on it (`loss(net)`), an optimiser that holds the network's weights, and a number of steps. It trains `net` in
-    place and returns the list of the losses, one number for each step. (The check trains a network of one weight, a gain, to guess Gaussian data at one noise level. There the best possible loss is the formula of the first exercise. It is not 0, and your loop must come within a
+    r"""Write a training loop that looks at two batches before each move. This is done where one large batch does not fit into memory: `backward()` *adds* to the gradients that are there already, so that they can be collected. `my_training(net, loss, optimiser, steps)` gets a network, a function that draws a fresh batch and returns the loss of `net` on it (`loss(net)`), an optimiser that holds the network's weights, and a number of steps. In each step it moves once, along the *mean* of the gradients of two fresh batches. It trains `net` in
+    place and returns the list of the losses, one number for each step: the mean of the two. (The check trains a network of one weight, a gain, to guess Gaussian data at one noise level. There the best possible loss is the formula of the first exercise. It is not 0, and your loop must come within a
     hundredth of it.)""",
     hints=[
-        "Four things happen in each step, three of them with the optimiser: forget the old gradients, ask for the loss, find the new gradients, move.",
-        "optimiser.zero_grad(), loss(net), value.backward(), optimiser.step(), in this order. value.item() is the number.",
+        "In each step: forget the old gradients once, then ask for a loss and find its gradients, twice, then move once.",
+        "The gradients of two losses add up. For their mean, take those of half of each loss: (loss(net) / 2).backward().",
+        "optimiser.zero_grad(), twice (loss(net) / 2).backward(), optimiser.step(), in this order. half.item() is a number.",
     ],
     solution=my_training,
     check=_check_training,
     mistakes={
         "The loss is never asked for": lambda *args: [0.0] * STEPS,
         "The weights never move": _in_order("forget", "down"),
-        "a batch of its own": one_batch,
-        "were taken": lambda net, loss, optimiser, steps: my_training(net, loss, optimiser, steps - 1),
+        "two fresh batches of its own": [one_batch, one_batch_a_step],
+        "were taken": [
+            lambda net, loss, optimiser, steps: my_training(net, loss, optimiser, steps - 1),
+            by_halves(between=["step", "zero_grad"], weight=1),
+        ],
+        "times what it should be": [by_halves(weight=1), by_halves(between=["zero_grad"])],
         "without gradients": _in_order("down", "forget", "move"),
         "Are old gradients forgotten": [_in_order("down", "move"), _in_order("forget", "up", "move")],
         "one for each step; these are 1": lambda *args: my_training(*args)[-1:],
-        "not the losses of its steps": lambda net, *args: [x * 0 for x in my_training(net, *args)],
+        "not the losses of its steps": [
+            lambda net, *args: [x * 0 for x in my_training(net, *args)],
+            lambda net, *args: [x * 2 for x in my_training(net, *args)],
+        ],
     },
-    variants=[gradients_set_to_none_afterwards, with_autograd],
+    variants=[gradients_set_to_none_afterwards, with_autograd, by_halves()],
     seconds=30,
 )

@@ -82,6 +82,11 @@ def compares_with_itself(model, x0, t):
     return (guess - guess.detach()).square().mean()
 
 
+def with_uniform_noise(model, x0, t):
+    xt, _, v = _noised(x0, t, torch.rand_like(x0))
+    return (model.raw_output(xt, t) - v).square().mean()
+
+
 def by_cosines(model, x0, t):
     eps = torch.randn(x0.shape)
     alpha, sigma = torch.cos(torch.pi * t / 2)[:, None, None, None], torch.sin(torch.pi * t / 2)[:, None, None, None]
@@ -90,13 +95,14 @@ def by_cosines(model, x0, t):
 
 Exercise(
     "07.mended_loss",
-    r"""The loss below trains, and its curve falls. Yet the network it trains never gets rid of the noise. A bug like this one is easily
-    written. Mend it. (The check uses a data set of *one* picture. There the right answer is known without any
+    r"""The loss below trains, and its curve falls. It even comes out lower than that of the loop above, and that is no good sign. A bug like this one is easily
+    written. Mend it. (The check uses a data set of *one* picture. There two answers are known without any
     training: $x_0$ is that picture, so $\varepsilon = (x_t - \alpha x_0)/\sigma$. A network that answers so makes no error,
-    and a right loss must give it exactly 0.)""",
+    and a right loss must give it exactly 0. A silent one, which always answers 0, must get the mean square of $v$.)""",
     hints=[
-        "Which noise is mixed into x_t, and which noise is the network asked about?",
-        "How many times is noise drawn?",
+        "Silence gets too little. The mean square of v is made of the noise and of the picture: which of them is too small?",
+        "Print the mean and the standard deviation of eps. What should they be?",
+        "Noise drawn twice would be a bug of this kind. Here it is drawn once; but is it standard normal noise?",
     ],
     solution=loss_with_one_noise,
     inputs=[(_Model(off=off), PICTURE.repeat(512, 1, 1, 1), LEVELS) for off in (0.0, 2.0)],
@@ -121,7 +127,7 @@ Exercise(
             _against(_v, error=F.l1_loss),
             _against(_v, error=lambda guess, v: 1.2 * F.l1_loss(guess, v)),
         ],
-        "the mean square of v": _against(_v, eps=torch.zeros(1)),
+        "the mean square of v": [_against(_v, eps=torch.zeros(1)), with_uniform_noise],
         "get the same noise": _against(_v, eps=torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))),
     },
     variants=[training.loss, by_cosines],

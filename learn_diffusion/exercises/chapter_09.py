@@ -40,83 +40,113 @@ def _true_end() -> Tensor:
     return alpha_s * MEAN + width_s / width_t * (START - alpha_t * MEAN)
 
 
-def _walks() -> list[tuple]:
-    """From START along one step, and along eight: (denoise, schedule, x, ts)."""
+class _Noise(_Exact):
+    """The same, of which only the guess of the noise is told."""
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        return super().__call__(x, t).eps
+
+
+def _walks(network: type[_Exact]) -> list[tuple]:
+    """From START along one step, and along eight: (network, schedule, x, ts)."""
     grids = (torch.linspace(FROM, TO, n + 1, dtype=torch.float64) for n in (1, 8))
-    return [(_Exact(), PATH, START, ts) for ts in grids]
+    return [(network(), PATH, START, ts) for ts in grids]
 
 
-def _error(sampler, steps: int) -> float:
+def _error(sampler, network: type[_Exact], steps: int) -> float:
     ts = torch.linspace(FROM, TO, steps + 1, dtype=torch.float64)
-    end = numbers(call(sampler, _Exact(), PATH, START.clone(), ts), START.shape, "the picture at the end")
+    end = numbers(call(sampler, network(), PATH, START.clone(), ts), START.shape, "the picture at the end")
     return (end - _true_end()).abs().mean().item()
 
 
-def _order(sampler) -> str:
+def _order(sampler, network: type[_Exact]) -> str:
     """Reads the order off: by how much the error falls when the steps are doubled."""
-    ratio = _error(sampler, 32) / max(_error(sampler, 64), 1e-12)
+    ratio = _error(sampler, network, 32) / max(_error(sampler, network, 64), 1e-12)
     return f"Doubling the steps divides the error by {ratio:.1f}: order {round(log2(ratio))}, as it should be."
 
 
-def _asked(got, expected, denoise, schedule, x, ts):
-    steps, levels = len(ts) - 1, [round(level, 2) for level in denoise.levels]
+def _asked(got, expected, network, schedule, x, ts):
+    steps, levels = len(ts) - 1, [round(level, 2) for level in network.levels]
     return (
         f"After {steps} step{'s' * (steps > 1)} from t = {FROM} to s = {TO} the picture is {got[0].item():.3f}; expected "
-        f"{expected[0].item():.3f}. The denoiser was asked at the levels {levels}."
+        f"{expected[0].item():.3f}. The network was asked at the levels {levels}."
     )
 
 
 # DDIM
 
 
-def your_ddim(denoise, schedule, x, ts):
+def your_ddim(guess_eps, schedule, x, ts):
     for t, s in pairwise(ts):
-        est = denoise(x, t)
-        x = schedule.alpha(s) * est.x0 + schedule.sigma(s) * est.eps
+        eps = guess_eps(x, t)
+        x0 = (x - schedule.sigma(t) * eps) / schedule.alpha(t)
+        x = schedule.alpha(s) * x0 + schedule.sigma(s) * eps
     return x
 
 
-def asks_once(denoise, schedule, x, ts):
-    est = denoise(x, ts[0])
-    return schedule.alpha(ts[-1]) * est.x0 + schedule.sigma(ts[-1]) * est.eps
+def _solved(guess_eps, schedule, x, t):
+    """(x0, eps) at level t."""
+    eps = guess_eps(x, t)
+    return (x - schedule.sigma(t) * eps) / schedule.alpha(t), eps
 
 
-def writes_at_t(denoise, schedule, x, ts):
+def asks_once(guess_eps, schedule, x, ts):
+    x0, eps = _solved(guess_eps, schedule, x, ts[0])
+    return schedule.alpha(ts[-1]) * x0 + schedule.sigma(ts[-1]) * eps
+
+
+def writes_at_t(guess_eps, schedule, x, ts):
     for t in ts[:-1]:
-        est = denoise(x, t)
-        x = schedule.alpha(t) * est.x0 + schedule.sigma(t) * est.eps
+        x0, eps = _solved(guess_eps, schedule, x, t)
+        x = schedule.alpha(t) * x0 + schedule.sigma(t) * eps
     return x
 
 
-def returns_the_guess(denoise, schedule, x, ts):
+def solved_at_s(guess_eps, schedule, x, ts):
+    for t, s in pairwise(ts):
+        eps = guess_eps(x, t)
+        x0 = (x - schedule.sigma(s) * eps) / schedule.alpha(s)
+        x = schedule.alpha(s) * x0 + schedule.sigma(s) * eps
+    return x
+
+
+def not_divided(guess_eps, schedule, x, ts):
+    for t, s in pairwise(ts):
+        eps = guess_eps(x, t)
+        x = schedule.alpha(s) * (x - schedule.sigma(t) * eps) + schedule.sigma(s) * eps
+    return x
+
+
+def whole_noise_removed(guess_eps, schedule, x, ts):
+    for t, s in pairwise(ts):
+        eps = guess_eps(x, t)
+        x = schedule.alpha(s) * (x - eps) + schedule.sigma(s) * eps
+    return x
+
+
+def returns_the_guess(guess_eps, schedule, x, ts):
     for t in ts[:-1]:
-        x = denoise(x, t).x0
+        x, _ = _solved(guess_eps, schedule, x, t)
     return x
 
 
-def no_noise_back(denoise, schedule, x, ts):
+def no_noise_back(guess_eps, schedule, x, ts):
     for t, s in pairwise(ts):
-        x = schedule.alpha(s) * denoise(x, t).x0
+        x = schedule.alpha(s) * _solved(guess_eps, schedule, x, t)[0]
     return x
 
 
-def coefficients_exchanged(denoise, schedule, x, ts):
+def noise_subtracted(guess_eps, schedule, x, ts):
     for t, s in pairwise(ts):
-        est = denoise(x, t)
-        x = schedule.sigma(s) * est.x0 + schedule.alpha(s) * est.eps
+        x0, eps = _solved(guess_eps, schedule, x, t)
+        x = schedule.alpha(s) * x0 - schedule.sigma(s) * eps
     return x
 
 
-def noise_subtracted(denoise, schedule, x, ts):
+def fresh_noise(guess_eps, schedule, x, ts):
     for t, s in pairwise(ts):
-        est = denoise(x, t)
-        x = schedule.alpha(s) * est.x0 - schedule.sigma(s) * est.eps
-    return x
-
-
-def fresh_noise(denoise, schedule, x, ts):
-    for t, s in pairwise(ts):
-        x = schedule.alpha(s) * denoise(x, t).x0 + schedule.sigma(s) * torch.randn_like(x)
+        x0, _ = _solved(guess_eps, schedule, x, t)
+        x = schedule.alpha(s) * x0 + schedule.sigma(s) * torch.randn_like(x)
     return x
 
 
@@ -126,68 +156,129 @@ def euler(denoise, schedule, x, ts):
     return x
 
 
-def forgets_to_update(denoise, schedule, x, ts):
-    out = x
-    for t, s in pairwise(ts):
-        est = denoise(x, t)
-        out = schedule.alpha(s) * est.x0 + schedule.sigma(s) * est.eps if len(ts) == 2 else x
-    return out
+def euler_of_the_noise(guess_eps, schedule, x, ts):
+    return euler(lambda x, t: Estimate(*_solved(guess_eps, schedule, x, t)), schedule, x, ts)
 
 
-def without_eps(denoise, schedule, x, ts):
+def forgets_to_update(guess_eps, schedule, x, ts):
+    return your_ddim(guess_eps, schedule, x, ts) if len(ts) == 2 else x
+
+
+def by_the_ratio(guess_eps, schedule, x, ts):
     for i in range(len(ts) - 1):
         t, s = ts[i], ts[i + 1]
-        x0 = denoise(x, t).x0
-        x = schedule.alpha(s) * x0 + schedule.sigma(s) / schedule.sigma(t) * (x - schedule.alpha(t) * x0)
+        a = schedule.alpha(s) / schedule.alpha(t)
+        x = a * x + (schedule.sigma(s) - a * schedule.sigma(t)) * guess_eps(x, t)
     return x
 
 
-def in_float32_arrays(denoise, schedule, x, ts):
-    for t, s in pairwise(ts.float()):
-        est = denoise(x.float(), t)
-        x = schedule.alpha(s) * est.x0 + schedule.sigma(s) * est.eps
-    return x.numpy()
+def in_float32_arrays(guess_eps, schedule, x, ts):
+    return your_ddim(guess_eps, schedule, x.float(), ts.float()).numpy()
 
 
 ddim = Exercise(
     "09.ddim",
-    r"""Write DDIM. `your_ddim(denoise, schedule, x, ts)` starts from `x` at level `ts[0]` and returns the picture at level `ts[-1]`. `ts`
-    decreases. `denoise(x, t)` answers with `.x0` and `.eps`; `schedule.alpha(s)` and `schedule.sigma(s)` are the two coefficients at a level. The check
-    walks where the answer is known, and reads off the order.""",
+    r"""Write DDIM for a network that tells only the noise, as many in use do. `your_ddim(guess_eps, schedule, x, ts)` starts from `x` at level `ts[0]` and
+    returns the picture at level `ts[-1]`. `ts` decreases. `guess_eps(x, t)` answers with $\hat\varepsilon$, a tensor; `schedule.alpha(s)` and
+    `schedule.sigma(s)` are the two coefficients at a level, none of which is 0 here. The check walks where the answer is known, and reads off the order.""",
     hints=[
         "`from itertools import pairwise`; `for t, s in pairwise(ts):` gives each step from t down to s.",
-        "In each step: ask once, at the level where you are. Then write the sentence again at the lower level.",
-        "x = schedule.alpha(s) * est.x0 + schedule.sigma(s) * est.eps",
+        "In each step: ask once, at the level where you are. Picture and noise explain x, so the noise tells the picture.",
+        "x0 = (x - schedule.sigma(t) * eps) / schedule.alpha(t)",
+        "Then write the sentence again at the lower level s.",
     ],
     solution=your_ddim,
-    inputs=_walks,
+    inputs=lambda: _walks(_Noise),
     result="the picture at the end",
     otherwise=_asked,
-    check=_order,
+    check=lambda sampler: _order(sampler, _Noise),
     mistakes={
-        "The denoiser is asked once, whatever the number of steps. Ask again after each step.": asks_once,
-        "The sentence is written with alpha and sigma of level t, where you are already. Take those of s.": writes_at_t,
-        "This returns the guess x0 itself. Put back as much noise as belongs at level s.": returns_the_guess,
+        "The network is asked once, whatever the number of steps. Ask again after each step.": asks_once,
+        "Picture and noise are found and put together again at one level, so x stays as it is. Find them at t, write at s.": [
+            writes_at_t,
+            solved_at_s,
+        ],
+        "The guess of the picture is still shrunken: x - sigma eps is alpha times the picture.": not_divided,
+        "All of eps is taken away from x. Of the noise there is only sigma times as much in it.": whole_noise_removed,
+        "This returns the guess of the picture itself. Put back as much noise as belongs at level s.": returns_the_guess,
         "The noise is missing: this is a shrunken guess, and the network has never seen such a thing.": no_noise_back,
-        "alpha and sigma are exchanged: alpha belongs to the picture, sigma to the noise.": coefficients_exchanged,
         "The noise has the wrong sign.": noise_subtracted,
         "Here fresh noise is drawn. DDIM puts back the noise that the network found.": fresh_noise,
-        "This is Euler's step along the velocity. DDIM writes the sentence again instead.": euler,
+        "This is Euler's step along the velocity. DDIM writes the sentence again instead.": euler_of_the_noise,
         "After 8 steps the picture is where it was: each step has to start from the last one's result.": forgets_to_update,
     },
-    variants=[without_eps, in_float32_arrays],
+    variants=[by_the_ratio, in_float32_arrays],
 )
 
 
-# Heun
+# a relative of Heun's method
 
 
-def your_heun(denoise, schedule, x, ts):
+def your_midpoint(denoise, schedule, x, ts):
+    for t, s in pairwise(ts):
+        half = (t + s) / 2
+        ahead = x + (half - t) * schedule.velocity(denoise(x, t), t)
+        x = x + (s - t) * schedule.velocity(denoise(ahead, half), half)
+    return x
+
+
+def heun(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
         slope = schedule.velocity(denoise(x, t), t)
-        ahead = x + (s - t) * slope
-        there = schedule.velocity(denoise(ahead, s), s)
+        there = schedule.velocity(denoise(x + (s - t) * slope, s), s)
         x = x + (s - t) * (slope + there) / 2
+    return x
+
+
+def mean_with_the_middle(denoise, schedule, x, ts):
+    for t, s in pairwise(ts):
+        half, slope = (t + s) / 2, schedule.velocity(denoise(x, t), t)
+        there = schedule.velocity(denoise(x + (half - t) * slope, half), half)
+        x = x + (s - t) * (slope + there) / 2
+    return x
+
+
+def from_the_trial_point(denoise, schedule, x, ts):
+    for t, s in pairwise(ts):
+        half = (t + s) / 2
+        x = x + (half - t) * schedule.velocity(denoise(x, t), t)
+        x = x + (s - t) * schedule.velocity(denoise(x, half), half)
+    return x
+
+
+def two_half_steps(denoise, schedule, x, ts):
+    for t, s in pairwise(ts):
+        half = (t + s) / 2
+        x = x + (half - t) * schedule.velocity(denoise(x, t), t)
+        x = x + (s - half) * schedule.velocity(denoise(x, half), half)
+    return x
+
+
+def whole_trial_step(denoise, schedule, x, ts):
+    for t, s in pairwise(ts):
+        half = (t + s) / 2
+        ahead = x + (s - t) * schedule.velocity(denoise(x, t), t)
+        x = x + (s - t) * schedule.velocity(denoise(ahead, half), half)
+    return x
+
+
+def look_at_the_end(denoise, schedule, x, ts):
+    for t, s in pairwise(ts):
+        ahead = x + (s - t) * schedule.velocity(denoise(x, t), t)
+        x = x + (s - t) * schedule.velocity(denoise(ahead, s), s)
+    return x
+
+
+def second_look_at_t(denoise, schedule, x, ts):
+    for t, s in pairwise(ts):
+        ahead = x + (s - t) / 2 * schedule.velocity(denoise(x, t), t)
+        x = x + (s - t) * schedule.velocity(denoise(ahead, t), t)
+    return x
+
+
+def second_look_at_old_x(denoise, schedule, x, ts):
+    for t, s in pairwise(ts):
+        x = x + (s - t) * schedule.velocity(denoise(x, (t + s) / 2), (t + s) / 2)
     return x
 
 
@@ -197,91 +288,57 @@ def euler_uphill(denoise, schedule, x, ts):
     return x
 
 
-def sum_for_mean(denoise, schedule, x, ts):
-    for t, s in pairwise(ts):
-        slope = schedule.velocity(denoise(x, t), t)
-        x = x + (s - t) * (slope + schedule.velocity(denoise(x + (s - t) * slope, s), s))
-    return x
-
-
-def from_the_trial_point(denoise, schedule, x, ts):
-    for t, s in pairwise(ts):
-        slope = schedule.velocity(denoise(x, t), t)
-        x = x + (s - t) * slope
-        x = x + (s - t) * (slope + schedule.velocity(denoise(x, s), s)) / 2
-    return x
-
-
-def only_the_second(denoise, schedule, x, ts):
-    for t, s in pairwise(ts):
-        ahead = x + (s - t) * schedule.velocity(denoise(x, t), t)
-        x = x + (s - t) * schedule.velocity(denoise(ahead, s), s)
-    return x
-
-
-def second_look_at_t(denoise, schedule, x, ts):
-    for t, s in pairwise(ts):
-        slope = schedule.velocity(denoise(x, t), t)
-        x = x + (s - t) * (slope + schedule.velocity(denoise(x + (s - t) * slope, t), t)) / 2
-    return x
-
-
-def second_look_at_old_x(denoise, schedule, x, ts):
-    for t, s in pairwise(ts):
-        x = x + (s - t) * (schedule.velocity(denoise(x, t), t) + schedule.velocity(denoise(x, s), s)) / 2
-    return x
-
-
 def uphill(denoise, schedule, x, ts):
     for t, s in pairwise(ts):
-        slope = schedule.velocity(denoise(x, t), t)
-        x = x - (s - t) * (slope + schedule.velocity(denoise(x + (s - t) * slope, s), s)) / 2
+        half = (t + s) / 2
+        ahead = x + (half - t) * schedule.velocity(denoise(x, t), t)
+        x = x - (s - t) * schedule.velocity(denoise(ahead, half), half)
     return x
 
 
-def as_trapezium(denoise, schedule, x, ts):
+def with_half_the_step(denoise, schedule, x, ts):
     for i in range(len(ts) - 1):
-        h = ts[i + 1] - ts[i]
-        one = schedule.velocity(denoise(x, ts[i]), ts[i])
-        two = schedule.velocity(denoise(x + h * one, ts[i + 1]), ts[i + 1])
-        x = x + 0.5 * h * one + 0.5 * h * two
+        h = (ts[i + 1] - ts[i]) / 2
+        ahead = x + h * schedule.velocity(denoise(x, ts[i]), ts[i])
+        x = x + 2 * h * schedule.velocity(denoise(ahead, ts[i] + h), ts[i] + h)
     return x
 
 
-def in_two_halves(denoise, schedule, x, ts):
-    for t, s in pairwise(ts):
-        slope = schedule.velocity(denoise(x, t), t)
-        ahead = x + (s - t) * slope
-        x = (x + ahead + (s - t) * schedule.velocity(denoise(ahead, s), s)) / 2
-    return x.numpy()
+def as_array(denoise, schedule, x, ts):
+    return your_midpoint(denoise, schedule, x, ts).numpy()
 
 
-heun = Exercise(
+midpoint = Exercise(
     "09.heun",
-    r"""Write Heun's method. `your_heun(denoise, schedule, x, ts)` is called like DDIM. `schedule.velocity(est, t)` gives the velocity that an estimate
-    means at level `t`. In each step: the velocity where you are, a trial step with it, the velocity *there*, and then the step with the mean of
-    the two. (The check ends its walk before $\sigma$ is 0, so you need not treat the last step differently.)""",
+    r"""Heun looks at the end of each step. Its relative, the **midpoint method**, looks half-way. Write it: `your_midpoint(denoise, schedule, x, ts)` is called
+    like `my_heun`. In each step: the velocity where you are, a trial step with it to the level half-way between $t$ and $s$, the velocity *there*, and then the whole
+    step with that velocity alone. (It never looks at level $s$ itself, so $\sigma = 0$ at the end does it no harm. Its order is that of Heun.)""",
     hints=[
-        "A step of Euler is x + (s - t) * slope. s - t is negative: t decreases.",
-        "The second look is at the trial point, at level s.",
-        "The real step starts from x again, not from the trial point.",
+        "A step of Euler is x + (s - t) * slope. s - t is negative: t decreases. Half a step goes to (t + s) / 2.",
+        "The second look is at the trial point, at the level (t + s) / 2.",
+        "The real step starts from x again, not from the trial point, and is a whole one.",
     ],
-    solution=your_heun,
-    inputs=_walks,
+    solution=your_midpoint,
+    inputs=lambda: _walks(_Exact),
     result="the picture at the end",
     otherwise=_asked,
-    check=_order,
+    check=lambda sampler: _order(sampler, _Exact),
     mistakes={
+        "This is Heun's step: it looks at the end, and takes the mean. Look half-way.": heun,
+        "This comes to the mean of both velocities, or two half steps of Euler. Use the one half-way alone.": [
+            mean_with_the_middle,
+            two_half_steps,
+        ],
         "This is Euler's step: the second velocity has no part in it.": euler,
-        "The two velocities are added. Take their mean.": sum_for_mean,
         "The step starts from the trial point. Go back to x first, and step from there.": from_the_trial_point,
-        "Only the velocity at the trial point is used. Take the mean of both.": only_the_second,
-        "The second look is at the trial point, but still at level t. There, the level is s.": second_look_at_t,
-        "The second look is at level s, but at the old x. Look at the trial point.": second_look_at_old_x,
+        "The level of the second look is half-way, but the trial step went the whole way.": whole_trial_step,
+        "The second look is at the end of the step. Look half-way.": look_at_the_end,
+        "The second look is at the trial point, but still at level t. There, the level is (t + s) / 2.": second_look_at_t,
+        "The second look is at the level half-way, but at the old x. Look at the trial point.": second_look_at_old_x,
         "The step goes the wrong way, towards more noise: s - t is negative, and so it should be.": [
             uphill,
             euler_uphill,
         ],
     },
-    variants=[as_trapezium, in_two_halves],
+    variants=[with_half_the_step, as_array],
 )

@@ -34,7 +34,9 @@ def _check_flow_loss(loss):
     square = x0.square().mean().item()
 
     def of(net):
-        return numbers(call(loss, net, x0, T), (), "the loss").item()
+        """In the exercise time runs the other way, and the velocity with it; here, as in the chapter."""
+        theirs = call(loss, lambda xt, t: -net(xt, 1 - torch.as_tensor(t)), x0, 1 - T)
+        return numbers(theirs, (), "the loss").item()
 
     knows = _Knows()
     exact, silence = of(knows), of(_silent)
@@ -56,23 +58,23 @@ def _check_flow_loss(loss):
             )
         return "Exact answers cost nothing, and silence costs the mean square of u."
     if abs(silence - 1) < 0.1 * square:
-        raise IncorrectAnswer("The guess is compared with the noise. The velocity is eps - x0.")
+        raise IncorrectAnswer("The guess is compared with the noise. Their velocity is x0 - eps.")
     if abs(silence - square) < 0.1 * square:
-        raise IncorrectAnswer("The guess is compared with the data. The velocity is eps - x0.")
+        raise IncorrectAnswer("The guess is compared with the data. Their velocity is x0 - eps.")
     xt, _ = knows.shown[0]
     spread = (xt - xt.mean(0)).std(0).mean()
     early, late = xt[:200], xt[-200:]
     if late.mean(0).sub(POINT).norm() < early.mean(0).sub(POINT).norm() and early.std() > late.std() * 0.9:
         raise IncorrectAnswer(
-            "Time runs the other way: at t near 0 the mixture should be nearly all data, here it is nearly all noise."
+            "Time runs the other way: at their t near 0 the mixture should be nearly all noise, here it is nearly all data."
         )
     if (early.std(0).mean() - late.std(0).mean()).abs() < 0.15 * spread:
         raise IncorrectAnswer("All points have the same mixture, whatever their t. Each has a level of its own.")
     if (xt.mean(0) - 0.5 * POINT).norm() > 0.3 * POINT.norm():
-        raise IncorrectAnswer("x_t keeps too much of the data: on the straight path it is multiplied by 1 - t.")
+        raise IncorrectAnswer("x_t keeps too much of the data: on their straight path it is multiplied by t.")
     if abs(silence - 1 - square) < 0.15 * (1 + square) and abs(exact - 4 * (1 + square)) < 3:
         raise IncorrectAnswer(
-            f"The exact answer costs {exact:.2f} and should cost 0. Is the sign of the velocity right? It points from the data to the noise."
+            f"The exact answer costs {exact:.2f} and should cost 0. Is the sign of the velocity right? Theirs points from the noise to the data."
         )
     raise IncorrectAnswer(
         f"The exact answer costs {exact:.2f} and should cost 0: is it the same noise in the mixture and in the velocity?"
@@ -81,48 +83,54 @@ def _check_flow_loss(loss):
 
 def my_flow_loss(net, x0, t):
     eps = torch.randn_like(x0)
+    xt = t[:, None] * x0 + (1 - t[:, None]) * eps
+    return (net(xt, t) - (x0 - eps)).square().mean()
+
+
+def ours(net, x0, t):
+    eps = torch.randn_like(x0)
     xt = (1 - t[:, None]) * x0 + t[:, None] * eps
     return (net(xt, t) - (eps - x0)).square().mean()
 
 
-def time_reversed(net, x0, t):
-    eps = torch.randn_like(x0)
-    xt = t[:, None] * x0 + (1 - t[:, None]) * eps
-    return (net(xt, t) - (eps - x0)).square().mean()
-
-
-def velocity_reversed(net, x0, t):
+def time_of_ours(net, x0, t):
     eps = torch.randn_like(x0)
     xt = (1 - t[:, None]) * x0 + t[:, None] * eps
     return (net(xt, t) - (x0 - eps)).square().mean()
 
 
+def velocity_of_ours(net, x0, t):
+    eps = torch.randn_like(x0)
+    xt = t[:, None] * x0 + (1 - t[:, None]) * eps
+    return (net(xt, t) - (eps - x0)).square().mean()
+
+
 def noise_drawn_twice(net, x0, t):
-    xt = (1 - t[:, None]) * x0 + t[:, None] * torch.randn_like(x0)
-    return (net(xt, t) - (torch.randn_like(x0) - x0)).square().mean()
+    xt = t[:, None] * x0 + (1 - t[:, None]) * torch.randn_like(x0)
+    return (net(xt, t) - (x0 - torch.randn_like(x0))).square().mean()
 
 
 def asks_for_noise(net, x0, t):
     eps = torch.randn_like(x0)
-    xt = (1 - t[:, None]) * x0 + t[:, None] * eps
-    return (net(xt, t) - eps).square().mean()
+    xt = t[:, None] * x0 + (1 - t[:, None]) * eps
+    return (net(xt, t) + eps).square().mean()
 
 
 def asks_for_data(net, x0, t):
     eps = torch.randn_like(x0)
-    xt = (1 - t[:, None]) * x0 + t[:, None] * eps
+    xt = t[:, None] * x0 + (1 - t[:, None]) * eps
     return (net(xt, t) - x0).square().mean()
 
 
 def data_not_shrunk(net, x0, t):
     eps = torch.randn_like(x0)
-    return (net(x0 + t[:, None] * eps, t) - (eps - x0)).square().mean()
+    return (net(x0 + (1 - t[:, None]) * eps, t) - (x0 - eps)).square().mean()
 
 
 def one_level_for_all(net, x0, t):
     eps = torch.randn_like(x0)
-    xt = (1 - t.mean()) * x0 + t.mean() * eps
-    return (net(xt, t) - (eps - x0)).square().mean()
+    xt = t.mean() * x0 + (1 - t.mean()) * eps
+    return (net(xt, t) - (x0 - eps)).square().mean()
 
 
 def levels_of_its_own(net, x0, t):
@@ -131,28 +139,31 @@ def levels_of_its_own(net, x0, t):
 
 def by_mse_loss(net, x0, t):
     eps, t_ = torch.randn(x0.shape), t.view(-1, 1)
-    return torch.nn.functional.mse_loss(net(torch.lerp(x0, eps, t_), t), eps - x0)
+    return torch.nn.functional.mse_loss(net(torch.lerp(eps, x0, t_), t), x0 - eps)
 
 
 def point_by_point(net, x0, t):
     eps = torch.randn(x0.shape)
-    xt = torch.stack([(1 - u) * a + u * b for u, a, b in zip(t, x0, eps, strict=True)])
-    return float(((net(xt, t) - eps + x0) ** 2).sum() / x0.numel())
+    xt = torch.stack([u * a + (1 - u) * b for u, a, b in zip(t, x0, eps, strict=True)])
+    return float(((net(xt, t) + eps - x0) ** 2).sum() / x0.numel())
 
 
 flow_loss = Exercise(
     "10.flow_loss",
-    r"""Write the loss of flow matching. `my_flow_loss(net, x0, t)` gets a network that guesses the velocity (`net(xt, t)`), points `x0` of shape (B, D), and levels `t` of shape (B,). It draws noise, mixes on the straight path, and returns the mean squared
-    error of the guess of $u = \varepsilon - x_0$, a single number. (The check uses data that is one single point: there the exact velocity is $(x_t - x_0)/t$.)""",
+    r"""Half of the papers on flow matching let time run the other way: noise at $t = 0$, data at $t = 1$, and a velocity that points from the noise to the data.
+    Write the loss in their way. `my_flow_loss(net, x0, t)` gets a network that guesses *their* velocity (`net(xt, t)`), points `x0` of shape (B, D), which are the data as always in this course, and
+    their levels `t` of shape (B,). It draws noise, mixes on the straight path, and returns the mean squared error of the guess, a single number. (The check uses data that is one single point: there the exact velocity is $(x_0 - x_t)/(1-t)$.)""",
     hints=[
         "t has the shape (B,), x0 has (B, D): t[:, None] has (B, 1).",
-        "xt = (1 - t) x0 + t eps; compare the guess with eps - x0.",
+        "The mixture is all noise at t = 0 and all data at t = 1. In between, t of it is data.",
+        "The velocity is the derivative of that mixture with respect to t.",
+        "xt = t x0 + (1 - t) eps; compare the guess with x0 - eps.",
     ],
     solution=my_flow_loss,
     check=_check_flow_loss,
     mistakes={
-        "Time runs the other way": time_reversed,
-        "sign of the velocity": velocity_reversed,
+        "Time runs the other way": [ours, time_of_ours],
+        "sign of the velocity": velocity_of_ours,
         "the same noise in the mixture": noise_drawn_twice,
         "compared with the noise": asks_for_noise,
         "compared with the data": asks_for_data,
@@ -180,6 +191,12 @@ def _pairs() -> list[tuple]:
 def my_reflow_loss(net, x0, eps, t):
     xt = (1 - t[:, None]) * x0 + t[:, None] * eps
     return (net(xt, t) - (eps - x0)).square().mean()
+
+
+def as_given(net, x0, eps, t):
+    eps = torch.randn_like(x0)
+    xt = (1 - t[:, None]) * x0 + t[:, None] * eps
+    return (net(xt, t) - (x0 - eps)).square().mean()
 
 
 def fresh_noise(net, x0, eps, t):
@@ -237,11 +254,12 @@ def in_numpy(net, x0, eps, t):
 
 reflow_loss = Exercise(
     "10.reflow_loss",
-    r"""Write the loss of reflow. `my_reflow_loss(net, x0, eps, t)` gets pairs this time: `eps` is a noise and `x0` the point to which it led. It returns the mean squared error of the guess of the velocity of the straight line between the two. (The check
-    joins each noise with a point of its own, $x_0 = \varepsilon/3$. Then the exact velocity is a formula of $x_t$ alone.)""",
+    r"""Mend the loss of reflow. `my_reflow_loss(net, x0, eps, t)` gets pairs: `eps` is a noise and `x0` the point to which it led. Time runs as in this course again (data at $t = 0$). It should return the mean squared error of the guess of the velocity of the straight line between the two.
+    Somebody copied a loss of flow matching and changed too little: two faults are in the code below. It runs, the loss falls, and nothing straightens. (The check joins each noise with a point of its own, $x_0 = \varepsilon/3$. Then the exact velocity is a formula of $x_t$ alone.)""",
     hints=[
-        "It is the loss of flow matching, but the noise is given.",
-        "Mix the pair: (1 - t) x0 + t eps. Its velocity is eps - x0.",
+        "Which noise is mixed in? Follow the argument eps through the code.",
+        "The mixture is (1 - t) x0 + t eps. What is its derivative with respect to t?",
+        "Use the eps of the pair, and compare the guess with eps - x0.",
     ],
     solution=my_reflow_loss,
     inputs=_pairs,
@@ -249,6 +267,7 @@ reflow_loss = Exercise(
     right="It keeps the pairs together, and the exact answer costs nothing.",
     otherwise="The loss should be {expected[0]:.2f}, and is {got[0]:.2f}.",
     mistakes={
+        "Neither fault is mended. One is about the pairs, the other about a direction.": as_given,
         "Other noise than the given one is mixed in. Then nothing straightens: keep the pairs together.": [
             fresh_noise,
             fresh_noise_in_the_mixture,

@@ -13,6 +13,7 @@ PATH = Flow()  # alpha^2 + sigma^2 is not 1 here, so that a formula for other pa
 CENTRES, SHARE, WIDTH = torch.tensor([-1.0, 0.5, 2.0]), torch.tensor([0.5, 0.3, 0.2]), 0.4
 X = torch.tensor([[-1.2], [-0.3], [0.2], [0.7], [1.5]])
 Y = torch.tensor([0, 1, 2, 1, 0])  # which blob is asked for
+BAD = torch.tensor([1, 2, 0, 0, 1])  # and which one is to be avoided
 
 
 def _blobs(x: Tensor, t: Tensor, y: Tensor | None = None, cond_mask: Tensor | None = None) -> Estimate:
@@ -31,18 +32,19 @@ def _blobs(x: Tensor, t: Tensor, y: Tensor | None = None, cond_mask: Tensor | No
 # classifier guidance
 
 
-def my_guided(est, gradient, alpha, sigma, scale):
-    eps = est.eps - scale * sigma * gradient
-    x0 = est.x0 + scale * sigma**2 / alpha * gradient
+def my_guided(xt, eps, gradient, alpha, sigma, scale):
+    eps = eps - scale * sigma * gradient
+    x0 = (xt - sigma * eps) / alpha
     return x0, eps
 
 
 def _steering(level, scale):
-    """est, gradient, alpha, sigma, scale."""
+    """xt, eps, gradient, alpha, sigma, scale."""
     t, alpha, sigma = torch.tensor(level), 1 - level, level
     uncond, asked = _blobs(X, t), _blobs(X, t, Y)
     return (
-        uncond,
+        X,
+        uncond.eps,
         alpha / sigma**2 * (asked.x0 - uncond.x0),
         alpha,
         sigma,
@@ -50,29 +52,29 @@ def _steering(level, scale):
     )  # by Bayes' rule and Tweedie's formula
 
 
-def the_blob_that_was_asked_for(est, gradient, alpha, sigma, scale):
-    return est.lerp(_blobs(X, torch.tensor(sigma), Y), scale)
+def the_blob_that_was_asked_for(xt, eps, gradient, alpha, sigma, scale):
+    t = torch.tensor(sigma)
+    return _blobs(xt, t).lerp(_blobs(xt, t, Y), scale)
 
 
-def through_the_score(est, gradient, alpha, sigma, scale):
-    xt = alpha * est.x0 + sigma * est.eps
-    eps = -sigma * (-est.eps / sigma + scale * gradient)
-    return [((xt - sigma * eps) / alpha).double(), eps.double()]
+def x0_from_its_own_formula(xt, eps, gradient, alpha, sigma, scale):
+    x0 = (xt - sigma * eps) / alpha + scale * sigma**2 / alpha * gradient
+    return [x0.double(), (xt - alpha * x0) / sigma]
 
 
-def in_numpy(est, gradient, alpha, sigma, scale):
-    x0, eps, g = est.x0.numpy(), est.eps.numpy(), gradient.numpy()
-    return x0 + scale * sigma * sigma / alpha * g, eps - scale * sigma * g
+def in_numpy(xt, eps, gradient, alpha, sigma, scale):
+    score = -eps.numpy() / sigma + scale * gradient.numpy()
+    return (xt.numpy() + sigma * sigma * score) / alpha, -sigma * score
 
 
 Exercise(
     "11.classifier",
-    r"""Steer with a classifier. `my_guided(est, gradient, alpha, sigma, scale)` gets an estimate (`est.x0` and `est.eps`, both of shape (B, D)) that knows nothing of $y$, the gradient $\nabla\log p_t(y\mid x_t)$ of a classifier (B, D), and three numbers.
+    r"""Steer with a classifier, in a program that keeps only the noise. `my_guided(xt, eps, gradient, alpha, sigma, scale)` gets a noised picture `xt`, the noise `eps` that a model which knows nothing of $y$ sees in it, the gradient $\nabla\log p_t(y\mid x_t)$ of a classifier (all three (B, D)), and three numbers.
     It returns the two parts of the steered estimate, `x0` and `eps`. (The check uses three Gaussian blobs on a line, where denoiser and classifier are known exactly. There, scale 1 has to give the exact denoiser of the blob that was asked for.)""",
     hints=[
         "The score is -eps / sigma. Add scale * gradient to it: what is the new eps?",
         "eps loses scale * sigma * gradient.",
-        "alpha x0 + sigma eps must still be x_t: what eps loses, x0 gains, times sigma / alpha.",
+        "xt = alpha x0 + sigma eps must still hold. Solve it for x0, with the new eps.",
     ],
     solution=my_guided,
     inputs=[_steering(0.6, 1.0), _steering(0.3, 2.5), _steering(0.8, 0.0)],
@@ -80,51 +82,59 @@ Exercise(
     tolerance=1e-3,
     mistakes={
         "The two results are exchanged: x0 comes first, then eps.": lambda *args: my_guided(*args)[::-1],
-        "At scale {scale:g} nothing changes.": lambda est, *args: est,
+        "At scale {scale:g} nothing changes.": lambda xt, eps, gradient, alpha, sigma, scale: my_guided(
+            xt, eps, gradient, alpha, sigma, 0.0
+        ),
         "At scale 0 nothing should change, and something does: does your scale count from another number?": [
-            lambda est, gradient, alpha, sigma, scale: my_guided(est, gradient, alpha, sigma, scale + 1),
-            lambda est, gradient, alpha, sigma, scale: my_guided(est, gradient, alpha, sigma, scale - 1),
+            lambda xt, eps, gradient, alpha, sigma, scale: my_guided(xt, eps, gradient, alpha, sigma, scale + 1),
+            lambda xt, eps, gradient, alpha, sigma, scale: my_guided(xt, eps, gradient, alpha, sigma, scale - 1),
         ],
         "At scale {scale:g} the estimate moves away from what was asked. The score is MINUS eps over sigma.": (
-            lambda est, gradient, *args: my_guided(est, -gradient, *args)
+            lambda xt, eps, gradient, *args: my_guided(xt, eps, -gradient, *args)
         ),
-        "It is right at scale 1, but the scale has no effect.": lambda est, gradient, alpha, sigma, scale: my_guided(
-            est, gradient, alpha, sigma, 1.0
+        "It is right at scale 1, but the scale has no effect.": (
+            lambda xt, eps, gradient, alpha, sigma, scale: my_guided(xt, eps, gradient, alpha, sigma, 1.0)
         ),
-        "eps is right, but x0 has not moved with it: the two no longer explain x_t.": lambda est, *args: (
-            est.x0,
-            my_guided(est, *args)[1],
+        "eps is right, but x0 has not moved with it: the two no longer explain x_t. Solve with the new eps.": (
+            lambda xt, eps, gradient, alpha, sigma, scale: (
+                (xt - sigma * eps) / alpha,
+                my_guided(xt, eps, gradient, alpha, sigma, scale)[1],
+            )
         ),
-        "eps is right, x0 is not. Solve x_t = alpha x0 + sigma eps for x0, with the new eps.": (
-            lambda est, gradient, alpha, sigma, scale: (
-                est.x0 + scale * sigma**2 * gradient,
-                est.eps - scale * sigma * gradient,
+        "eps is right, x0 is not: x0 stands in x_t times alpha, so divide by alpha.": (
+            lambda xt, eps, gradient, alpha, sigma, scale: (
+                xt - sigma * (eps - scale * sigma * gradient),
+                eps - scale * sigma * gradient,
+            )
+        ),
+        "eps is right, x0 is not: the noise stands in x_t times sigma, so take sigma * eps away.": (
+            lambda xt, eps, gradient, alpha, sigma, scale: (
+                (xt - (eps - scale * sigma * gradient)) / alpha,
+                eps - scale * sigma * gradient,
             )
         ),
         "The gradient is taken off eps as it is: a factor sigma is missing. The score is -eps / sigma.": (
-            lambda est, gradient, alpha, sigma, scale: my_guided(est, gradient / sigma, alpha, sigma, scale)
+            lambda xt, eps, gradient, alpha, sigma, scale: my_guided(xt, eps, gradient / sigma, alpha, sigma, scale)
         ),
         "eps loses sigma squared times the gradient. Once is enough: the score is -eps / sigma.": (
-            lambda est, gradient, alpha, sigma, scale: my_guided(est, gradient * sigma, alpha, sigma, scale)
+            lambda xt, eps, gradient, alpha, sigma, scale: my_guided(xt, eps, gradient * sigma, alpha, sigma, scale)
         ),
-        "x0 is right, eps is not. Solve x_t = alpha x0 + sigma eps for eps, with the new x0.": lambda est, *args: (
-            my_guided(est, *args)[0],
-            est.eps,
+        "x0 is right, but the eps you return is the old one.": lambda xt, eps, *args: (
+            my_guided(xt, eps, *args)[0],
+            eps,
         ),
     },
-    variants=[the_blob_that_was_asked_for, through_the_score, in_numpy],
+    variants=[the_blob_that_was_asked_for, x0_from_its_own_formula, in_numpy],
     right="With an exact classifier, scale 1 is the exact conditional model.",
 )
 
-# classifier-free guidance
+# classifier-free guidance, with a negative prompt
 
 
-def my_cfg(model, x, t, y, scale):
-    n = len(x)
-    cond_mask = torch.arange(2 * n) < n  # the first half keeps its condition
-    both = model(torch.cat([x, x]), t, torch.cat([y, y]), cond_mask)
-    x0 = both.x0[n:] + scale * (both.x0[:n] - both.x0[n:])
-    eps = both.eps[n:] + scale * (both.eps[:n] - both.eps[n:])
+def my_cfg(model, x, t, y, y_bad, scale):
+    given, bad = model(x, t, y), model(x, t, y_bad)
+    x0 = bad.x0 + scale * (given.x0 - bad.x0)
+    eps = bad.eps + scale * (given.eps - bad.eps)
     return x0, eps
 
 
@@ -138,73 +148,79 @@ class _Model:
         return _blobs(x, torch.as_tensor(t), y, cond_mask)
 
 
-def _steered(model, x, t, y, scale):
-    return model(x, t).lerp(model(x, t, y), scale)
+def _steered(model, x, t, y, y_bad, scale):
+    return model(x, t, y_bad).lerp(model(x, t, y), scale)
 
 
-def halves_interleaved(model, x, t, y, scale):
+def halves_interleaved(model, x, t, y, y_bad, scale):
     n = len(x)
-    both = model(torch.cat([x, x]), t, torch.cat([y, y]), torch.arange(2 * n) % 2 == 0)
+    both = model(torch.cat([x, x]), t, torch.stack([y, y_bad], dim=1).flatten())
     return Estimate(both.x0[n:], both.eps[n:]).lerp(Estimate(both.x0[:n], both.eps[:n]), scale)
 
 
-def in_two_calls(model, x, t, y, scale):
-    cond, uncond = model(x, t, y), model(x, t)
-    return scale * cond.x0 + (1 - scale) * uncond.x0, scale * cond.eps + (1 - scale) * uncond.eps
+def in_one_call(model, x, t, y, y_bad, scale):
+    both = model(torch.cat([x, x]), t, torch.cat([y, y_bad]))
+    return [scale * a + (1 - scale) * b for a, b in (part.chunk(2) for part in both)]
 
 
-def noise_from_the_invariant(model, x, t, y, scale):
-    cond_mask = torch.ones(len(x), dtype=torch.bool)
-    x0 = torch.lerp(model(x, t, y, ~cond_mask).x0, model(x, t, y, cond_mask).x0, scale)
+def noise_from_the_invariant(model, x, t, y, y_bad, scale):
+    x0 = torch.lerp(model(x, t, y_bad).x0, model(x, t, y).x0, scale)
     return x0, (x - (1 - t) * x0) / t
 
 
 Exercise(
     "11.cfg",
-    r"""Steer without a classifier. `my_cfg(model, x, t, y, scale)` gets a model that you may ask `model(x, t, y, cond_mask)` for an estimate with the parts `.x0` and `.eps`; `cond_mask` is (B,) bool, and False where the condition is to be dropped. `x` is (B, D), `t` one level for all,
-    `y` (B,) labels. Return the two parts of the steered estimate, `x0` and `eps`, in this course's convention: scale 0 is the model without condition, scale 1 the one with it. (The check uses three Gaussian blobs, whose exact denoiser is the model.)""",
+    r"""Steer towards one thing and away from another, which programs call a *negative prompt*: what is not wanted takes the place of $\emptyset$ in the formula. `my_cfg(model, x, t, y, y_bad, scale)` gets a model that you may ask `model(x, t, y)` for an estimate with the parts `.x0` and `.eps`. `x` is (B, D), `t` one level for all; `y` and `y_bad` are (B,) labels, wanted and not wanted.
+    Return the two parts of the steered estimate, `x0` and `eps`, in this course's convention: scale 1 is the model asked for `y`, more goes on from there, away from `y_bad`. (The check uses three Gaussian blobs, whose exact denoiser is the model.)""",
     hints=[
-        "Ask the model twice: with cond_mask all True, and all False.",
-        "free + scale * (given - free), for x0 and for eps alike.",
-        "One call is enough: join the batches, torch.cat([x, x]) and so on, and cut the answer in two.",
+        "Ask the model twice: for y, and for y_bad.",
+        "bad + scale * (given - bad), for x0 and for eps alike.",
+        "One call is enough: join the batches, torch.cat([x, x]) and torch.cat([y, y_bad]), and cut the answer in two.",
     ],
     solution=my_cfg,
-    inputs=[(_Model(), X, torch.tensor(0.5), Y, scale) for scale in (3.0, 1.0, 0.0, -1.0)],
+    inputs=[(_Model(), X, torch.tensor(0.5), Y, BAD, scale) for scale in (3.0, 1.0, 0.0, -1.0)],
     result=("x0", "eps"),
     tolerance=1e-3,
     mistakes={
         "The model is never asked.": lambda model, x, *args: (0 * x, 0 * x),
         "The two results are exchanged: x0 comes first, then eps.": lambda *args: my_cfg(*args)[::-1],
-        "That is the paper's convention, in which 0 is the model with condition. In ours that is scale 1.": (
-            lambda model, x, t, y, scale: _steered(model, x, t, y, scale + 1)
+        "It starts from the model that nobody asked anything. Here y_bad takes that place.": (
+            lambda model, x, t, y, y_bad, scale: model(x, t).lerp(model(x, t, y), scale)
         ),
-        "At scale {scale:g} it walks the other way, from the model with condition to the one without.": (
-            lambda model, x, t, y, scale: _steered(model, x, t, y, 1 - scale)
+        "Three answers are one too many: y_bad takes the place of the model without condition.": (
+            lambda model, x, t, y, y_bad, scale: (
+                model(x, t).x0 + scale * (model(x, t, y).x0 - model(x, t, y_bad).x0),
+                model(x, t).eps + scale * (model(x, t, y).eps - model(x, t, y_bad).eps),
+            )
         ),
-        "At scale {scale:g} it answers with the condition, and no more: the scale has no effect.": (
-            lambda model, x, t, y, scale: model(x, t, y)
+        "That is the paper's convention, in which 0 is the model asked for y. In ours that is scale 1.": (
+            lambda model, x, t, y, y_bad, scale: _steered(model, x, t, y, y_bad, scale + 1)
         ),
-        "Only eps is steered: x0 and eps no longer explain x_t. Steer both.": lambda model, x, t, y, scale: (
+        "At scale {scale:g} it walks the other way, from what is wanted to what is not.": (
+            lambda model, x, t, y, y_bad, scale: _steered(model, x, t, y, y_bad, 1 - scale)
+        ),
+        "At scale {scale:g} it answers what was asked for, and no more: y_bad and the scale have no effect.": (
+            lambda model, x, t, y, y_bad, scale: model(x, t, y)
+        ),
+        "Only eps is steered: x0 and eps no longer explain x_t. Steer both.": lambda model, x, t, y, y_bad, scale: (
             model(x, t, y).x0,
-            _steered(model, x, t, y, scale).eps,
+            _steered(model, x, t, y, y_bad, scale).eps,
         ),
-        "Only x0 is steered: x0 and eps no longer explain x_t. Steer both.": lambda model, x, t, y, scale: (
-            _steered(model, x, t, y, scale).x0,
+        "Only x0 is steered: x0 and eps no longer explain x_t. Steer both.": lambda model, x, t, y, y_bad, scale: (
+            _steered(model, x, t, y, y_bad, scale).x0,
             model(x, t, y).eps,
         ),
         "x0 and eps no longer explain x_t: the weights of the two answers should add up to 1.": (
-            lambda model, x, t, y, scale: (
-                model(x, t).x0 + scale * model(x, t, y).x0,
-                model(x, t).eps + scale * model(x, t, y).eps,
+            lambda model, x, t, y, y_bad, scale: (
+                model(x, t, y_bad).x0 + scale * model(x, t, y).x0,
+                model(x, t, y_bad).eps + scale * model(x, t, y).eps,
             )
         ),
-        "Some rows are right and some are not: which half of the joined batch had its condition dropped?": (
-            halves_interleaved
-        ),
+        "Some rows are right and some are not: which half of the joined batch was asked for y_bad?": halves_interleaved,
     },
-    variants=[in_two_calls, noise_from_the_invariant],
+    variants=[in_one_call, noise_from_the_invariant],
     right=lambda got, expected, model, *args: (
-        "It goes from the model without condition through the one with it and past it, "
+        "It goes from what is not wanted through what is, and past it, "
         f"{'in one call' if model.calls == 1 else 'in two calls: one, of both batches joined, would do'}."
     ),
 )

@@ -4,77 +4,102 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 
 from learn_diffusion.exercises.core import Exercise
 
 # holding what is known
 
 
-def your_hold(x, x0, known, mask, alpha, sigma):
-    x0 = torch.where(mask, known, x0)
+def your_hold(x, x0, small, alpha, sigma):
+    off = small - F.avg_pool2d(x0, 2)  # by how much each mean is wrong
+    x0 = x0 + F.interpolate(off, scale_factor=2)  # all four pixels move by that
     return x0, (x - alpha * x0) / sigma
 
 
-def in_place(x, x0, known, mask, alpha, sigma):
-    x0[mask] = known[mask]
+def _large(small):
+    """Each pixel four times."""
+    return small.repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2)
+
+
+def _with(x0, x, alpha, sigma):
     return x0, (x - alpha * x0) / sigma
 
 
-def in_numpy(x, x0, known, mask, alpha, sigma):
-    x0 = np.where(mask.numpy(), known.numpy(), x0.numpy())
-    return x0, (x.numpy() - alpha * x0) / sigma
+def in_place(x, x0, small, alpha, sigma):
+    x0 += _large(small - F.avg_pool2d(x0, 2))
+    return _with(x0, x, alpha, sigma)
+
+
+def in_numpy(x, x0, small, alpha, sigma):
+    blocks = x0.numpy().reshape(2, 3, 2, 2, 2, 2)  # (B, C, rows, 2, columns, 2)
+    blocks = blocks - blocks.mean((3, 5), keepdims=True) + small.numpy()[:, :, :, None, :, None]
+    held = blocks.reshape(x0.shape)
+    return held, (x.numpy() - alpha * held) / sigma
+
+
+def pixel_by_pixel(x, x0, small, alpha, sigma):
+    held = x0.clone()
+    for i in range(2):
+        for j in range(2):
+            block = x0[:, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
+            mean = block.mean((2, 3), keepdim=True)
+            held[:, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2] = block - mean + small[:, :, i : i + 1, j : j + 1]
+    return _with(held, x, alpha, sigma)
 
 
 G = torch.Generator().manual_seed(0)
-HELD = *torch.randn(3, 2, 3, 4, 4, generator=G), torch.rand(2, 3, 4, 4, generator=G) < 0.5, 0.8, 0.6
+HELD = *torch.randn(2, 2, 3, 4, 4, generator=G), torch.randn(2, 3, 2, 2, generator=G), 0.8, 0.6
 
 
 Exercise(
     "13.hold",
-    r"""Put what is known into an estimate. `your_hold(x, x0, known, mask, alpha, sigma)` gets a noised picture `x`, the
-    denoiser's belief `x0`, what is `known`, and a `mask` that is True where the picture is kept, all of one shape, and two
-    numbers. Return the new belief and the new noise, a pair (x0, eps), so that `x = alpha * x0 + sigma * eps` holds.""",
+    r"""What is known need not be pixels. Here it is a copy of the picture at half the side: each pixel of `small` is the *mean* of a square of 2x2 pixels. `your_hold(x, x0, small, alpha, sigma)` gets a noised picture `x` and the
+    denoiser's belief `x0`, both (B, C, H, W), `small` (B, C, H/2, W/2), and two numbers. Move each square of `x0`, all four of its pixels by the same amount, so that its mean is what is known; what is inside the square stays the denoiser's.
+    Return the new belief and the new noise, a pair (x0, eps), so that `x = alpha * x0 + sigma * eps` holds.""",
     hints=[
-        "torch.where(mask, known, x0) takes the known value where the mask is True.",
-        "The noise is not the denoiser's any more: solve x = alpha * x0 + sigma * eps for eps.",
-        "eps = (x - alpha * x0) / sigma, with the new x0.",
+        "The means of x0 now: torch.nn.functional.avg_pool2d(x0, 2). By how much is each of them wrong?",
+        "Add that to all four pixels of its square: torch.nn.functional.interpolate(off, scale_factor=2) repeats each number.",
+        "The noise is not the denoiser's any more: solve x = alpha * x0 + sigma * eps for eps, with the new x0.",
     ],
     solution=your_hold,
     inputs=[HELD],
     result=("x0", "eps"),
     mistakes={
-        "The mask is read the wrong way round: True is where the picture is KEPT.": (
-            lambda x, x0, known, mask, *rest: your_hold(x, x0, known, ~mask, *rest)
-        ),
         "x0 is still the denoiser's belief: nothing of what is known is in it.": (
-            lambda x, x0, known, mask, *rest: your_hold(x, x0, x0, mask, *rest)
+            lambda x, x0, small, *rest: _with(x0, x, *rest)
         ),
-        "x0 is what is known everywhere, in the hole too, where nothing is known.": (
-            lambda x, x0, known, mask, *rest: your_hold(x, known, known, mask, *rest)
+        "x0 is the small picture made large. Its means are right, but what the denoiser believes inside a square is lost.": (
+            lambda x, x0, small, *rest: _with(_large(small), x, *rest)
         ),
-        "In the hole x0 should stay what the denoiser believes.": [
-            lambda x, x0, known, mask, *rest: your_hold(x, x, known, mask, *rest),
-            lambda x, x0, known, mask, *rest: your_hold(x, 0 * x, known, mask, *rest),
-        ],
-        "The kept values of x0 are not the known ones. x0 is the clean picture: no alpha belongs to it.": (
-            lambda x, x0, known, mask, alpha, sigma: your_hold(x, x0, alpha * known, mask, alpha, sigma)
+        "The small picture is added on top: take the mean that x0 has already away first.": (
+            lambda x, x0, small, *rest: _with(x0 + _large(small), x, *rest)
+        ),
+        "The means move the wrong way: add what is known minus what x0 has.": (
+            lambda x, x0, small, *rest: _with(x0 - _large(small - F.avg_pool2d(x0, 2)), x, *rest)
+        ),
+        "The means are not what is known: a quarter of the way is missing to each pixel. All four move by the whole amount.": (
+            lambda x, x0, small, *rest: _with(x0 + _large(small - F.avg_pool2d(x0, 2)) / 4, x, *rest)
+        ),
+        "The means of x0 are not the known ones. x0 is the clean picture: no alpha belongs to it.": (
+            lambda x, x0, small, alpha, sigma: your_hold(x, x0, alpha * small, alpha, sigma)
         ),
         "The noise is still the one of the old belief: with the new x0 it does not explain x any more.": (
-            lambda x, x0, known, mask, alpha, sigma: (torch.where(mask, known, x0), (x - alpha * x0) / sigma)
+            lambda x, x0, small, alpha, sigma: (your_hold(x, x0, small, alpha, sigma)[0], (x - alpha * x0) / sigma)
         ),
-        "alpha * x0 + eps gives x: but the noise has variance 1, and sigma stands before it.": lambda *args: your_hold(
-            *args[:-1], 1.0
+        "alpha * x0 + eps gives x: but the noise has variance 1, and sigma stands before it.": lambda *args: (
+            args[1] + _large(args[2] - F.avg_pool2d(args[1], 2)),
+            args[0] - args[3] * your_hold(*args)[0],
         ),
         "alpha * x0 + sigma * eps does not give x: what x0 explains has to be subtracted.": (
-            lambda x, x0, known, mask, alpha, sigma: your_hold(x, x0, known, mask, -alpha, sigma)
+            lambda x, x0, small, alpha, sigma: your_hold(x, x0, small, -alpha, sigma)
         ),
         "changed what you were given": in_place,
-        "Two results were expected": lambda x, x0, known, mask, *args: torch.where(mask, known, x0),
+        "Two results were expected": lambda x, x0, small, *args: x0 + _large(small - F.avg_pool2d(x0, 2)),
     },
-    variants=[in_numpy],
-    right="What is known is in, and the two still explain x.",
+    variants=[in_numpy, pixel_by_pixel],
+    right="What is known is in, the denoiser's detail is still there, and the two explain x. So ddnm enlarges pictures, too.",
 )
 
 # the arc

@@ -10,58 +10,72 @@ from learn_diffusion.exercises.core import Exercise
 # what the generator wants
 
 
-def my_generator_loss(critic, drawn):
-    return F.softplus(-critic(drawn)).mean()
+def my_generator_loss(critic, real, drawn):
+    return F.softplus(critic(real) - critic(drawn)).mean()
 
 
-def _critic(drawn):
-    return 1.5 * drawn[:, 0] - 0.4
+def _critic(points):
+    return 1.5 * points[:, 0] - 0.4
 
 
-def _sure(drawn):
-    return 200 * drawn[:, 0]
+def _sure(points):
+    return 200 * points[:, 0]
 
 
+REAL = torch.tensor([[0.0], [1.2], [-0.7], [1.4], [2.0]])
 DRAWN = torch.tensor([[-2.0], [-0.5], [0.3], [1.0], [4.0]])
-ROUNDS = "Right for small scores, but not for -400: sigmoid rounds to 0 there. softplus does not."
+ROUNDS = "Right for small differences, but not for -400: sigmoid rounds to 0 there. softplus does not."
 
 Exercise(
     "15.generator_loss",
-    r"""Write the classical loss of a generator. `my_generator_loss(critic, drawn)` gets a critic, whose `critic(drawn)` is one score for each row, and a batch of drawn points (B, D). The critic believes a row to be real with probability sigmoid(score). The generator wants to be believed: return the mean of *minus the logarithm of that probability*.
-    (Goodfellow et al. 2014 call it the non-saturating loss. At a score of -400 sigmoid rounds to 0, and -log(0) is infinite. Use one function for both steps: F.softplus(x) is log(1 + exp(x)). Compare with chapter 15's loss: there is no real picture in this one.)""",
+    r"""Write the loss of the *generator* in the game of 2024. `my_generator_loss(critic, real, drawn)` gets a critic, whose `critic(points)` is one score for each row, and real and drawn points, (B, D) each. The critic compares them pair by pair: it takes the drawn one for the real one with probability sigmoid(score of the drawn one - score of the real one). The generator wants just that: return the mean over the pairs of *minus the logarithm of that probability*.
+    (Jolicoeur-Martineau 2018 calls such a loss relativistic. At a difference of -400 sigmoid rounds to 0, and -log(0) is infinite. Use one function for both steps: F.softplus(x) is log(1 + exp(x)).)""",
     hints=[
-        "-log(sigmoid(s)) is log(1 + exp(-s)), and F.softplus(x) is log(1 + exp(x)).",
-        "F.softplus(-critic(drawn)), then the mean.",
+        "-log(sigmoid(s)) is log(1 + exp(-s)). What is s here?",
+        "The first term of the critic's loss, which the chapter shows, asks the same of the other side.",
+        "F.softplus(critic(real) - critic(drawn)), then the mean.",
     ],
     solution=my_generator_loss,
-    inputs=[(_critic, DRAWN), (_sure, DRAWN)],
-    result="the mean over the batch",
+    inputs=[(_critic, REAL, DRAWN), (_sure, REAL, DRAWN)],
+    result="the mean over the pairs",
     mistakes={
-        "The sign is wrong: this loss is small when the critic is not fooled.": lambda critic, drawn: F.softplus(
-            critic(drawn)
-        ).mean(),
-        "That is the first loss of 2014, log(1 - sigmoid(score)). It is flat where the critic is sure, just when the "
-        "generator has most to learn. Take -log(sigmoid(score)).": lambda critic, drawn: (
-            -F.softplus(critic(drawn)).mean()
+        "That is the critic's side of the game: this loss is small when the critic is not fooled.": (
+            lambda critic, real, drawn: F.softplus(critic(drawn) - critic(real)).mean()
         ),
-        "That is the score itself (the Wasserstein loss). Here it goes through -log(sigmoid) first.": (
-            lambda critic, drawn: -critic(drawn).mean()
+        "That is the loss of 2014, which looks at drawn points alone. Here each is compared with a real one.": (
+            lambda critic, real, drawn: F.softplus(-critic(drawn)).mean()
         ),
-        "That is the sum over the batch. Take the mean.": lambda critic, drawn: F.softplus(-critic(drawn)).sum(),
-        "That is the probability itself. Take minus its logarithm.": lambda critic, drawn: (
-            -torch.sigmoid(critic(drawn)).mean()
+        "That is log(1 - P). It is flat where the critic is sure, just when the generator has most to learn. Take "
+        "-log(P).": lambda critic, real, drawn: -F.softplus(critic(drawn) - critic(real)).mean(),
+        "That is the difference of the scores itself (the Wasserstein loss). Here it goes through -log(sigmoid) "
+        "first.": lambda critic, real, drawn: (critic(real) - critic(drawn)).mean(),
+        "Each drawn point is compared with every real one. Compare them pair by pair.": (
+            lambda critic, real, drawn: F.softplus(critic(real)[:, None] - critic(drawn)).mean()
         ),
-        "The mean is inside the logarithm. First the logarithms, then the mean.": lambda critic, drawn: (
-            -torch.sigmoid(critic(drawn)).mean().log()
+        "The mean scores are compared. First compare pair by pair, then take the mean.": (
+            lambda critic, real, drawn: F.softplus(critic(real).mean() - critic(drawn).mean())
         ),
-        ROUNDS: lambda critic, drawn: -torch.log(torch.sigmoid(critic(drawn)).clamp(min=1e-12)).mean(),
+        "That is the sum over the batch. Take the mean.": (
+            lambda critic, real, drawn: F.softplus(critic(real) - critic(drawn)).sum()
+        ),
+        "That is the probability itself. Take minus its logarithm.": lambda critic, real, drawn: (
+            -torch.sigmoid(critic(drawn) - critic(real)).mean()
+        ),
+        "The mean is inside the logarithm. First the logarithms, then the mean.": lambda critic, real, drawn: (
+            -torch.sigmoid(critic(drawn) - critic(real)).mean().log()
+        ),
+        ROUNDS: lambda critic, real, drawn: (
+            -torch.log(torch.sigmoid(critic(drawn) - critic(real)).clamp(min=1e-12)).mean()
+        ),
     },
     variants=[
-        lambda critic, drawn: F.binary_cross_entropy_with_logits(critic(drawn), torch.ones(len(drawn))),
-        lambda critic, drawn: -F.logsigmoid(critic(drawn).double()).mean().item(),
+        lambda critic, real, drawn: F.binary_cross_entropy_with_logits(
+            critic(drawn) - critic(real), torch.ones(len(drawn))
+        ),
+        lambda critic, real, drawn: -F.logsigmoid(critic(drawn).double() - critic(real).double()).mean().item(),
     ],
-    right=f"The generator of the check has a loss of {my_generator_loss(_critic, DRAWN):.2f}; one that is always believed has 0.",
-    otherwise=lambda got, expected, critic, drawn: (
+    right=f"The generator of the check has a loss of {my_generator_loss(_critic, REAL, DRAWN):.2f}; where drawn and real score alike it is 0.69.",
+    otherwise=lambda got, expected, critic, real, drawn: (
         ROUNDS if critic is _sure else f"The loss should be {expected:.3f}, and is {got:.3f}."
     ),
 )

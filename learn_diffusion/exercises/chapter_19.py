@@ -7,12 +7,12 @@ import torch
 
 from learn_diffusion.exercises.core import Exercise, agrees
 
-# kriging, by hand
+# kriging, by hand, from sensors that each see several places
 
 
-def my_kriging(covariance, places, values, noise):
-    B = covariance[:, places]  # (n, m): the field with what is measured
-    A = covariance[places][:, places] + noise**2 * torch.eye(len(places), dtype=covariance.dtype)  # (m, m)
+def my_kriging(covariance, sensors, values, noise):
+    B = covariance @ sensors.T  # (n, m): the field with what is measured
+    A = sensors @ B + noise**2 * torch.eye(len(sensors), dtype=covariance.dtype)  # (m, m)
     weights = torch.linalg.solve(A, B.T).T  # (n, m): B A^-1, for A is symmetric
     variance = covariance.diagonal() - (weights * B).sum(1)
     return weights @ values, variance.sqrt()
@@ -21,37 +21,42 @@ def my_kriging(covariance, places, values, noise):
 def _deviation(wrong):
     """The right mean, and wrong(std, prior std, noise)."""
 
-    def kriging(covariance, places, values, noise):
-        mean, std = my_kriging(covariance, places, values, noise)
+    def kriging(covariance, sensors, values, noise):
+        mean, std = my_kriging(covariance, sensors, values, noise)
         return mean, wrong(std, covariance.diagonal().sqrt(), noise)
 
     return kriging
 
 
-def by_information(covariance, places, values, noise):
+def _middles(sensors):
+    """As if each sensor saw one place, the middle of its patch."""
+    at = (sensors @ torch.arange(sensors.shape[1], dtype=sensors.dtype)).round().long()
+    return torch.eye(sensors.shape[1], dtype=sensors.dtype)[at]
+
+
+def by_information(covariance, sensors, values, noise):
     # what each measurement tells adds up: the inverse covariances do
-    told, seen = torch.zeros(2, len(covariance), dtype=covariance.dtype)
-    told[places], seen[places] = 1 / noise**2, values / noise**2
     ridge = 1e-10 * torch.eye(len(covariance), dtype=covariance.dtype)
-    posterior = torch.linalg.inv(torch.linalg.inv(covariance + ridge) + torch.diag(told))
-    return posterior @ seen, posterior.diagonal().sqrt()
+    posterior = torch.linalg.inv(torch.linalg.inv(covariance + ridge) + sensors.T @ sensors / noise**2)
+    return posterior @ sensors.T @ values / noise**2, posterior.diagonal().sqrt()
 
 
-def in_numpy(covariance, places, values, noise):
-    C, at = covariance.numpy(), places.numpy()
-    A = C[np.ix_(at, at)] + noise**2 * np.eye(len(at))
-    mean = C[:, at] @ np.linalg.inv(A) @ values.numpy()
-    return mean, np.sqrt(np.diag(C - C[:, at] @ np.linalg.inv(A) @ C[at]))
+def in_numpy(covariance, sensors, values, noise):
+    C, H = covariance.numpy(), sensors.numpy()
+    gain = C @ H.T @ np.linalg.inv(H @ C @ H.T + noise**2 * np.eye(len(H)))
+    return gain @ values.numpy(), np.sqrt(np.diag(C - gain @ H @ C))
 
 
 def _curve():
-    """A Gaussian curve with 40 places and a variance that grows along it; 6 measurements that err by 0.3."""
+    """A Gaussian curve with 40 places and a variance that grows along it; 6 sensors, means over patches, err by 0.3."""
     at = torch.linspace(0, 1, 40, dtype=torch.float64)
     scale = 0.8 + 0.6 * at
     covariance = scale[:, None] * scale * torch.exp(-((at[:, None] - at) ** 2) / (2 * 0.12**2))
-    places = torch.tensor([31, 2, 9, 17, 36, 24])  # in no order
+    sensors = torch.zeros(6, 40, dtype=torch.float64)
+    for row, (first, width) in zip(sensors, [(27, 9), (0, 5), (8, 3), (14, 7), (35, 3), (24, 1)], strict=True):
+        row[first : first + width] = 1 / width
     values = torch.tensor([0.4, -0.9, 0.5, 1.1, -0.3, 0.8], dtype=torch.float64)
-    return [(covariance, places, values, 0.3)]
+    return [(covariance, sensors, values, 0.3)]
 
 
 def _off(got, expected, *args):
@@ -66,12 +71,14 @@ def _off(got, expected, *args):
 
 Exercise(
     "19.kriging",
-    r"""Write kriging yourself: the exact posterior of a Gaussian field. The field has n places, mean 0 and a known `covariance` (n, n). You
-    measured `values` (m,) at the places with the numbers `places` (m,), each with an independent error of standard deviation `noise`. Return the
-    posterior mean and the posterior standard deviation of *the field*, at all n places, as two tensors (n,). Two Gaussians that vary together are
-    enough: what is measured has a covariance of its own (m, m), and a covariance with the field (n, m).""",
+    r"""Write kriging for sensors that see more than one place, as a satellite does. The field has n places, mean 0 and a known `covariance` (n, n).
+    Row i of `sensors` (m, n) holds the weight of every place in what sensor i sees: it reads `sensors[i] @ field`, with an independent error of
+    standard deviation `noise`. The readings are `values` (m,). Return the posterior mean and the posterior standard deviation of *the field*, at all n
+    places, as two tensors (n,). The formulas are those of the chapter's box, once you know two covariances: of what is measured with itself (m, m), and
+    of the field with what is measured (n, m).""",
     hints=[
-        "What is measured is the field at those places *plus an error*. The errors are independent, so they change only the diagonal of its covariance: by their variance.",
+        "What is measured is `sensors @ field` *plus an error*. The errors are independent, so they change only the diagonal of its covariance: by their variance.",
+        "The covariance of `H @ field` with itself is H C Hᵀ, where C is that of the field, and that of the field with it is C Hᵀ.",
         "With A the covariance of what is measured (m, m) and B that of the field with it (n, m): the mean is B A⁻¹ values, and the covariance is `covariance` - B A⁻¹ Bᵀ.",
         "`weights = torch.linalg.solve(A, B.T).T` is B A⁻¹. You need the diagonal of the posterior's covariance only: `(weights * B).sum(1)` is that of B A⁻¹ Bᵀ.",
     ],
@@ -80,19 +87,22 @@ Exercise(
     result=("the mean", "the standard deviation"),
     mistakes={
         "The mean goes right through every measurement, as if none of them erred. Where is `noise`?": (
-            lambda covariance, places, values, noise: my_kriging(covariance, places, values, 1e-6)
+            lambda covariance, sensors, values, noise: my_kriging(covariance, sensors, values, 1e-6)
         ),
         "On the diagonal stands the *variance* of the errors, `noise` squared.": (
-            lambda covariance, places, values, noise: my_kriging(covariance, places, values, noise**0.5)
+            lambda covariance, sensors, values, noise: my_kriging(covariance, sensors, values, noise**0.5)
         ),
         "Neighbouring measurements are counted as if each were alone: A⁻¹ is missing between the covariance and the values.": (
-            lambda covariance, places, values, noise: (
-                covariance[:, places] @ values,
-                my_kriging(covariance, places, values, noise)[1],
+            lambda covariance, sensors, values, noise: (
+                covariance @ sensors.T @ values,
+                my_kriging(covariance, sensors, values, noise)[1],
             )
         ),
-        "The mean is that of other places. Is it B A⁻¹ values, with places in their order?": (
-            lambda covariance, places, *rest: my_kriging(covariance, places.sort().values, *rest)
+        "Each sensor is taken to see only the middle of its patch. What it reads is `sensors[i] @ field`.": (
+            lambda covariance, sensors, *rest: my_kriging(covariance, _middles(sensors), *rest)
+        ),
+        "The mean is that of sums of the places that a sensor sees at all. Use the weights.": (
+            lambda covariance, sensors, *rest: my_kriging(covariance, (sensors > 0).to(sensors), *rest)
         ),
         "The mean is right. The second result is the variance; its square root was asked for.": _deviation(
             lambda std, prior, noise: std**2
@@ -107,13 +117,13 @@ Exercise(
             _deviation(lambda std, prior, noise: (2 * prior**2 - std**2).sqrt())
         ),
         "The mean is right. The standard deviation is off by up to `noise`: it is that of measurements without errors.": (
-            lambda covariance, places, values, noise: (
-                my_kriging(covariance, places, values, noise)[0],
-                my_kriging(covariance, places, values, 1e-3)[1],
+            lambda covariance, sensors, values, noise: (
+                my_kriging(covariance, sensors, values, noise)[0],
+                my_kriging(covariance, sensors, values, 1e-3)[1],
             )
         ),
-        "A field has values between the sensors, too: return them at all n places.": lambda covariance, places, *rest: [
-            part[places] for part in my_kriging(covariance, places, *rest)
+        "A field has values between the sensors, too: return them at all n places.": lambda covariance, sensors, *rest: [
+            sensors @ part for part in my_kriging(covariance, sensors, *rest)
         ],
     },
     variants=[by_information, in_numpy],

@@ -18,7 +18,7 @@ FAULTS = {
 }
 HOW_TO_TELL = {
     "a": "With one picture and an oracle the right loss is exactly 0. What makes a loss that even an oracle cannot lower?",
-    "b": "Training is fine and one-step guesses are fine; only samples from pure noise are off in brightness. What do they start from?",
+    "b": "Training is fine and guesses are fine at every level; only what is sampled from pure noise is dirty. What does a sampler start from?",
     "c": "An answer that does not change with t, though x_t needs different answers at different t. What did not arrive?",
     "d": "A chain whose noise is far too small at every step. What was used in place of its root?",
 }
@@ -54,12 +54,12 @@ Exercise(
     r"""Four letters arrive from students. Name each fault by one of the words `"leak"`, `"range"`, `"beta"`, `"twice"`, `"level"`, `"average"`, in a dict such as `{"a": "leak", ...}`.
 
     - **a.** "My loss starts at 1.5 and falls to 1.0. Then it stays there, even with a single training picture and a huge network."
-    - **b.** "My guesses of the clean picture are very good at every level. But whatever I sample has the wrong overall brightness, always the same."
+    - **b.** "I noise real pictures, and my guesses of the clean ones are very good at every level, the last one too. But whatever I sample from pure noise lies on a dirty, grainy ground."
     - **c.** "I call my network with t = 0.1 and with t = 0.9 on the same input, and get the same numbers."
-    - **d.** "After all 1000 steps forward my digits have no noise to speak of, and are only dark grey."
+    - **d.** "After all 1000 steps forward my digits have no noise to speak of: they are an even grey."
     """,
     hints=[
-        "Each of the four stands in the museum as an exhibit: 4, 1, 6 and 3, in some order.",
+        "Each of the four stands in the museum as an exhibit: 1, 3, 4 and 6, in some order.",
         "A loss of 1.0 that nobody can lower: the noise has variance 1.",
     ],
     builds=True,
