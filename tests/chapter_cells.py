@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import functools
+import dataclasses
 import inspect
 import json
 from pathlib import Path
@@ -42,13 +42,15 @@ def short_range(*ends: int) -> range:
 
 
 def _shorter(train):
-    """train or train_gan, for a few steps."""
+    """train or train_gan: the first few steps, and then the last of them again under the numbers of the rest."""
 
-    @functools.wraps(train)
     def for_a_few_steps(*args, **kwargs):
         bound = inspect.signature(train).bind(*args, **kwargs)
-        bound.arguments["steps"] = min(bound.arguments["steps"], TURNS)
-        return train(*bound.args, **bound.kwargs)
+        steps, bound.arguments["steps"] = bound.arguments["steps"], min(bound.arguments["steps"], TURNS)
+        for step in train(*bound.args, **bound.kwargs):
+            yield step
+        for number in range(TURNS + 1, steps + 1):
+            yield dataclasses.replace(step, step=number)
 
     return for_a_few_steps
 

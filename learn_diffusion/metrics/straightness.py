@@ -34,6 +34,6 @@ def deviation(paths: Tensor) -> Deviation:
         raise ValueError("paths: expected ends that differ from the beginnings")
     direction = chord / length.clamp(min=torch.finfo(torch.float64).tiny)[:, None]
     along = (away * direction).sum(2, keepdim=True)
-    time = torch.linspace(0, 1, len(paths), dtype=torch.float64)[:, None, None]
+    time = torch.linspace(0, 1, len(paths), dtype=torch.float64, device=paths.device)[:, None, None]
     off = (away - gone for gone in (along * direction, time * chord))
     return Deviation(*((x.norm(dim=2).amax(0).mean() / length.mean()).item() for x in off))
