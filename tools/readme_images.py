@@ -18,10 +18,10 @@ from learn_diffusion.widgets.images import png, tile, to_uint8
 
 
 def samples_png() -> Path:
-    """Ten digits by digits_by_label, one a column, from noise (top) to picture."""
-    model, _ = checkpoints.load(pretrained_path("digits_by_label"), "cpu")
-    rows = trajectories(model, torch.arange(10), (10, 1, 8, 8), scale=1.0, stops=(8, 16, 24, 32, 40, 50))
-    checkpoints.atomic_write(DATA / "samples.png", png(tile(to_uint8(rows), columns=10), zoom=8))
+    """Ten digits by mnist_by_label, one a column, from noise (top) to picture."""
+    model, _ = checkpoints.load(pretrained_path("mnist_by_label"), "cpu")
+    rows = trajectories(model, torch.arange(10), (10, 1, 28, 28), scale=GUIDANCE_SCALE, stops=(12, 20, 28, 36, 50))
+    checkpoints.atomic_write(DATA / "samples.png", png(tile(to_uint8(rows), columns=10), zoom=2))
     return DATA / "samples.png"
 
 
