@@ -35,10 +35,10 @@ def cells(chapter: Path) -> list[str]:
     return ["".join(cell["source"]) for cell in found if cell["cell_type"] == "code"]
 
 
-def short_range(*ends: int) -> range:
-    """range, or its first few numbers."""
-    whole = range(*ends)
-    return whole if len(whole) <= LONG else whole[:TURNS]
+def short_range(*ends: int) -> list[int]:
+    """The numbers of range or, of a long one, the first few and the last."""
+    whole = list(range(*ends))
+    return whole if len(whole) <= LONG else [*whole[:TURNS], whole[-1]]
 
 
 def _shorter(train):

@@ -25,7 +25,7 @@ ALLOWED = {
     "targets": {"validation", "process"},
     "denoiser": {"validation", "process", "schedules", "targets"},
     "checkpoints": {"denoiser", "devices", "nets", "schedules", "targets"},
-    "training": {"checkpoints", "validation", "denoiser", "devices", "distributed", "process", "schedules"},
+    "training": {"checkpoints", "validation", "denoiser", "devices", "distributed", "optim", "process", "schedules"},
     "gan": {"validation", "devices", "training"},
     "samplers": {"validation", "process", "schedules"},
     "guidance": {"validation", "process", "schedules"},

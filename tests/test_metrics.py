@@ -89,10 +89,6 @@ def test_balanced_rows_have_as_many_of_each_class_and_none_twice():
 class _Classes(torch.nn.Module):
     """Features that say the class and nothing else: pictures of equally many of each class are all one cloud."""
 
-    def __init__(self):
-        super().__init__()
-        self.place = torch.nn.Parameter(torch.zeros(()))
-
     def features(self, images):
         return images.flatten(1)
 

@@ -8,7 +8,7 @@ from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from learn_diffusion import devices, sampling, validation
 from learn_diffusion.datasets.digits import small_digits
@@ -50,10 +50,14 @@ def confident_share(classifier: Classifier, images: Tensor, confidence: float = 
     return (classifier(images).softmax(1).amax(1) >= confidence).float().mean().item()
 
 
+def _device_of(classifier: nn.Module) -> torch.device:
+    return next((w.device for w in classifier.parameters()), torch.device("cpu"))
+
+
 @torch.no_grad()
 def all_features(classifier: Classifier | AttributeClassifier, images: Tensor) -> Tensor:
     """classifier.features of any number of pictures (N, C, H, W), (N, width): 500 at a time, which saves memory."""
-    device = next(classifier.parameters()).device
+    device = _device_of(classifier)
     return torch.cat([classifier.features(part.to(device)) for part in images.split(500)])
 
 
@@ -144,7 +148,7 @@ def digit_runs(
 ) -> tuple[DigitScores, Tensor]:
     """The scores of what each of R >= 2 denoisers draws of the digits wanted (N,), from noise of a seed of its own; and
     what the first drew, (N, 1, 8, 8)."""
-    device = next(classifier.parameters()).device
+    device = _device_of(classifier)
     drawn = [
         sample_digits(each, schedule, len(wanted), steps, seed, device=device) for seed, each in enumerate(denoisers)
     ]
@@ -200,7 +204,7 @@ def digit_quality(denoise: Denoise, schedule: Schedule, classifier: Classifier, 
     ones, over as many random draws.
     """
     train_images, unseen = small_digits("train")[0], small_digits("held_out")[0]
-    target, device = all_features(classifier, unseen), next(classifier.parameters()).device
+    target, device = all_features(classifier, unseen), _device_of(classifier)
     distances, ratios, floors = [], [], []
     for seed in range(seeds):
         samples = sample_digits(denoise, schedule, len(unseen), seed=seed, device=device)
