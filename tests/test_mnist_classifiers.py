@@ -7,10 +7,11 @@ from functools import partial
 import pytest
 import torch
 
+from learn_diffusion import sampling
 from learn_diffusion.checkpoints import load
 from learn_diffusion.datasets.mnist import mnist_sample
 from learn_diffusion.metrics import frechet
-from learn_diffusion.recipes.evaluation import accuracy, all_features, confident_share, digit_floor
+from learn_diffusion.recipes.evaluation import accuracy, all_features, confident_share, digit_floor, mnist_scores
 from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.recipes.transforms import random_warp
 
@@ -43,3 +44,16 @@ def test_the_classifier_is_as_good_as_its_header_says(name, side):
     blur = torch.nn.functional.avg_pool2d(images, 3, 1, 1)
     for bad in (noise.clamp(-1, 1), blur, images[labels == 1].repeat(10, 1, 1, 1)):
         assert frechet(all_features(reader, bad), target) > 10 * floor.value
+
+
+def test_drawn_digits_that_are_the_held_out_ones_score_as_real(monkeypatch):
+    reader, _ = load(pretrained_path("mnist_classifier"), "cpu")
+    images, labels = mnist_sample("held_out")
+    monkeypatch.setattr(sampling, "sample", lambda model, shape, y, scale, steps, seed: images[: shape[0]])
+    scores = mnist_scores(None, reader, n=1000, wanted=labels, seeds=(0, 1))
+    assert scores.frechet.value == pytest.approx(0, abs=1e-3)
+    assert scores.confident.value == pytest.approx(confident_share(reader, images))
+    assert scores.obeyed.value == pytest.approx(accuracy(reader, images, labels))
+    others = mnist_scores(None, reader, n=1000, wanted=(labels + 1) % 10, seeds=(0, 1))
+    assert others.obeyed.value < 0.02
+    assert mnist_scores(None, reader, n=500, seeds=(0, 1)).obeyed is None
