@@ -11,7 +11,7 @@ from unittest import mock
 
 from learn_diffusion import gan, training
 
-LONG = 60  # a loop over range(n) with a larger n is a training: a few turns show where its tensors are
+LONG = 70  # a loop over range(n) with a larger n is a training: a few turns show where its tensors are
 TURNS = 3
 
 
