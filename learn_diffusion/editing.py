@@ -86,9 +86,9 @@ def pigdm(
     d = schedule.sigma_data if sigma_data is None else sigma_data
     for name, value in (("noise", noise), ("sigma_data", d)):
         validation.number(name, value)
-    if not 0 <= noise < inf:
+    if noise < 0:
         raise ValueError(f"noise: expected a standard deviation of 0 or more, got {noise}")
-    if not 0 < d < inf:
+    if d <= 0:
         raise ValueError(f"sigma_data: expected a standard deviation above 0, got {sigma_data}")
 
     def pulled(x: Tensor, t: Tensor) -> Estimate:

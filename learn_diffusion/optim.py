@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-MUON_TO_ADAMW = 10.0  # Muon's learning rate over AdamW's in one training: benchmarks/optimizers.py
+MUON_TO_ADAMW = 10.0  # Muon's learning rate over AdamW's in one training
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # of Jordan et al. 2024: five rounds bring singular values near 1
 
 
@@ -54,10 +54,12 @@ class Muon(torch.optim.Optimizer):
         """Move every weight that has a gradient. Weights of one shape are orthogonalised together."""
         for group in self.param_groups:
             weights = [p for p in group["params"] if p.grad is not None]
-            grads = [p.grad for p in weights]
-            means = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in weights]
             if not weights:
                 continue
+            for p in weights:
+                if "momentum" not in self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+            grads, means = [p.grad for p in weights], [self.state[p]["momentum"] for p in weights]
             torch._foreach_lerp_(means, grads, 1 - group["momentum"])
             ahead = torch._foreach_lerp(grads, means, group["momentum"])
             alike = defaultdict(list)

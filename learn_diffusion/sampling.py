@@ -22,7 +22,7 @@ def initial_noise(schedule: Schedule, shape: Sequence[int], seed: int = 0) -> Te
     """Noise of this shape (n, C, H, W) where the schedule begins, the same on every device."""
     generator = torch.Generator().manual_seed(validation.whole_number("seed", seed, 0))
     noise = torch.randn(*shape, generator=generator, dtype=torch.float32, device="cpu")
-    return noise * schedule.sigma(validation.as_level("t_max", schedule.t_max))
+    return noise * schedule.sigma(torch.tensor(schedule.t_max, device="cpu"))
 
 
 def run_sampler(denoise: Denoise, schedule: Schedule, noise: Tensor, steps: int) -> Tensor:

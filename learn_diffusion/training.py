@@ -303,9 +303,9 @@ def _check_choices(
         validation.number(name, value)
     if not 0 <= cond_drop <= 1:
         raise ValueError(f"cond_drop: expected a share from 0 to 1, got {cond_drop}")
-    if not 0 <= lr < float("inf"):
+    if lr < 0:
         raise ValueError(f"lr: expected a learning rate of 0 or more, got {lr}")
-    if not 0 < halflife < float("inf"):
+    if halflife <= 0:
         raise ValueError(f"halflife: expected a number of steps above 0, got {halflife}")
 
 

@@ -73,6 +73,17 @@ def _asked(got, expected, network, schedule, x, ts):
     )
 
 
+def stepwise(step):
+    """The sampler that makes this step, (network, schedule, x, t, s) -> x at s, from each level to the next."""
+
+    def sampler(network, schedule, x, ts):
+        for t, s in pairwise(ts):
+            x = step(network, schedule, x, t, s)
+        return x
+
+    return sampler
+
+
 # DDIM
 
 
@@ -95,65 +106,57 @@ def asks_once(guess_eps, schedule, x, ts):
     return schedule.alpha(ts[-1]) * x0 + schedule.sigma(ts[-1]) * eps
 
 
-def writes_at_t(guess_eps, schedule, x, ts):
-    for t in ts[:-1]:
-        x0, eps = _solved(guess_eps, schedule, x, t)
-        x = schedule.alpha(t) * x0 + schedule.sigma(t) * eps
+@stepwise
+def writes_at_t(guess_eps, schedule, x, t, s):
+    x0, eps = _solved(guess_eps, schedule, x, t)
+    return schedule.alpha(t) * x0 + schedule.sigma(t) * eps
+
+
+@stepwise
+def solved_at_s(guess_eps, schedule, x, t, s):
+    eps = guess_eps(x, t)
+    x0 = (x - schedule.sigma(s) * eps) / schedule.alpha(s)
+    return schedule.alpha(s) * x0 + schedule.sigma(s) * eps
+
+
+@stepwise
+def not_divided(guess_eps, schedule, x, t, s):
+    eps = guess_eps(x, t)
+    return schedule.alpha(s) * (x - schedule.sigma(t) * eps) + schedule.sigma(s) * eps
+
+
+@stepwise
+def whole_noise_removed(guess_eps, schedule, x, t, s):
+    eps = guess_eps(x, t)
+    return schedule.alpha(s) * (x - eps) + schedule.sigma(s) * eps
+
+
+@stepwise
+def returns_the_guess(guess_eps, schedule, x, t, s):
+    x, _ = _solved(guess_eps, schedule, x, t)
     return x
 
 
-def solved_at_s(guess_eps, schedule, x, ts):
-    for t, s in pairwise(ts):
-        eps = guess_eps(x, t)
-        x0 = (x - schedule.sigma(s) * eps) / schedule.alpha(s)
-        x = schedule.alpha(s) * x0 + schedule.sigma(s) * eps
-    return x
+@stepwise
+def no_noise_back(guess_eps, schedule, x, t, s):
+    return schedule.alpha(s) * _solved(guess_eps, schedule, x, t)[0]
 
 
-def not_divided(guess_eps, schedule, x, ts):
-    for t, s in pairwise(ts):
-        eps = guess_eps(x, t)
-        x = schedule.alpha(s) * (x - schedule.sigma(t) * eps) + schedule.sigma(s) * eps
-    return x
+@stepwise
+def noise_subtracted(guess_eps, schedule, x, t, s):
+    x0, eps = _solved(guess_eps, schedule, x, t)
+    return schedule.alpha(s) * x0 - schedule.sigma(s) * eps
 
 
-def whole_noise_removed(guess_eps, schedule, x, ts):
-    for t, s in pairwise(ts):
-        eps = guess_eps(x, t)
-        x = schedule.alpha(s) * (x - eps) + schedule.sigma(s) * eps
-    return x
+@stepwise
+def fresh_noise(guess_eps, schedule, x, t, s):
+    x0, _ = _solved(guess_eps, schedule, x, t)
+    return schedule.alpha(s) * x0 + schedule.sigma(s) * torch.randn_like(x)
 
 
-def returns_the_guess(guess_eps, schedule, x, ts):
-    for t in ts[:-1]:
-        x, _ = _solved(guess_eps, schedule, x, t)
-    return x
-
-
-def no_noise_back(guess_eps, schedule, x, ts):
-    for t, s in pairwise(ts):
-        x = schedule.alpha(s) * _solved(guess_eps, schedule, x, t)[0]
-    return x
-
-
-def noise_subtracted(guess_eps, schedule, x, ts):
-    for t, s in pairwise(ts):
-        x0, eps = _solved(guess_eps, schedule, x, t)
-        x = schedule.alpha(s) * x0 - schedule.sigma(s) * eps
-    return x
-
-
-def fresh_noise(guess_eps, schedule, x, ts):
-    for t, s in pairwise(ts):
-        x0, _ = _solved(guess_eps, schedule, x, t)
-        x = schedule.alpha(s) * x0 + schedule.sigma(s) * torch.randn_like(x)
-    return x
-
-
-def euler(denoise, schedule, x, ts):
-    for t, s in pairwise(ts):
-        x = x + (s - t) * schedule.velocity(denoise(x, t), t)
-    return x
+@stepwise
+def euler(denoise, schedule, x, t, s):
+    return x + (s - t) * schedule.velocity(denoise(x, t), t)
 
 
 def euler_of_the_noise(guess_eps, schedule, x, ts):
@@ -222,78 +225,68 @@ def your_midpoint(denoise, schedule, x, ts):
     return x
 
 
-def heun(denoise, schedule, x, ts):
-    for t, s in pairwise(ts):
-        slope = schedule.velocity(denoise(x, t), t)
-        there = schedule.velocity(denoise(x + (s - t) * slope, s), s)
-        x = x + (s - t) * (slope + there) / 2
-    return x
+@stepwise
+def heun(denoise, schedule, x, t, s):
+    slope = schedule.velocity(denoise(x, t), t)
+    there = schedule.velocity(denoise(x + (s - t) * slope, s), s)
+    return x + (s - t) * (slope + there) / 2
 
 
-def mean_with_the_middle(denoise, schedule, x, ts):
-    for t, s in pairwise(ts):
-        half, slope = (t + s) / 2, schedule.velocity(denoise(x, t), t)
-        there = schedule.velocity(denoise(x + (half - t) * slope, half), half)
-        x = x + (s - t) * (slope + there) / 2
-    return x
+@stepwise
+def mean_with_the_middle(denoise, schedule, x, t, s):
+    half, slope = (t + s) / 2, schedule.velocity(denoise(x, t), t)
+    there = schedule.velocity(denoise(x + (half - t) * slope, half), half)
+    return x + (s - t) * (slope + there) / 2
 
 
-def from_the_trial_point(denoise, schedule, x, ts):
-    for t, s in pairwise(ts):
-        half = (t + s) / 2
-        x = x + (half - t) * schedule.velocity(denoise(x, t), t)
-        x = x + (s - t) * schedule.velocity(denoise(x, half), half)
-    return x
+@stepwise
+def from_the_trial_point(denoise, schedule, x, t, s):
+    half = (t + s) / 2
+    x = x + (half - t) * schedule.velocity(denoise(x, t), t)
+    return x + (s - t) * schedule.velocity(denoise(x, half), half)
 
 
-def two_half_steps(denoise, schedule, x, ts):
-    for t, s in pairwise(ts):
-        half = (t + s) / 2
-        x = x + (half - t) * schedule.velocity(denoise(x, t), t)
-        x = x + (s - half) * schedule.velocity(denoise(x, half), half)
-    return x
+@stepwise
+def two_half_steps(denoise, schedule, x, t, s):
+    half = (t + s) / 2
+    x = x + (half - t) * schedule.velocity(denoise(x, t), t)
+    return x + (s - half) * schedule.velocity(denoise(x, half), half)
 
 
-def whole_trial_step(denoise, schedule, x, ts):
-    for t, s in pairwise(ts):
-        half = (t + s) / 2
-        ahead = x + (s - t) * schedule.velocity(denoise(x, t), t)
-        x = x + (s - t) * schedule.velocity(denoise(ahead, half), half)
-    return x
+@stepwise
+def whole_trial_step(denoise, schedule, x, t, s):
+    half = (t + s) / 2
+    ahead = x + (s - t) * schedule.velocity(denoise(x, t), t)
+    return x + (s - t) * schedule.velocity(denoise(ahead, half), half)
 
 
-def look_at_the_end(denoise, schedule, x, ts):
-    for t, s in pairwise(ts):
-        ahead = x + (s - t) * schedule.velocity(denoise(x, t), t)
-        x = x + (s - t) * schedule.velocity(denoise(ahead, s), s)
-    return x
+@stepwise
+def look_at_the_end(denoise, schedule, x, t, s):
+    ahead = x + (s - t) * schedule.velocity(denoise(x, t), t)
+    return x + (s - t) * schedule.velocity(denoise(ahead, s), s)
 
 
-def second_look_at_t(denoise, schedule, x, ts):
-    for t, s in pairwise(ts):
-        ahead = x + (s - t) / 2 * schedule.velocity(denoise(x, t), t)
-        x = x + (s - t) * schedule.velocity(denoise(ahead, t), t)
-    return x
+@stepwise
+def second_look_at_t(denoise, schedule, x, t, s):
+    ahead = x + (s - t) / 2 * schedule.velocity(denoise(x, t), t)
+    return x + (s - t) * schedule.velocity(denoise(ahead, t), t)
 
 
-def second_look_at_old_x(denoise, schedule, x, ts):
-    for t, s in pairwise(ts):
-        x = x + (s - t) * schedule.velocity(denoise(x, (t + s) / 2), (t + s) / 2)
-    return x
+@stepwise
+def second_look_at_old_x(denoise, schedule, x, t, s):
+    return x + (s - t) * schedule.velocity(denoise(x, (t + s) / 2), (t + s) / 2)
 
 
-def euler_uphill(denoise, schedule, x, ts):
-    for t, s in pairwise(ts):
-        x = x - (s - t) * schedule.velocity(denoise(x, t), t)
-    return x
+@stepwise
+def euler_uphill(denoise, schedule, x, t, s):
+    return x - (s - t) * schedule.velocity(denoise(x, t), t)
 
 
-def uphill(denoise, schedule, x, ts):
-    for t, s in pairwise(ts):
-        half = (t + s) / 2
-        ahead = x + (half - t) * schedule.velocity(denoise(x, t), t)
-        x = x - (s - t) * schedule.velocity(denoise(ahead, half), half)
-    return x
+@stepwise
+def uphill(denoise, schedule, x, t, s):
+    half = (t + s) / 2
+    ahead = x + (half - t) * schedule.velocity(denoise(x, t), t)
+    return x - (s - t) * schedule.velocity(denoise(ahead, half), half)
 
 
 def with_half_the_step(denoise, schedule, x, ts):

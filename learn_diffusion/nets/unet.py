@@ -114,21 +114,18 @@ class UNet(nn.Module):
             raise ValueError(
                 f"widths: expected whole numbers above 0, one for each level, such as (32, 64), got {widths!r}"
             )
-        widths, words = several, list(words) if not isinstance(words, str) else words
-        channels, patch_size, text = (
-            whole("channels", channels, 1),
-            whole("patch_size", patch_size, 1),
-            whole("text", text, 1),
-        )
+        widths, words = several, words if isinstance(words, str) else list(words)
+        channels, patch_size = whole("channels", channels, 1), whole("patch_size", patch_size, 1)
+        text, cond_channels = whole("text", text, 1), whole("cond_channels", cond_channels)
         classes, attentions = whole("classes", classes), whole("attentions", attentions)
-        cond_channels = whole("cond_channels", cond_channels)
-        each = [whole("blocks", n) for n in (blocks if hasattr(blocks, "__len__") else [blocks] * len(widths))]
+        several_blocks = hasattr(blocks, "__len__")
+        each = [whole("blocks", n) for n in (blocks if several_blocks else [blocks] * len(widths))]
         if len(each) != len(widths):
             raise ValueError(f"blocks: expected one number, or one for each of the {len(widths)} widths; got {blocks}")
         if classes and words:
             raise ValueError("classes, words: expected at most one of the two: labels or captions")
         self.config = {
-            "channels": channels, "widths": list(widths), "blocks": each if hasattr(blocks, "__len__") else each[0],
+            "channels": channels, "widths": list(widths), "blocks": each if several_blocks else each[0],
             "classes": classes, "patch_size": patch_size, "attentions": attentions, "words": list(words), "text": text,
             "cond_channels": cond_channels,
         }  # fmt: skip

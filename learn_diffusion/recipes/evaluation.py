@@ -67,7 +67,7 @@ def attribute_accuracy(
 ) -> tuple[dict[str, float], float]:
     """The shares of pictures (N, 3, H, W) in which the classifier reads what truth (N, K) says: of each of the K named
     attributes, and of all in one picture."""
-    agree = torch.cat([classifier.read(part) for part in images.split(500)]).cpu() == truth.cpu()
+    agree = torch.cat([classifier.read(part) for part in images.split(500)]) == truth.to(images.device)
     return dict(zip(attributes, agree.float().mean(0).tolist(), strict=True)), agree.all(1).float().mean().item()
 
 
@@ -92,14 +92,13 @@ def sample_digits(
     n: int,
     steps: int = 15,
     seed: int = 0,
-    side: int = 8,
     device: str | torch.device | None = None,
 ) -> Tensor:
-    """n pictures (n, 1, side, side) in [-1, 1] drawn with DPM-Solver++(2M) from the noise of this seed.
+    """n pictures (n, 1, 8, 8) in [-1, 1] drawn with DPM-Solver++(2M) from the noise of this seed.
 
     device  where denoise computes; None: what resolve_device chooses
     """
-    noise = sampling.initial_noise(schedule, (n, 1, side, side), seed)
+    noise = sampling.initial_noise(schedule, (n, 1, 8, 8), seed)
     return sampling.run_sampler(denoise, schedule, noise.to(devices.resolve_device(device)), steps)
 
 
