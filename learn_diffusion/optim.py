@@ -20,18 +20,23 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # of Jordan et al. 2024: five rounds 
 def orthogonalise(x: Tensor) -> Tensor:
     """Matrices (..., M, N) with the same singular vectors and singular values near 1 (from 0.7 to 1.2).
 
-    Each round of Newton-Schulz applies the odd polynomial a s + b s^3 + c s^5 to all singular values s at once, by
-    products of matrices alone. In bfloat16 on a GPU, where its errors are smaller than the spread it leaves.
+    A round of Newton-Schulz applies the odd polynomial a s + b s^3 + c s^5 to all singular values s at once: it
+    multiplies x by p(x x^T), p a polynomial, and so x x^T by p(x x^T)^2. So all rounds are done on that product, which
+    is square and of the smaller side, and x is multiplied once, at the end.
     """
     a, b, c = NEWTON_SCHULZ
     tall = x.shape[-2] > x.shape[-1]
-    x = x.mT if tall else x  # the product below is then the smaller one
-    dtype, x = x.dtype, x.bfloat16() if x.device.type == "cuda" else x
+    x = x.mT if tall else x
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(5):
-        squared = x @ x.mT
-        x = a * x + (b * squared + c * squared @ squared) @ x
-    return (x.mT if tall else x).to(dtype)
+    gram, product = x @ x.mT, None
+    for last in (False, False, False, False, True):
+        p = b * gram + c * gram @ gram
+        p.diagonal(dim1=-2, dim2=-1).add_(a)
+        product = p if product is None else p @ product
+        if not last:
+            gram = p @ gram @ p
+    x = product @ x
+    return x.mT if tall else x
 
 
 class Muon(torch.optim.Optimizer):

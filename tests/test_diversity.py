@@ -25,6 +25,10 @@ def test_distance_within_a_class_is_the_mean_over_classes_whatever_their_sizes()
 class _Pixels(torch.nn.Module):
     """Reads the digit off the first pixel; the features are the pixels."""
 
+    def __init__(self):
+        super().__init__()
+        self.config = {"side": 8}
+
     def forward(self, x):
         return torch.nn.functional.one_hot(x[:, 0, 0, 0].long(), 10).float()
 

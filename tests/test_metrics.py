@@ -21,6 +21,7 @@ from learn_diffusion.metrics import (
     welch,
     with_standard_error,
 )
+from learn_diffusion.recipes import evaluation
 from learn_diffusion.recipes.evaluation import balanced_rows, digit_floor, digit_quality, prompt_accuracy
 from learn_diffusion.recipes.pretrained import pretrained_path
 
@@ -97,9 +98,10 @@ class _Classes(torch.nn.Module):
         return torch.nn.functional.one_hot(labels, 10).float()[:, :, None, None], labels
 
 
-def test_the_floor_of_digits_does_not_depend_on_how_many_of_which_were_drawn():
+def test_the_floor_of_digits_does_not_depend_on_how_many_of_which_were_drawn(monkeypatch):
     classes = _Classes()
-    floor = digit_floor(classes, each=20, draws=4, data=classes.data)
+    monkeypatch.setattr(evaluation, "digits_of", lambda classifier: classifier.data)
+    floor = digit_floor(classes, each=20, draws=4)
     held_out = classes.features(classes.data("held_out")[0])
     assert floor.error == pytest.approx(0, abs=1e-9)
     assert floor.value == pytest.approx(frechet(torch.eye(10).repeat(20, 1), held_out), abs=1e-6)

@@ -36,7 +36,7 @@ def test_the_classifier_is_as_good_as_its_header_says(name, side):
     assert told["held_out_accuracy"] >= 0.985
     assert accuracy(reader, images, labels) == pytest.approx(told["held_out_accuracy"], abs=0.0011)
     assert confident_share(reader, images) == pytest.approx(told["held_out_confident"], abs=0.0021)
-    floor = digit_floor(reader, each=100, data=data)
+    floor = digit_floor(reader, each=100)
     assert floor.value == pytest.approx(told["floor"], abs=0.01)
     assert floor.error == pytest.approx(told["floor_std"], abs=0.01)
 

@@ -72,7 +72,7 @@ def test_more_pictures_begin_with_the_same_ones(labelled):
 
 
 def test_sample_digits_takes_the_same_way(labelled):
-    assert torch.equal(evaluation.sample_digits(labelled, labelled.schedule, 3, steps=4, seed=2),
+    assert torch.equal(evaluation.sample_digits(labelled, labelled.schedule, 3, steps=4, seed=2, side=8),
                        sample(labelled, (3, 1, 8, 8), steps=4, seed=2))  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
@@ -86,6 +87,12 @@ def nearest_completions(known: Tensor, mask: Tensor, pictures: Tensor, n: int) -
     return pictures[torch.cdist(seen, others).topk(n, largest=False).indices.T]
 
 
+def digits_of(classifier: nn.Module) -> Callable[[str], tuple[Tensor, Tensor]]:
+    """The digits that a classifier reads: small_digits at 8x8, mnist_sample at 28x28 and 14x14."""
+    side = classifier.config["side"]
+    return small_digits if side == 8 else partial(mnist_sample, side=side)
+
+
 def sample_digits(
     denoise: Denoise,
     schedule: Schedule,
@@ -93,12 +100,13 @@ def sample_digits(
     steps: int = 15,
     seed: int = 0,
     device: str | torch.device | None = None,
+    side: int = 28,
 ) -> Tensor:
-    """n pictures (n, 1, 8, 8) in [-1, 1] drawn with DPM-Solver++(2M) from the noise of this seed.
+    """n pictures (n, 1, side, side) in [-1, 1] drawn with DPM-Solver++(2M) from the noise of this seed.
 
     device  where denoise computes; None: what resolve_device chooses
     """
-    noise = sampling.initial_noise(schedule, (n, 1, 8, 8), seed)
+    noise = sampling.initial_noise(schedule, (n, 1, side, side), seed)
     return sampling.run_sampler(denoise, schedule, noise.to(devices.resolve_device(device)), steps)
 
 
@@ -109,12 +117,14 @@ def noisy_accuracy(
     t: float | Tensor,
     seed: int = 1,
     device: str | torch.device | None = None,
+    data: Callable[[str], tuple[Tensor, Tensor]] = mnist_sample,
 ) -> float:
-    """The share of held-out digits, noised to level t, that log_probs(x_t (B, 1, 8, 8), t), (B, 10), reads right.
+    """The share of held-out digits, noised to level t, that log_probs(x_t (B, C, H, W), t), (B, 10), reads right.
 
     device  where log_probs computes; None: what resolve_device chooses
+    data    images and labels of a split: mnist_sample, or small_digits
     """
-    images, labels = (x.to(devices.resolve_device(device)) for x in small_digits("held_out"))
+    images, labels = (x.to(devices.resolve_device(device)) for x in data("held_out"))
     level = torch.as_tensor(t)
     xt = schedule.add_noise(images, randn_like(images, torch.Generator().manual_seed(seed)), level)
     return accuracy(lambda x: log_probs(x, level), xt, labels)
@@ -135,9 +145,9 @@ class DigitScores(NamedTuple):
 
 @torch.no_grad()
 def digit_scores(classifier: Classifier, images: Tensor, wanted: Tensor) -> DigitScores:
-    """Do pictures (N, 1, 8, 8) show the digits that were wanted (N,), how much do they vary, how far are they from
-    real ones?"""
-    features, target = (all_features(classifier, x) for x in (images, small_digits("held_out")[0]))
+    """Do pictures (N, 1, H, W) show the digits that were wanted (N,), how much do they vary, how far are they from the
+    held-out digits of the classifier's size?"""
+    features, target = (all_features(classifier, x) for x in (images, digits_of(classifier)("held_out")[0]))
     variety = within_class_distance(features, wanted.to(features.device))
     return DigitScores(accuracy(classifier, images, wanted), variety, frechet(features, target))
 
@@ -146,11 +156,9 @@ def digit_runs(
     classifier: Classifier, schedule: Schedule, wanted: Tensor, denoisers: Iterable[Denoise], steps: int = 8
 ) -> tuple[DigitScores, Tensor]:
     """The scores of what each of R >= 2 denoisers draws of the digits wanted (N,), from noise of a seed of its own; and
-    what the first drew, (N, 1, 8, 8)."""
-    device = _device_of(classifier)
-    drawn = [
-        sample_digits(each, schedule, len(wanted), steps, seed, device=device) for seed, each in enumerate(denoisers)
-    ]
+    what the first drew, (N, 1, H, W), of the size that the classifier reads."""
+    how = {"device": _device_of(classifier), "side": classifier.config["side"]}
+    drawn = [sample_digits(each, schedule, len(wanted), steps, seed, **how) for seed, each in enumerate(denoisers)]
     scores = torch.tensor([digit_scores(classifier, images, wanted) for images in drawn])
     return DigitScores(*scores.T), drawn[0]
 
@@ -179,17 +187,15 @@ def balanced_rows(labels: Tensor, each: int, seed: int = 0) -> Tensor:
     return torch.cat([row[torch.randperm(len(row), generator=g)[:each]] for row in rows])
 
 
-def digit_floor(
-    classifier: Classifier, each: int = 20, draws: int = 20, data: Callable[[str], tuple[Tensor, Tensor]] = small_digits
-) -> MeanWithError:
-    """Real against real: the Frechet distance of `each` training digits of every class to all held-out ones.
-
-    data  images and labels of a split, "train" or "held_out", such as small_digits or mnist_sample
+def digit_floor(classifier: Classifier, each: int = 20, draws: int = 20) -> MeanWithError:
+    """Real against real: the Frechet distance of `each` training digits of every class to all held-out ones, digits of
+    the size that the classifier reads.
 
     Mean and standard deviation over draws; what is drawn with as many of every digit can be compared with it. (Random
     rows, whose class counts differ, would be farther: of small_digits 0.7 in place of 0.4 at 500.) The draws share
     training digits, so that with many of each they differ a little less than new digits would.
     """
+    data = digits_of(classifier)
     images, labels = data("train")
     target, features = all_features(classifier, data("held_out")[0]), all_features(classifier, images)
     return mean_and_spread([frechet(features[balanced_rows(labels, each, seed)], target) for seed in range(draws)])
@@ -206,7 +212,7 @@ def digit_quality(denoise: Denoise, schedule: Schedule, classifier: Classifier, 
     target, device = all_features(classifier, unseen), _device_of(classifier)
     distances, ratios, floors = [], [], []
     for seed in range(seeds):
-        samples = sample_digits(denoise, schedule, len(unseen), seed=seed, device=device)
+        samples = sample_digits(denoise, schedule, len(unseen), seed=seed, device=device, side=8)
         distances.append(frechet(all_features(classifier, samples), target))
         ratios.append(nn_distance_ratio(samples.cpu(), train_images, unseen))
         rows = torch.randperm(len(train_images), generator=torch.Generator().manual_seed(seed))[: len(unseen)]
@@ -256,7 +262,8 @@ def mnist_scores(
 def prompt_accuracy(model: Denoiser, classifier: Classifier, n: int = 500) -> float:
     """The share of n samples that the classifier reads as the digit that was asked for."""
     wanted = torch.arange(n, device=model.device) % 10
-    samples = sample_digits(lambda x, t: model(x, t, wanted), model.schedule, n, device=model.device)
+    side = classifier.config["side"]
+    samples = sample_digits(lambda x, t: model(x, t, wanted), model.schedule, n, device=model.device, side=side)
     return accuracy(classifier, samples, wanted)
 
 

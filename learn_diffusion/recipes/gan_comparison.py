@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 from typing import Any, NamedTuple, final
@@ -18,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from learn_diffusion import checkpoints, gan, sampling, validation
-from learn_diffusion.datasets.digits import small_digits
+from learn_diffusion.datasets.mnist import mnist_sample
 from learn_diffusion.datasets.scenes import draw_scenes
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.metrics import AllMetrics, all_metrics, frechet
 from learn_diffusion.nets import MLP, Critic, Generator, UNet
-from learn_diffusion.recipes.evaluation import REAL_SEEDS
+from learn_diffusion.recipes.evaluation import REAL_SEEDS, all_features
 from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.recipes.transforms import downsample, upsample_nearest
 from learn_diffusion.samplers import dpmpp_2m, final_sample
@@ -33,7 +34,7 @@ from learn_diffusion.training import train
 METHODS = ("gan", "diffusion")
 NFE = 20  # network evaluations of the diffusion model for a picture; the GAN needs one
 LATENT = 96
-PATCH_SIZES = {(1, 8, 8): 1, (3, 16, 16): 2}  # of the pictures that are compared: both networks work on 8x8
+TARGETS = {(1, 28, 28): "x0", (3, 16, 16): "v"}  # of the diffusion models, by the shape of the pictures
 SETTINGS: dict[tuple[str, str], dict[str, float]] = {  # the best of the trials
     ("digits", "gan"): {"batch": 16, "lr": 1e-3, "gamma": 1.0},
     ("digits", "diffusion"): {"batch": 64, "lr": 2e-3},
@@ -81,10 +82,10 @@ class EvalData(NamedTuple):
 
 
 def eval_data(name: str) -> EvalData:
-    """The pictures of the comparison, "digits" (1, 8, 8) or "scenes" (3, 16, 16). Drawing the scenes takes seconds."""
+    """The pictures of the comparison, "digits" (1, 28, 28) or "scenes" (3, 16, 16), whose drawing takes seconds."""
     if name == "digits":
-        classifier, _ = checkpoints.load(pretrained_path("digit_classifier"), "cpu")
-        return EvalData(small_digits("train")[0], small_digits("held_out")[0], torch.no_grad()(classifier.features))
+        classifier, _ = checkpoints.load(pretrained_path("mnist_classifier"), "cpu")
+        return EvalData(mnist_sample("train")[0], mnist_sample("held_out")[0], partial(all_features, classifier))
     classifier, _ = checkpoints.load(pretrained_path("scene_classifier"), "cpu")
     train, real = (downsample(draw_scenes(n, seed=REAL_SEEDS + seed, hold_out=False).images)
                    for n, seed in ((8_000, 100), (1_000, 101)))  # fmt: skip
@@ -100,8 +101,9 @@ def build_model(method: str, shape: tuple[int, int, int]) -> nn.Module:
     """A new network that draws pictures of this shape; the two methods' have as many parameters within 5 %."""
     channels, side, _ = shape
     if method == "gan":
-        return Generator(channels, side, widths=(32, 64), blocks=3, latent=LATENT, patch_size=PATCH_SIZES[shape])
-    return Denoiser(UNet(channels, widths=(24, 48), patch_size=PATCH_SIZES[shape]), Cosine(), "v")
+        widths = (24, 48) if side == 28 else (32, 64)  # the first layer grows with the picture
+        return Generator(channels, side, widths, blocks=3, latent=LATENT, patch_size=2)
+    return Denoiser(UNet(channels, widths=(24, 48), patch_size=2), Cosine(), TARGETS[shape])
 
 
 def train_model(
@@ -113,7 +115,7 @@ def train_model(
     model = build_model(method, shape)
     if method == "diffusion":
         return (step.ema for step in train(model, images, steps, batch=batch, lr=lr, seed=seed, device="cpu"))
-    critic = Critic(shape[0], shape[1], widths=(32, 64), blocks=2, patch_size=PATCH_SIZES[shape])
+    critic = Critic(shape[0], shape[1], widths=(32, 64), blocks=2, patch_size=2)
     training = gan.train_gan(
         model, critic, images, steps, latent=LATENT, batch=batch, lr=lr, gamma=gamma, seed=seed, device="cpu"
     )
