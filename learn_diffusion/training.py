@@ -160,7 +160,7 @@ def train(
     batch: int = 64,
     grad_accum_steps: int = 1,
     lr: float = 2e-3,
-    optimizer: str = "adamw",
+    optimizer: str = "muon",
     halflife: float | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
@@ -182,7 +182,7 @@ def train(
                 (B, K, H, W) that makes it from the data, or a tensor (N, K, H, W), one for each row of data
     batch       rows of data a step, of all processes together
     grad_accum_steps  parts in which a process goes through its rows, for a batch that does not fit into memory at once
-    lr          peak learning rate of AdamW; it warms up and anneals to 0 over `steps`
+    lr          peak learning rate; it warms up and anneals to 0 over `steps`
     optimizer   "muon": Muon, at ten times lr, for the matrices inside the network (optim.hidden_matrices) and AdamW
                 for the rest, or "adamw" for all weights
     halflife    of the EMA in steps; None: a twentieth of the training

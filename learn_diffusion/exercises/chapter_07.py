@@ -95,8 +95,8 @@ def by_cosines(model, x0, t):
 
 Exercise(
     "07.mended_loss",
-    r"""The loss below trains, and its curve falls. It even comes out lower than that of the loop above, and that is no good sign. A bug like this one is easily
-    written. Mend it. (The check uses a data set of *one* picture. There two answers are known without any
+    r"""The loss below asks for another of chapter 04's targets, $v = \alpha\varepsilon - \sigma x_0$. It trains, and its curve falls. It even comes out lower than it should, and that is no good sign.
+    A bug like this one is easily written. Mend it. (The check uses a data set of *one* picture. There two answers are known without any
     training: $x_0$ is that picture, so $\varepsilon = (x_t - \alpha x_0)/\sigma$. A network that answers so makes no error,
     and a right loss must give it exactly 0. A silent one, which always answers 0, must get the mean square of $v$.)""",
     hints=[

@@ -111,7 +111,10 @@ def digits_by_label(
     torch.manual_seed(seed)
     images, labels = small_digits("train")
     untrained = Denoiser(UNet(widths=(32, 64), classes=10), Cosine(), "v")
-    *_, end = train(untrained, images, steps, labels=labels, seed=seed, device=device, checkpoint=work, progress=True)
+    *_, end = train(
+        untrained, images, steps, labels=labels, optimizer="adamw",
+        seed=seed, device=device, checkpoint=work, progress=True,
+    )  # fmt: skip
     model = end.ema.cpu()
     classifier, _ = checkpoints.load(pretrained_path("digit_classifier"), "cpu")
     wanted = torch.arange(500) % 10
@@ -129,7 +132,7 @@ def mnist_by_label(
     untrained = Denoiser(UNet(widths=(32, 64), patch_size=2, classes=10), Cosine(), "x0")
     *_, end = train(
         untrained, images, steps, labels=labels,
-        batch=32, lr=1e-3, optimizer="muon", cond_drop=0.2,
+        batch=32, lr=1e-3, cond_drop=0.2,
         seed=seed, device=device, checkpoint=work, progress=True,
     )  # fmt: skip
     model = checkpoints.to_fp16(end.ema.cpu())  # what comes back from the file

@@ -114,7 +114,8 @@ def train_model(
     shape = tuple(images.shape[1:])
     model = build_model(method, shape)
     if method == "diffusion":
-        return (step.ema for step in train(model, images, steps, batch=batch, lr=lr, seed=seed, device="cpu"))
+        how = {"batch": batch, "lr": lr, "optimizer": "adamw", "seed": seed, "device": "cpu"}  # as the GAN has Adam
+        return (step.ema for step in train(model, images, steps, **how))
     critic = Critic(shape[0], shape[1], widths=(32, 64), blocks=2, patch_size=2)
     training = gan.train_gan(
         model, critic, images, steps, latent=LATENT, batch=batch, lr=lr, gamma=gamma, seed=seed, device="cpu"

@@ -49,7 +49,7 @@ def products_by_caption(
     *_, end = train(
         Denoiser(net, base.schedule, base.target), downsample(data.images), steps,
         labels=net.text.tokenise(data.captions),
-        batch=40, lr=1e-3, seed=seed, device=device, checkpoint=work, progress=True,
+        batch=40, lr=1e-3, optimizer="adamw", seed=seed, device=device, checkpoint=work, progress=True,
     )  # fmt: skip
     model = checkpoints.to_fp16(end.ema.cpu())
     classifier, _ = checkpoints.load(pretrained_path("product_classifier"), "cpu")
@@ -73,7 +73,7 @@ def product_upscaler(
     # asked for the noise, so few channels cannot carry it through (chapter 16), and pictures come out grainy
     *_, end = train(
         Denoiser(net, schedule, "x0"), detail_of(images, small), steps, image_cond=upsample_bicubic(small),
-        batch=24, seed=seed, device=device, checkpoint=work, progress=True,
+        batch=24, optimizer="adamw", seed=seed, device=device, checkpoint=work, progress=True,
     )  # fmt: skip
     upscaler = checkpoints.to_fp16(end.ema.cpu())
     real = draw_products(200, seed=CLASSIFIER_SEEDS[1]).images

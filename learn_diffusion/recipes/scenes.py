@@ -48,7 +48,7 @@ def scenes_by_caption(
     net = UNet(channels=3, widths=(48, 112), blocks=(1, 0), patch_size=2, attentions=3, words=vocabulary())
     *_, end = train(
         Denoiser(net, Cosine(), "v"), data.images, steps, labels=net.text.tokenise(data.captions),
-        batch=40, seed=seed, device=device, checkpoint=work, progress=True,
+        batch=40, optimizer="adamw", seed=seed, device=device, checkpoint=work, progress=True,
     )  # fmt: skip
     model = checkpoints.to_fp16(end.ema.cpu())  # what comes back from the file
     classifier, _ = checkpoints.load(pretrained_path("scene_classifier"), "cpu")
@@ -71,7 +71,7 @@ def scenes_by_mask(
     *_, end = train(
         Denoiser(net, base.schedule, base.target), data.images, steps,
         labels=net.text.tokenise(data.captions), image_cond=random_mask_cond,
-        batch=40, lr=1e-3, seed=seed, device=device, checkpoint=work, progress=True,
+        batch=40, lr=1e-3, optimizer="adamw", seed=seed, device=device, checkpoint=work, progress=True,
     )  # fmt: skip
     model = checkpoints.to_fp16(end.ema.cpu())
     classifier, _ = checkpoints.load(pretrained_path("scene_classifier"), "cpu")
