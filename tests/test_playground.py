@@ -209,7 +209,7 @@ def test_every_part_draws_and_its_walk_can_be_scrubbed(page, tmp_path, screen, t
 
 def test_the_digit_that_is_asked_for_is_drawn(page):
     """The course's own reader of digits looks at the canvas."""
-    reader, _ = checkpoints.load(pretrained_path("digit_classifier"), "cpu")
+    reader, _ = checkpoints.load(pretrained_path("mnist_classifier"), "cpu")
     root = loaded(page, "digits")
     read = []
     for digit in "0479":
@@ -219,9 +219,9 @@ def test_the_digit_that_is_asked_for_is_drawn(page):
         pixels = (
             root.locator(".ld-film canvas")
             .nth(1)
-            .evaluate("c => [...c.getContext('2d').getImageData(0, 0, 8, 8).data].filter((_, i) => i % 4 === 0)")
+            .evaluate("c => [...c.getContext('2d').getImageData(0, 0, 28, 28).data].filter((_, i) => i % 4 === 0)")
         )
-        picture = torch.tensor(pixels).float().reshape(1, 1, 8, 8) / 127.5 - 1
+        picture = torch.tensor(pixels).float().reshape(1, 1, 28, 28) / 127.5 - 1
         read.append(str(reader(picture).argmax().item()))
     assert read == list("0479")
 
@@ -300,7 +300,7 @@ def test_what_the_model_believes_stands_beside_the_picture_it_saw(page):
     root = loaded(page, "digits")
     heard = page.evaluate("heard.filter((data) => data.x).map(({ x, x0 }) => [[...x], [...x0]])")
     canvases, slider = root.locator(".ld-film canvas"), root.locator(".ld-film input[type=range]")
-    grey = "c => [...c.getContext('2d').getImageData(0, 0, 8, 8).data].filter((_, i) => i % 4 === 0)"
+    grey = "c => [...c.getContext('2d').getImageData(0, 0, 28, 28).data].filter((_, i) => i % 4 === 0)"
 
     def shown(values: list[float]) -> np.ndarray:
         return np.clip(127.5 * (np.array(values) + 1), 0, 255)

@@ -31,7 +31,7 @@ from learn_diffusion.widgets.images import to_uint8
 from tools import ROOT
 
 BOOK = ROOT / "book"
-MODELS = {"digits": "digits_by_label", "scenes": "scenes_by_caption", "repair": "scenes_by_mask"}
+MODELS = {"digits": "mnist_by_label", "scenes": "scenes_by_caption", "repair": "scenes_by_mask"}
 RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 PROMPT = "a cat wearing sunglasses on the moon"
 WAIT = "<p data-wait>To try this, the page needs a web server, and a browser of 2023 or newer that runs scripts.</p>"
@@ -63,22 +63,36 @@ def repair() -> Repair:
     return Repair(known[i], mask[i, 0], canonical_caption(olds[i]), canonical_caption(wanted[i]))
 
 
+class Guess(torch.nn.Module):
+    """x0 as a model guesses it, whatever its target is: forward(x (n, C, H, W), logsnr (n,), cond (n, ...))."""
+
+    def __init__(self, model: Denoiser):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, logsnr: Tensor, cond: Tensor) -> Tensor:
+        noisy = x[:, : self.model.net.config["channels"]]
+        alpha, sigma = (level.sigmoid().sqrt()[:, None, None, None] for level in (logsnr, -logsnr))
+        a, b = self.model.target_coefficients(alpha, sigma)
+        return (sigma * self.model.net(x, logsnr, cond) - b * noisy) / (sigma * a - alpha * b)
+
+
 def network(model: Denoiser, shape: tuple[int, int, int]) -> onnx.ModelProto:
-    """The network (x (n, C, H, W), logsnr (n,), cond (n, ...) int64) -> v (n, ...), for any n, as ONNX."""
+    """The network (x (n, C, H, W), logsnr (n,), cond (n, ...) int64) -> x0 (n, ...), for any n, as ONNX."""
     net, config = model.net, model.net.config
     x = torch.randn(2, shape[0] + config["cond_channels"], *shape[1:])
     cond = torch.zeros(2, net.text.tokenise.length if net.text else 1, dtype=torch.int64).squeeze(1)
     file = io.BytesIO()
-    named = {"input_names": ["x", "logsnr", "cond"], "output_names": ["v"]}
+    named = {"input_names": ["x", "logsnr", "cond"], "output_names": ["x0"]}
     torch.onnx.register_custom_op_symbolic("aten::mT", transpose, OPSET)
-    rows = {name: {0: "n"} for name in ("x", "logsnr", "cond", "v")}
+    rows = {name: {0: "n"} for name in ("x", "logsnr", "cond", "x0")}
     with warnings.catch_warnings():
         # The network's checks of its arguments become constants, as they should; torch's newer exporter, which the
         # older one recommends, refuses them.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
-            net, (x, torch.zeros(2), cond), file, **named, dynamic_axes=rows, opset_version=OPSET, dynamo=False
+            Guess(model), (x, torch.zeros(2), cond), file, **named, dynamic_axes=rows, opset_version=OPSET, dynamo=False
         )
     return onnx.load_from_string(file.getvalue())
 
@@ -102,7 +116,6 @@ def export(name: str, out: Path) -> dict[str, object]:
     model, metadata = checkpoints.load(pretrained_path(MODELS[name]), "cpu")
     model = checkpoints.to_fp16(model)  # as the page will have it
     assert str(model.schedule) == "Cosine()", "diffusion.mjs knows one path"
-    assert model.target == "v", "and one target"
     exported = network(model, metadata["data_shape"])
     halve(exported.graph)
     content = exported.SerializeToString()
@@ -123,7 +136,7 @@ def painter(task: Repair) -> str:
 def stills(out: Path) -> None:
     """What the page shows before, or without, a model: pictures that the models drew, and the one to repair."""
     digits, scenes = (checkpoints.load(pretrained_path(MODELS[name]), "cpu")[0] for name in ("digits", "scenes"))
-    three = sampling.sample(digits, (1, 1, 8, 8), sampling.condition(digits, 1, label=3), scale=2.0)
+    three = sampling.sample(digits, (1, 1, 28, 28), sampling.condition(digits, 1, label=3), scale=2.0)
     cat = sampling.sample(scenes, (1, 3, 32, 32), sampling.condition(scenes, 1, prompt=PROMPT), scale=2.0)
     for name, picture in {"digits": three[0], "scenes": cat[0], "scene": repair().known}.items():
         Image.fromarray(to_uint8(picture, name)).save(out / f"{name}.png")

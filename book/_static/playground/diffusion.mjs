@@ -19,13 +19,7 @@ const each = (f, first, ...others) => first.map((value, i) => f(value, ...others
 export const addNoise = (x0, eps, t) => each((a, b) => alpha(t) * a + sigma(t) * b, x0, eps);
 
 // The eps that explains x_t together with x0.
-const fromX0 = (x, x0, t) => ({ x0, eps: each((a, b) => (a - alpha(t) * b) / sigma(t), x, x0) });
-
-// What a network that was trained on v = alpha eps - sigma x0 says about x_t.
-export const fromV = (x, v, t) => ({
-  x0: each((a, b) => alpha(t) * a - sigma(t) * b, x, v),
-  eps: each((a, b) => sigma(t) * a + alpha(t) * b, x, v),
-});
+export const fromX0 = (x, x0, t) => ({ x0, eps: each((a, b) => (a - alpha(t) * b) / sigma(t), x, x0) });
 
 // Guidance: from what the model says without the condition towards what it says with it, and past it.
 export const guided = (free, given, scale) => {

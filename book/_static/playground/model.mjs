@@ -1,6 +1,6 @@
 // A trained network, run by onnxruntime-web, as a denoise function for diffusion.mjs.
 
-import { clipX0, fromV, guided, ddnm, logsnr } from './diffusion.mjs';
+import { clipX0, fromX0, guided, ddnm, logsnr } from './diffusion.mjs';
 
 const here = new URL('.', import.meta.url);
 const NULL_TOKEN = -1n; // a condition that was taken away
@@ -52,12 +52,12 @@ export async function load(name, came) {
       seen.set(imageCond, i * row + x.length);
     }
     const cond = conditions[0].length > 1 ? [n, conditions[0].length] : [n]; // a caption each, or a label each
-    const { v } = await session.run({
+    const { x0 } = await session.run({
       x: new Tensor('float32', seen, [n, row / (shape[1] * shape[2]), shape[1], shape[2]]),
       logsnr: new Tensor('float32', new Float32Array(n).fill(logsnr(t)), [n]),
       cond: new Tensor('int64', BigInt64Array.from(conditions.flat()), cond),
     });
-    return conditions.map((_, i) => fromV(x, v.data.slice(i * x.length, (i + 1) * x.length), t));
+    return conditions.map((_, i) => fromX0(x, x0.data.slice(i * x.length, (i + 1) * x.length), t));
   }
   return { shape, ask };
 }
