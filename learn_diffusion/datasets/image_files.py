@@ -1,10 +1,11 @@
-"""A student's own pictures, from a folder."""
+"""A student's own pictures: a folder of them, or one file."""
 
 from __future__ import annotations
 
 import io
 import os
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,9 +59,9 @@ def image_folder(path: str | os.PathLike, size: int) -> Tensor:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of Pillow, which warns even of what it reads well
-                pictures.append(torch.from_numpy(_square(file, size)))
+                pictures.append(torch.from_numpy(read_picture(file, lambda width, height: (size, size))))
         except Exception as error:  # a broken file makes decoders fail in any way: it must not stop the others
-            reason = str(error) if type(error) is _UnusableError else f"broken: {error or type(error).__name__}"
+            reason = str(error) if type(error) is UnusableError else f"broken: {error or type(error).__name__}"
             skipped.append(f"{file.name!r} ({' '.join(reason.split())})")
     more = [f"and {len(skipped) - NAMED} more"] if len(skipped) > NAMED else []
     summary = f"{path}: {len(skipped)} of {len(skipped) + len(pictures)} files skipped: " if skipped else ""
@@ -72,40 +73,46 @@ def image_folder(path: str | os.PathLike, size: int) -> Tensor:
     return torch.stack(pictures).permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous()
 
 
-class _UnusableError(Exception):
-    """Why a file is skipped, in words for the reader."""
+class UnusableError(Exception):
+    """Why a file cannot be used, in words for the reader."""
 
 
-def _square(file: Path, size: int) -> np.ndarray:
-    """The middle of a picture, (size, size, 3) bytes."""
+def read_picture(file: Path, scaled: Callable[[int, int], tuple[int, int]]) -> np.ndarray:
+    """A picture, (H, W, 3) bytes, scaled to fill what `scaled` answers to its width and height, (W, H), and cut
+    there around its middle.
+
+    Raises UnusableError, or any error of a decoder where the file is broken.
+    """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     if file.is_dir():
-        raise _UnusableError("a folder: pass its own path to read it")
+        raise UnusableError("a folder: pass its own path to read it")
     if not file.is_file():  # a link to nowhere, or a pipe, which would keep us waiting
-        raise _UnusableError("no file")
+        raise UnusableError("no file")
     with open(file, "rb") as opened:
         content = opened.read(MOST_BYTES + 1)
     if not content or len(content) > MOST_BYTES:
-        raise _UnusableError(f"more than {MOST_BYTES // 1_000_000} MB" if content else "empty")
+        raise UnusableError(f"more than {MOST_BYTES // 1_000_000} MB" if content else "empty")
     content = _what_is_drawn(content)
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         bomb = isinstance(error, Image.DecompressionBombError)
-        raise _UnusableError("too many pixels" if bomb else "no PNG, JPEG or WebP picture") from None
+        raise UnusableError("too many pixels" if bomb else "no PNG, JPEG or WebP picture") from None
     if image.width * image.height > MOST_PIXELS:
-        raise _UnusableError(f"{image.width}x{image.height}, more than {MOST_PIXELS // 1_000_000} million pixels")
+        raise UnusableError(f"{image.width}x{image.height}, more than {MOST_PIXELS // 1_000_000} million pixels")
     if image.format == "PNG":  # the only one of the three that has a checksum of each part
         Image.open(io.BytesIO(content), formats=FORMATS).verify()
-    image.draft(None, (3 * size, 3 * size))  # large JPEGs are decoded at an eighth, a quarter or half of their size
+    image.draft(
+        None, (3 * max(scaled(*image.size)),) * 2
+    )  # large JPEGs are decoded at an eighth, a quarter or half of their size
     with suppress(Exception):  # damaged EXIF makes its reader fail in any way, and the picture is whole without it
         ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I"):  # 16 bits of grey, which convert would clip
         image = _eight_bits(image)
     mode = "RGBA" if "A" in image.getbands() or "transparency" in image.info else "RGB"
     image = image if image.mode == mode else image.convert(mode)  # which copies: a large one should be there once
-    image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    image = ImageOps.fit(image, scaled(*image.size), Image.Resampling.BICUBIC)
     if mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return np.array(image)

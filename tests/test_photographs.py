@@ -1,0 +1,65 @@
+"""Photographs: read at a chosen size, and cut into crops that lie where they say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from learn_diffusion.datasets.photographs import SHIPPED, crops, photograph
+
+
+@pytest.mark.parametrize("which", SHIPPED)
+@pytest.mark.parametrize("height", [48, 104])
+def test_the_shipped_ones_have_any_height_and_an_author(which, height):
+    found = photograph(which, height)
+    assert found.pixels.shape == (3, height, round(height * 640 / 427 / 8) * 8)
+    assert found.pixels.min() >= -1
+    assert found.pixels.max() <= 1
+    assert found.pixels.std() > 0.2
+    assert found.licence == "CC BY 2.0"
+    assert found.author in found.source
+
+
+def test_the_flower_is_orange_in_its_middle_and_dark_at_its_edge():
+    pixels = photograph("flower", 104).pixels
+    red, _, blue = pixels[:, 40:60, 60:90].mean((1, 2))
+    assert red > blue + 0.5
+    assert pixels[:, :10, :10].mean() < -0.3
+
+
+def test_an_own_one_is_read_as_it_lies_there(tmp_path):
+    bytes_ = np.random.default_rng(0).integers(0, 256, (16, 32, 3), dtype=np.uint8)
+    Image.fromarray(bytes_).save(tmp_path / "mine.png")
+    found = photograph(tmp_path / "mine.png", 16)
+    assert torch.equal(found.pixels, torch.from_numpy(bytes_).permute(2, 0, 1).float() / 127.5 - 1)
+    assert photograph(str(tmp_path / "mine.png"), 8).pixels.shape == (3, 8, 16)
+
+
+def test_bad_arguments_are_named(tmp_path):
+    (tmp_path / "a.png").write_text("no picture")
+    with pytest.raises(ValueError, match=r"^which: .*a\.png cannot be used: no PNG"):
+        photograph(tmp_path / "a.png")
+    with pytest.raises(FileNotFoundError, match=r"^which: expected 'flower' or 'china', or a file; got 'rose'"):
+        photograph("rose")
+    for height in (0, 100, 104.0):
+        with pytest.raises(ValueError, match=r"^height: expected a multiple of 8"):
+            photograph("flower", height)
+    for size in (9, 7):
+        with pytest.raises(ValueError, match=r"^size: expected at most|^n: expected at most 4"):
+            crops(torch.zeros(3, 8, 8), size, n=5)
+
+
+def test_crops_lie_where_they_were():
+    picture = torch.arange(2 * 5 * 7.0).reshape(2, 5, 7)
+    every = crops(picture, 3)
+    assert every.shape == (3 * 5, 2, 3, 3)
+    for i, crop in enumerate(every):
+        top, left = divmod(i, 5)
+        assert torch.equal(crop, picture[:, top : top + 3, left : left + 3])
+    some = crops(picture, 3, n=6, seed=1)
+    assert len({crop[0, 0, 0].item() for crop in some}) == 6
+    assert all(any(torch.equal(crop, one) for one in every) for crop in some)
+    assert torch.equal(some, crops(picture, 3, n=6, seed=1))
+    assert not torch.equal(some, crops(picture, 3, n=6, seed=2))
