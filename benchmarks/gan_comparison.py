@@ -21,7 +21,7 @@ from learn_diffusion.metrics import frechet
 from learn_diffusion.recipes import gan_comparison
 
 RESULTS = Path(__file__).resolve().parent / "results"
-SECONDS = {"digits": 200.0, "scenes": 150.0}  # of one training in the comparison
+SECONDS = {"digits": 150.0, "scenes": 150.0}  # of one training in the comparison
 TRIAL = 80.0  # of a trial
 SEED = 100  # of the trials; the comparison has others
 TRIALS = {

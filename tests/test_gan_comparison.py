@@ -16,7 +16,7 @@ from learn_diffusion.recipes import gan_comparison
 from learn_diffusion.recipes.pretrained import pretrained_path
 from tools.notebooks import NOTEBOOKS, ROOT
 
-SHAPES = [(1, 28, 28), (3, 16, 16)]
+SHAPES = [(1, 14, 14), (3, 16, 16)]
 both = pytest.mark.parametrize("method", gan_comparison.METHODS)
 
 
@@ -44,7 +44,7 @@ def test_each_trains_and_draws(method, shape):
 
 @both
 def test_the_seed_decides_all(method):
-    images = torch.rand(40, 1, 28, 28) * 2 - 1
+    images = torch.rand(40, 1, 14, 14) * 2 - 1
     ends = [list(gan_comparison.train_model(method, images, 2, seed, batch=8, lr=1e-3))[-1] for seed in (1, 1, 2)]
     first, again, other = (next(end.parameters()) for end in ends)
     assert torch.equal(first, again)
@@ -52,7 +52,7 @@ def test_the_seed_decides_all(method):
 
 
 def test_more_seconds_are_more_steps():
-    images = torch.rand(40, 1, 28, 28) * 2 - 1
+    images = torch.rand(40, 1, 14, 14) * 2 - 1
     few, many = (gan_comparison.steps_in(seconds, "diffusion", images, batch=8, lr=1e-3) for seconds in (1.0, 10.0))
     assert 3 * few < many
 
@@ -72,7 +72,7 @@ def test_the_shipped_comparison_was_fair(name):
 def test_the_shipped_digits_are_as_good_as_their_header_says(method):
     model, metadata = checkpoints.load(pretrained_path(f"digits_{method}"), "cpu")
     data = gan_comparison.eval_data("digits")
-    sheet = gan_comparison.sample_images(model, (1, 28, 28), 1000, seed=1)
+    sheet = gan_comparison.sample_images(model, (1, 14, 14), 1000, seed=1)
     found = frechet(data.features(sheet), data.features(data.real))
     assert found == pytest.approx(metadata["curve"][0]["1.0"], rel=0.05)
 

@@ -34,7 +34,11 @@ from learn_diffusion.training import train
 METHODS = ("gan", "diffusion")
 NFE = 20  # network evaluations of the diffusion model for a picture; the GAN needs one
 LATENT = 96
-TARGETS = {(1, 28, 28): "x0", (3, 16, 16): "v"}  # of the diffusion models, by the shape of the pictures
+# by the shape of the pictures: the networks, all of which work on patches of 2x2, and the diffusion model's target
+GENERATOR = {(1, 14, 14): {"widths": (48,), "blocks": 4}, (3, 16, 16): {"widths": (32, 64), "blocks": 3}}
+CRITIC = {(1, 14, 14): {"widths": (48,), "blocks": 3}, (3, 16, 16): {"widths": (32, 64), "blocks": 2}}
+UNET = {(1, 14, 14): {"widths": (48,)}, (3, 16, 16): {"widths": (24, 48)}}
+TARGET = {(1, 14, 14): "x0", (3, 16, 16): "v"}
 SETTINGS: dict[tuple[str, str], dict[str, float]] = {  # the best of the trials
     ("digits", "gan"): {"batch": 16, "lr": 1e-3, "gamma": 1.0},
     ("digits", "diffusion"): {"batch": 64, "lr": 2e-3},
@@ -82,10 +86,12 @@ class EvalData(NamedTuple):
 
 
 def eval_data(name: str) -> EvalData:
-    """The pictures of the comparison, "digits" (1, 28, 28) or "scenes" (3, 16, 16), whose drawing takes seconds."""
+    """The pictures of the comparison, "digits" (1, 14, 14) or "scenes" (3, 16, 16), whose drawing takes seconds."""
     if name == "digits":
-        classifier, _ = checkpoints.load(pretrained_path("mnist_classifier"), "cpu")
-        return EvalData(mnist_sample("train")[0], mnist_sample("held_out")[0], partial(all_features, classifier))
+        classifier, _ = checkpoints.load(pretrained_path("mnist_classifier_14"), "cpu")
+        return EvalData(
+            *(mnist_sample(split, 14)[0] for split in ("train", "held_out")), partial(all_features, classifier)
+        )
     classifier, _ = checkpoints.load(pretrained_path("scene_classifier"), "cpu")
     train, real = (downsample(draw_scenes(n, seed=REAL_SEEDS + seed, hold_out=False).images)
                    for n, seed in ((8_000, 100), (1_000, 101)))  # fmt: skip
@@ -101,9 +107,8 @@ def build_model(method: str, shape: tuple[int, int, int]) -> nn.Module:
     """A new network that draws pictures of this shape; the two methods' have as many parameters within 5 %."""
     channels, side, _ = shape
     if method == "gan":
-        widths = (24, 48) if side == 28 else (32, 64)  # the first layer grows with the picture
-        return Generator(channels, side, widths, blocks=3, latent=LATENT, patch_size=2)
-    return Denoiser(UNet(channels, widths=(24, 48), patch_size=2), Cosine(), TARGETS[shape])
+        return Generator(channels, side, latent=LATENT, patch_size=2, **GENERATOR[shape])
+    return Denoiser(UNet(channels, patch_size=2, **UNET[shape]), Cosine(), TARGET[shape])
 
 
 def train_model(
@@ -116,7 +121,7 @@ def train_model(
     if method == "diffusion":
         how = {"batch": batch, "lr": lr, "optimizer": "adamw", "seed": seed, "device": "cpu"}  # as the GAN has Adam
         return (step.ema for step in train(model, images, steps, **how))
-    critic = Critic(shape[0], shape[1], widths=(32, 64), blocks=2, patch_size=2)
+    critic = Critic(shape[0], shape[1], patch_size=2, **CRITIC[shape])
     training = gan.train_gan(
         model, critic, images, steps, latent=LATENT, batch=batch, lr=lr, gamma=gamma, seed=seed, device="cpu"
     )
