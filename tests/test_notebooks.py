@@ -33,7 +33,7 @@ MAY_DIFFER = {
     "06_unet": 3,
     "07_training_on_images": 6,
     "09_fewer_steps": 4,
-    "10_straighter_paths": 8,
+    "10_straighter_paths": 7,
     "11_guidance": 4,
     "12_text_to_image": 6,
     "13_editing": 7,
