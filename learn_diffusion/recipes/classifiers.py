@@ -37,7 +37,7 @@ def train_noisy_classifier(
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """A classifier of noised pictures: (x_t (B, 1, H, W), t () or (B,)) -> log p(y | x_t), (B, 10).
 
-    Trained at every level of the schedule; seconds long for digits of 8x8.
+    Trained at every level of the schedule; seconds long for digits.
     """
     torch.manual_seed(seed)
     net, g = NoisyClassifier(side=images.shape[-1]).to(images.device), torch.Generator().manual_seed(seed)
