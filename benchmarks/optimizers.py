@@ -29,8 +29,8 @@ from tools.tables import Table, markdown, write
 RESULTS = Path(__file__).resolve().parent / "results"
 RATES = {"muon": (1e-3, 2e-3, 4e-3), "adamw": (1e-3, 2e-3, 4e-3, 8e-3)}
 DATA = {
-    "digits 8x8": (small_digits, "digit_classifier", {"patch_size": 1}, {"steps": 300, "batch": 32}),
-    "MNIST 28x28": (mnist_sample, "mnist_classifier", {"patch_size": 2}, {"steps": 300, "batch": 32}),
+    "digits 8x8": (small_digits, "digit_classifier", {"patch_size": 1}, {"steps": 400, "batch": 32}),
+    "MNIST 28x28": (mnist_sample, "mnist_classifier", {"patch_size": 2}, {"steps": 400, "batch": 32}),
 }
 
 
