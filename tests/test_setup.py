@@ -118,10 +118,10 @@ def test_the_code_in_the_readme_runs():
     """As it stands there, but for the number of steps."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     block = re.search(r"```python\n(.*?)```", readme, re.DOTALL).group(1)
-    assert "steps=1000, progress=True" in block
+    assert "steps=600, batch=32, progress=True" in block
     space = {}
-    exec(block.replace("steps=1000, progress=True", "steps=3"), space)
-    assert space["pictures"].shape == (64, 1, 8, 8)
+    exec(block.replace("steps=600, batch=32, progress=True", "steps=3"), space)
+    assert space["pictures"].shape == (64, 1, 28, 28)
     imported = re.search(r"`(from learn_diffusion.widgets.images import [\w, ]+)`", readme).group(1)
     saved = re.search(r"`pathlib\.Path\(\"digits\.png\"\)\.write_bytes\((.+)\)`", readme).group(1)
     exec(imported, space)
