@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from learn_diffusion.recipes.evaluation import (
     confident_share,
     digit_floor,
     digit_quality,
+    digits_of,
     mnist_scores,
     prompt_accuracy,
 )
@@ -91,7 +91,7 @@ def _mnist_classifier(
         return F.cross_entropy(net(x + 0.1 * torch.randn(x.shape, generator=g, device=device)), labels[rows])
 
     fit(loss, net, len(images), steps, 2e-3, g)
-    data = partial(mnist_sample, side=side)
+    data = digits_of(net)
     net.cpu().eval().calibrate(data("train")[0])
     net = checkpoints.to_fp16(net)  # what comes back from the file
     unseen, truth = data("held_out")
