@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from learn_diffusion.datasets.scenes import (
     ATTRIBUTES,
@@ -71,6 +72,18 @@ def test_picture_i_depends_on_seed_and_i_alone():
     assert torch.equal(few.images, many.images[:4])
     assert few.captions == many.captions[:4]
     assert not torch.equal(few.images, draw_scenes(4, seed=4).images)
+
+
+def test_a_seed_draws_the_same_scenes_at_any_side():
+    """Every pixel at 32x32 is the mean of four at 64x64, but for roundings, and for light that was cut off at white."""
+    small, large = draw_scenes(40, seed=3), draw_scenes(40, seed=3, side=64)
+    assert large.images.shape == (40, 3, 64, 64)
+    assert large.captions == small.captions
+    assert torch.equal(large.attributes, small.attributes)
+    off = (F.avg_pool2d(large.images, 2) - small.images).abs() * 127.5
+    assert off.mean() < 0.5
+    assert off.max() < 10
+    assert (F.interpolate(small.images, scale_factor=2) - large.images).abs().max() > 0.5  # there is more to see
 
 
 def leaks(attributes: torch.Tensor) -> list[Scene]:

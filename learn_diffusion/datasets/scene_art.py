@@ -1,4 +1,4 @@
-"""How a scene is drawn: polygons on a canvas six times too large, then averaged down to 32x32.
+"""How a scene is drawn: polygons on a canvas of 192x192, then averaged down to 32x32, or any side that divides 192.
 
 Coordinates run from 0 to 32, x to the right and y down, for places; subjects are drawn around the middle of their own
 head, at (0, 0), about 14 wide, and are then scaled, tilted, mirrored and moved. Every random choice comes from the
@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-SIDE = 32  # of the finished picture, in pixels
-FINE = 6  # canvas pixels to a picture pixel, each way
+SIDE = 32  # of the picture in units of length, and in pixels where no other side is asked for
+FINE = 6  # canvas pixels to a unit, each way
 
 Colour = tuple[int, int, int]
 Points = Sequence[tuple[float, float]]
@@ -522,8 +522,11 @@ ACCESSORIES = {
 # --- the picture ------------------------------------------------------------------------------------------------------
 
 
-def draw(subject: str, accessory: str, place: str, colour: str, r: Random) -> np.ndarray:
-    """One picture, (32, 32, 3) uint8: where, how large, how tilted and in what light is drawn from r."""
+def draw(subject: str, accessory: str, place: str, colour: str, r: Random, side: int = SIDE) -> np.ndarray:
+    """One picture, (side, side, 3) uint8: where, how large, how tilted and in what light is drawn from r.
+
+    The side, a divisor of 192, only says how far the canvas is averaged down: everything else is the same at any.
+    """
     b = Brush()
     PLACES[place](b, r)
     scale, tilt, x = r.uniform(0.88, 1.06), radians(r.uniform(-7, 7)), 16 + r.uniform(-4, 4)
@@ -544,7 +547,7 @@ def draw(subject: str, accessory: str, place: str, colour: str, r: Random) -> np
     c = vary(COLOURS[colour], r)
     at = SUBJECTS[subject](b, r, c, shade(c, 0.42))
     ACCESSORIES[accessory](b, r, at)
-    pixels = np.asarray(b.image.reduce(FINE), dtype=np.int32)
+    pixels = np.asarray(b.image.reduce(SIDE * FINE // side), dtype=np.int32)
     light = np.array([r.randint(249, 261) for _ in range(3)]) + r.randint(
         -22, 12
     )  # in 256ths: whole numbers round alike

@@ -1,4 +1,4 @@
-"""Captioned pictures, 32x32 in colour, drawn by rules: "a gray cat wearing sunglasses on the moon".
+"""Captioned pictures, 32x32 or 64x64 in colour, drawn by rules: "a gray cat wearing sunglasses on the moon".
 
 A scene is a subject, an accessory, a place and a colour: 8 x 6 x 7 x 6 = 2016 scenes, each drawn in endless variations.
 Because we choose what is drawn, we can leave combinations out of the training and ask for them afterwards: a model that
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from learn_diffusion import validation
-from learn_diffusion.datasets.scene_art import ACCESSORIES, COLOURS, PLACES, SIDE, SUBJECTS, draw
+from learn_diffusion.datasets.scene_art import ACCESSORIES, COLOURS, FINE, PLACES, SIDE, SUBJECTS, draw
 
 ATTRIBUTES: dict[str, list[str]] = {
     "subject": list(SUBJECTS), "accessory": list(ACCESSORIES), "place": list(PLACES), "colour": list(COLOURS),
@@ -121,36 +121,40 @@ def vocabulary() -> list[str]:
 class Scenes(NamedTuple):
     """n captioned pictures and what is in each."""
 
-    images: Tensor  # (n, 3, 32, 32) float32 in [-1, 1]
+    images: Tensor  # (n, 3, side, side) float32 in [-1, 1]
     captions: list[str]
     attributes: Tensor  # (n, 4) int64: subject, accessory, place, colour as numbers, see ATTRIBUTES
 
 
 def draw_scenes(
-    n: int, seed: int = 0, hold_out: bool = True, only: Sequence[Scene] | None = None, progress: bool = False
-) -> Scenes:
+    n: int, seed: int = 0, hold_out: bool = True, only: Sequence[Scene] | None = None, progress: bool = False,
+    side: int = SIDE,
+) -> Scenes:  # fmt: skip
     """n pictures with captions and attributes; picture i depends on (seed, i) alone, on any machine.
 
     hold_out  leave out the scenes of HELD_TRIPLES and HELD_PAIRS
     only      draw these scenes in turn, instead of random ones; hold_out then does not apply
     progress  show a tqdm bar; a thousand pictures take about a second
+    side      of the pictures, a divisor of 192; the same seed draws the same scenes at any
 
     Raises ValueError that names a bad argument.
     """
     validation.positive_int("n", n)
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"seed: expected a whole number from 0 to 2^32 - 1, got {seed!r}")
+    if isinstance(side, bool) or not isinstance(side, int) or side < 1 or SIDE * FINE % side:
+        raise ValueError(f"side: expected a divisor of {SIDE * FINE}, such as 32 or 64, got {side!r}")
     for scene in only or []:
         _check(scene)
     from tqdm.auto import trange
 
-    pixels, captions, attributes = np.empty((n, SIDE, SIDE, 3), np.uint8), [], []
+    pixels, captions, attributes = np.empty((n, side, side, 3), np.uint8), [], []
     for i in trange(n, desc="drawing scenes", disable=not progress):
         r = Random((seed << 32) + i)
         scene = Scene(*only[i % len(only)]) if only else _choose(r, hold_out)
         captions.append(caption(scene, r))
         attributes.append(scene.indices())
-        pixels[i] = draw(*scene, r)
+        pixels[i] = draw(*scene, r, side)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
     return Scenes(images.contiguous(), captions, torch.tensor(attributes))
 
