@@ -34,12 +34,12 @@ from torch.overrides import TorchFunctionMode
 import learn_diffusion
 from learn_diffusion import devices
 from learn_diffusion.denoiser import Denoiser
-from learn_diffusion.nets import MLP, AttributeClassifier, Classifier, Generator, UNet
+from learn_diffusion.nets import MLP, VAE, AttributeClassifier, Classifier, DiT, Generator, UNet
 from learn_diffusion.schedules import SCHEDULES
 
 FORMAT = 1  # raise it when an older version of this package could no longer read the file rightly
 NETS: dict[str, type[nn.Module]] = {
-    cls.__name__: cls for cls in (UNet, MLP, Classifier, AttributeClassifier, Generator)
+    cls.__name__: cls for cls in (UNet, DiT, VAE, MLP, Classifier, AttributeClassifier, Generator)
 }
 KEY = "learn_diffusion"  # the one entry of the safetensors header, so that its bytes have one order
 PART = ".part"  # ends the name of a file that is being written

@@ -16,12 +16,14 @@ import learn_diffusion
 from learn_diffusion import checkpoints
 from learn_diffusion.checkpoints import CheckpointError, load, read, save, to_fp16
 from learn_diffusion.denoiser import Denoiser
-from learn_diffusion.nets import MLP, Classifier, UNet
+from learn_diffusion.nets import MLP, VAE, Classifier, DiT, UNet
 from learn_diffusion.recipes.pretrained import DATA
 from learn_diffusion.schedules import DDPM, EDM, VP, Cosine, Flow
 
 MODELS = {
     "UNet": lambda: Denoiser(UNet(channels=3, widths=(8, 16), blocks=2, classes=4, patch_size=2), Cosine(), "v"),
+    "DiT": lambda: Denoiser(DiT(width=16, depth=1, words=["a", "cat"], text=8), Cosine(), "x0"),
+    "VAE": lambda: VAE(widths=(8, 16)),
     "MLP": lambda: Denoiser(MLP(dim=2, width=16, blocks=2), EDM(0.01, 40.0, 0.7), "edm"),
     "DDPM": lambda: Denoiser(MLP(width=8), DDPM(T=100, beta_1=1e-3, beta_T=0.1), "eps"),
     "VP": lambda: Denoiser(MLP(width=8), VP(0.2, 10.0), "x0"),

@@ -18,7 +18,7 @@ import torch
 
 from learn_diffusion import editing, guidance, training, validation
 from learn_diffusion.denoiser import Denoiser, with_image_cond
-from learn_diffusion.nets import UNet
+from learn_diffusion.nets import VAE, DiT, UNet
 from learn_diffusion.samplers import ddim, dpmpp_2m, final_sample, heun
 from learn_diffusion.schedules import DDPM, EDM, VP, Cosine, Flow, convert_schedule
 from learn_diffusion.training import train
@@ -45,6 +45,7 @@ NETS = {
     "no condition": (lambda: UNet(widths=(8, 16)), lambda: None),
     "labels": (lambda: UNet(widths=(8, 16), classes=10), lambda: there(4, dtype=torch.int64)),
     "text": (lambda: UNet(widths=(8, 16), words=["a", "cat"], attentions=1), lambda: there(4, 16, dtype=torch.int64)),
+    "text, DiT": (lambda: DiT(width=16, depth=1, words=["a", "cat"]), lambda: there(4, 16, dtype=torch.int64)),
 }
 
 
@@ -115,8 +116,18 @@ def test_an_image_condition_is_read_where_the_model_is(waits):
     assert waits == []
 
 
+def test_an_autoencoder_stays_where_its_pictures_are(waits):
+    vae = VAE(widths=(8, 16)).to(PRETENDED)
+    waits.clear()
+    again, code = vae(there(4, 3, 8, 8), torch.Generator(PRETENDED))
+    (again.square().mean() + code.kl().mean()).backward()
+    assert again.device == code.mean.device == PRETENDED
+    assert waits == []
+
+
 DATA = torch.rand(16, 1, 8, 8) * 2 - 1
-LABELS = {"no condition": None, "labels": torch.arange(16) % 10, "text": torch.ones(16, 16, dtype=torch.int64)}
+TOKENS = torch.ones(16, 16, dtype=torch.int64)
+LABELS = {"no condition": None, "labels": torch.arange(16) % 10, "text": TOKENS, "text, DiT": TOKENS}
 
 
 @pytest.mark.parametrize("kind", NETS)

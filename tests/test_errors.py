@@ -33,7 +33,7 @@ from learn_diffusion.metrics import (
     precision_recall,
     with_standard_error,
 )  # fmt: skip
-from learn_diffusion.nets import MLP, Classifier, UNet
+from learn_diffusion.nets import MLP, VAE, Classifier, DiT, UNet
 from learn_diffusion.nets.text import TextEncoder, Tokeniser, record_attention
 from learn_diffusion.process import from_x0, renoise
 from learn_diffusion.recipes.pretrained import pretrained_path
@@ -185,6 +185,7 @@ CASES = {
     "unknown recipe": (lambda: pretrained_path("cats"), FileNotFoundError, ".*cats.safetensors"),
     "scenes, n": (lambda: draw_scenes(0), ValueError, "n"),
     "scenes, seed": (lambda: draw_scenes(2, seed=-1), ValueError, "seed"),
+    "scenes, side": (lambda: draw_scenes(1, side=60), ValueError, "side"),
     "scenes, unknown subject": (lambda: draw_scenes(1, only=[DRAGON]), ValueError, "subject"),
     "scenes, unknown place": (lambda: canonical_caption(Scene("cat", "nothing", "x", "blue")), ValueError, "place"),
     "scenes, unknown kind": (lambda: all_scenes("unseen"), ValueError, "which"),
@@ -230,6 +231,12 @@ CASES = {
     "an interval from NaN": (lambda: guidance_interval(exact, exact, PATH, nan, 1.0), ValueError, "lo, hi"),
     "an interval to NaN": (lambda: guidance_interval(exact, exact, PATH, 0.0, nan), ValueError, "lo, hi"),
     "labels and captions": (lambda: UNet(classes=3, words=["a"]), ValueError, "classes, words"),
+    "labels and captions, DiT": (lambda: DiT(classes=3, words=["a"]), ValueError, "classes, words"),
+    "width of a DiT": (lambda: DiT(width=18), ValueError, "width"),
+    "picture the DiT cannot cut": (lambda: DiT()(torch.zeros(2, 1, 7, 7), torch.zeros(2)), ValueError, "x"),
+    "widths of a VAE": (lambda: VAE(widths=(8,)), ValueError, "widths"),
+    "picture the VAE cannot halve twice": (lambda: VAE().encode(torch.zeros(2, 3, 6, 8)), ValueError, "x"),
+    "code of other channels": (lambda: VAE().decode(torch.zeros(2, 3, 4, 4)), ValueError, "z"),
     "record_attention": (lambda: record_attention(UNet()).__enter__(), ValueError, "net"),
     "captions, a string": (lambda: TOKENISE("a cat"), TypeError, "captions"),
     "captions, a number": (lambda: TOKENISE([3]), TypeError, "captions"),

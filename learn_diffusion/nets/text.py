@@ -10,6 +10,7 @@ from typing import final
 from unicodedata import category, normalize
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 PAD = 0  # fills a caption up to full length
@@ -133,6 +134,20 @@ class CrossAttention(nn.Module):
         mixed, weights = attention(q, k, v)
         self.weights(weights)
         return tokens + self.out(mixed.transpose(1, 2).reshape(B, N, C))
+
+
+def embed_condition(net: nn.Module, logsnr: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """What the blocks of a network are told: its embedding (B, c_emb), and the encoded words (B, L, text) or None.
+
+    net has embedding, and text and pooled_text, which are None where it reads no captions; logsnr (B,); cond as UNet
+    takes it.
+    """
+    if net.text is None:
+        return F.silu(net.embedding(logsnr, cond)), None
+    if cond is None:
+        cond = torch.full((len(logsnr), net.text.tokenise.length), NULL_TOKEN, device=logsnr.device)
+    words = net.text(cond)
+    return F.silu(net.embedding(logsnr) + net.pooled_text(words.mean(1))), words
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from learn_diffusion.nets.embedding import Embedding, whole
-from learn_diffusion.nets.text import NULL_TOKEN, CrossAttention, TextEncoder, attention
+from learn_diffusion.nets.text import CrossAttention, TextEncoder, attention, embed_condition
 
 
 class GroupNorm(nn.GroupNorm):
@@ -32,23 +32,28 @@ class GroupNorm(nn.GroupNorm):
 
 
 class Block(nn.Module):
-    """Residual block of two 3x3 convolutions; the second starts at zero, so the block starts as the identity."""
+    """Residual block of two 3x3 convolutions; the second starts at zero, so the block starts as the identity.
 
-    def __init__(self, c_in: int, c_out: int, c_emb: int):
+    c_emb  width of the embedding (B, c_emb) that tells it the noise level, 0 for a network that knows of none
+    """
+
+    def __init__(self, c_in: int, c_out: int, c_emb: int = 0):
         super().__init__()
         self.norm1 = GroupNorm(c_in)
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.film = nn.Linear(c_emb, 2 * c_out)
+        self.film = nn.Linear(c_emb, 2 * c_out) if c_emb else None
         self.norm2 = GroupNorm(c_out)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        scale, shift = self.film(emb)[:, :, None, None].chunk(2, dim=1)
-        return self.skip(x) + self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
+    def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
+        h = self.norm2(self.conv1(F.silu(self.norm1(x))))
+        if self.film is not None:
+            scale, shift = self.film(emb)[:, :, None, None].chunk(2, dim=1)
+            h = h * (1 + scale) + shift
+        return self.skip(x) + self.conv2(F.silu(h))
 
 
 class Attention(nn.Module):
@@ -178,7 +183,7 @@ class UNet(nn.Module):
                 f"x: this network takes (B, {channels}, H, W){note}, H and W divisible by {self.side}; "
                 f"got {tuple(x.shape)}"
             )
-        emb, words = self._told(logsnr, cond)
+        emb, words = embed_condition(self, logsnr, cond)
         h = F.pixel_unshuffle(x, self.patch_size).contiguous(memory_format=torch.channels_last)
         skips = [h := self.conv_in(h)]
         for layer in self.down:
@@ -189,12 +194,3 @@ class UNet(nn.Module):
         for layer in self.up:
             h = layer(torch.cat([h, skips.pop()], dim=1), emb) if isinstance(layer, Block) else layer(h)
         return F.pixel_shuffle(self.conv_out(F.silu(self.norm(h))), self.patch_size)
-
-    def _told(self, logsnr: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """The embedding for every block, (B, c_emb), and the encoded words, (B, L, text) or None."""
-        if self.text is None:
-            return F.silu(self.embedding(logsnr, cond)), None
-        if cond is None:
-            cond = torch.full((len(logsnr), self.text.tokenise.length), NULL_TOKEN, device=logsnr.device)
-        words = self.text(cond)
-        return F.silu(self.embedding(logsnr) + self.pooled_text(words.mean(1))), words
