@@ -134,6 +134,7 @@ def sample(
         raise click.UsageError("--guidance-scale: expected a --prompt or a --label with it")
     from learn_diffusion import checkpoints, devices, sampling
     from learn_diffusion.denoiser import Denoiser
+    from learn_diffusion.recipes.pretrained import pretrained_path
     from learn_diffusion.recipes.run import require_writable
     from learn_diffusion.widgets.images import png, tile, to_uint8
 
@@ -143,13 +144,15 @@ def sample(
         raise ValueError(f"{checkpoint}: expected a Denoiser to sample from, got a {type(model).__name__}")
     shape = sampling.picture_shape(model, header, size)
     y, scale = sampling.condition(model, n, prompt, label), 3.0 if scale is None else scale
+    vae = checkpoints.load(pretrained_path(header["autoencoder"]), device)[0] if "autoencoder" in header else None
     start = time.perf_counter()
-    pictures = sampling.sample(model, (n, *shape), y, scale, steps, seed)
+    pictures = sampling.sample(model, (n, *shape), y, scale, steps, seed, vae)
     seconds = time.perf_counter() - start
-    checkpoints.atomic_write(out, png(tile(to_uint8(pictures)), zoom or max(1, 128 // shape[2])))
+    checkpoints.atomic_write(out, png(tile(to_uint8(pictures)), zoom or max(1, 128 // pictures.shape[3])))
     asked = f"label {label}" if prompt is None else repr(prompt)
     asked = "unconditional" if y is None else f"{asked} at guidance scale {scale:g}"
-    click.echo(f"{out}: {asked}; n {n}, {shape[1]}x{shape[2]} pixels, {steps} steps, seed {seed}")
+    height, width = pictures.shape[2:]
+    click.echo(f"{out}: {asked}; n {n}, {height}x{width} pixels, {steps} steps, seed {seed}")
     click.echo(f"sampled in {seconds:.1f} s on {devices.hardware(next(model.parameters()).device)}")
 
 

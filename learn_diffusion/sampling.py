@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from learn_diffusion import devices, validation
 from learn_diffusion.denoiser import Denoiser
@@ -25,19 +25,25 @@ def initial_noise(schedule: Schedule, shape: Sequence[int], seed: int = 0) -> Te
     return noise * schedule.sigma(torch.tensor(schedule.t_max, device="cpu"))
 
 
-def run_sampler(denoise: Denoise, schedule: Schedule, noise: Tensor, steps: int) -> Tensor:
-    """From noise (n, C, H, W) to pictures in [-1, 1]: DPM-Solver++(2M), x0 clipped, one evaluation a step."""
+def run_sampler(denoise: Denoise, schedule: Schedule, noise: Tensor, steps: int, clip: bool = True) -> Tensor:
+    """From noise (n, C, H, W) to pictures in [-1, 1]: DPM-Solver++(2M), x0 clipped, one evaluation a step.
+
+    clip=False: to an autoencoder's codes, which may lie anywhere.
+    """
     devices.disable_malloc_trim()
-    return final_sample(dpmpp_2m(clip_x0(denoise, schedule), schedule, noise, schedule.timesteps(steps)))
+    denoise = clip_x0(denoise, schedule) if clip else denoise
+    return final_sample(dpmpp_2m(denoise, schedule, noise, schedule.timesteps(steps)))
 
 
 def sample(
-    model: Denoiser, shape: Sequence[int], y: Tensor | None = None, scale: float = 3.0, steps: int = 20, seed: int = 0
-) -> Tensor:
+    model: Denoiser, shape: Sequence[int], y: Tensor | None = None, scale: float = 3.0, steps: int = 20, seed: int = 0,
+    vae: nn.Module | None = None,
+) -> Tensor:  # fmt: skip
     """Pictures of this shape (n, C, H, W), float32 in [-1, 1], on the model's device.
 
     y      (n, ...) conditions, see `condition`; None: unconditional
     scale  of classifier-free guidance: 1 is the conditional model, above 1 it is followed more closely
+    vae    the autoencoder that decodes what the model draws, a code of this shape; None: the model draws pictures
 
     Raises ValueError that names a bad argument.
     """
@@ -54,7 +60,14 @@ def sample(
     noises = initial_noise(model.schedule, shape, seed).to(device).split(BATCH)
     guided = [model] * len(noises) if y is None else [cfg(model, part, scale) for part in y.to(device).split(BATCH)]
     batches = zip(guided, noises, strict=True)
-    return torch.cat([run_sampler(denoise, model.schedule, noise, steps) for denoise, noise in batches])
+    drawn = [run_sampler(denoise, model.schedule, noise, steps, clip=vae is None) for denoise, noise in batches]
+    return torch.cat(drawn if vae is None else [decode(vae, codes) for codes in drawn])
+
+
+@torch.no_grad()
+def decode(vae: nn.Module, codes: Tensor) -> Tensor:
+    """The pictures in [-1, 1] of codes (n, C, h, w), as many at a time as in sample."""
+    return torch.cat([vae.decode(part).clamp(-1, 1) for part in codes.split(BATCH)])
 
 
 def condition(model: Denoiser, n: int, prompt: str | None = None, label: int | None = None) -> Tensor | None:

@@ -65,7 +65,7 @@ def same_shape(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
 def pictures_or_points(name: str, x: Tensor, values: bool = True) -> None:
     """x must be data: a non-empty float batch; pictures (B, C, H, W) must lie in [-1, 1], points (B, D) anywhere.
 
-    values: look at them too.
+    What has more than three channels is an autoencoder's code, which may lie anywhere too. values: look at them.
     """
     floats(name, x)
     if x.ndim not in (2, 4):
@@ -76,7 +76,7 @@ def pictures_or_points(name: str, x: Tensor, values: bool = True) -> None:
         return
     finite(name, x)
     lo, hi = x.min().item(), x.max().item()
-    if x.ndim == 4 and (lo < -1.001 or hi > 1.001):
+    if x.ndim == 4 and x.shape[1] <= 3 and (lo < -1.001 or hi > 1.001):
         hint = "; pictures in [0, 1] become x * 2 - 1" if lo >= 0 else "; 8-bit pictures become x / 127.5 - 1"
         raise ValueError(f"{name}: expected pictures in [-1, 1], got values from {lo:.3g} to {hi:.3g}{hint}")
 

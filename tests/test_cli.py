@@ -17,7 +17,7 @@ import learn_diffusion
 from learn_diffusion import checkpoints, cli, recipes, sampling
 from learn_diffusion.checkpoints import save
 from learn_diffusion.denoiser import Denoiser
-from learn_diffusion.nets import MLP, Classifier, UNet
+from learn_diffusion.nets import MLP, VAE, Classifier, UNet
 from learn_diffusion.recipes import pretrained
 from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.schedules import Cosine
@@ -90,6 +90,17 @@ def test_python_m_is_the_same_and_help_needs_no_torch():
     )
     assert (out.returncode, out.stdout) == (2, "")
     assert out.stderr.startswith("learn-diffusion: No such command 'trian'")
+
+
+def test_a_model_of_codes_draws_pictures(shelf, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "DATA", tmp_path)
+    save(tmp_path / "coder.safetensors", VAE(widths=(8, 8)))
+    model = Denoiser(UNet(channels=4, widths=(8, 8)), Cosine(), "x0")
+    save(tmp_path / "codes", model, data_shape=[4, 8, 8], autoencoder="coder")
+    result = run("sample", tmp_path / "codes", "--out", tmp_path / "x.png", "--steps", 2, "--zoom", 1)
+    assert "32x32 pixels" in result.stdout
+    (tmp_path / "coder.safetensors").unlink()
+    assert "coder.safetensors: not there" in fails("sample", tmp_path / "codes", "--out", tmp_path / "x.png")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from learn_diffusion.denoiser import Denoiser
-from learn_diffusion.nets import MLP, UNet
+from learn_diffusion.nets import MLP, VAE, DiT, UNet
 from learn_diffusion.optim import Muon, hidden_matrices, optimizers, orthogonalise
 from learn_diffusion.schedules import Cosine
 from learn_diffusion.training import train
@@ -74,15 +74,28 @@ def names(net: nn.Module) -> set[str]:
     return {name for name, w in net.named_parameters() if id(w) in ids}
 
 
-def test_it_is_for_the_matrices_inside():
-    unet = UNet(widths=(8, 16), words=["a", "cat"], text=8)
-    found = names(unet)
-    assert {"down.0.conv1.weight", "down.0.film.weight", "middle.1.qkv.weight", "text.layers.0.mlp.0.weight"} <= found
-    outer = ("embedding.", "conv_in.", "conv_out.")
-    for name, w in unet.named_parameters():
-        layer = unet.get_submodule(name.rpartition(".")[0])
-        inside = isinstance(layer, nn.Linear | nn.Conv2d) and w.ndim >= 2 and not name.startswith(outer)
-        assert (name in found) == inside, name
+READS = {"words": ["a", "cat"], "text": 8}
+INSIDE = {"down.0.conv1.weight", "down.0.film.weight", "middle.1.qkv.weight", "text.layers.0.mlp.0.weight"}
+
+
+@pytest.mark.parametrize(
+    ("net", "inside", "outer"),
+    [
+        (UNet(widths=(8, 16), **READS), INSIDE, ("embedding.", "conv_in.", "conv_out.")),
+        (DiT(width=8, depth=1, **READS), {"blocks.0.adaln.weight"}, ("embedding.", "linear_in.", "linear_out.")),
+        (VAE(widths=(8, 16)), {"encoder.3.weight"}, ("encoder.1.", "encoder.7.", "decoder.0.", "decoder.8.")),
+    ],
+)
+def test_it_is_for_the_matrices_inside(net, inside, outer):
+    found = names(net)
+    assert inside <= found
+    for name, w in net.named_parameters():
+        layer = net.get_submodule(name.rpartition(".")[0])
+        matrix = isinstance(layer, nn.Linear | nn.Conv2d) and w.ndim >= 2
+        assert (name in found) == (matrix and not name.startswith(outer)), name
+
+
+def test_of_an_mlp_it_is_for_the_matrices_of_its_blocks():
     assert names(MLP(width=8, blocks=1)) == {
         "blocks.0.film.weight", "blocks.0.layers.0.weight", "blocks.0.layers.2.weight"
     }  # fmt: skip
