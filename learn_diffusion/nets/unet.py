@@ -32,28 +32,23 @@ class GroupNorm(nn.GroupNorm):
 
 
 class Block(nn.Module):
-    """Residual block of two 3x3 convolutions; the second starts at zero, so the block starts as the identity.
+    """Residual block of two 3x3 convolutions; the second starts at zero, so the block starts as the identity."""
 
-    c_emb  width of the embedding (B, c_emb) that tells it the noise level, 0 for a network that knows of none
-    """
-
-    def __init__(self, c_in: int, c_out: int, c_emb: int = 0):
+    def __init__(self, c_in: int, c_out: int, c_emb: int):
         super().__init__()
         self.norm1 = GroupNorm(c_in)
         self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.film = nn.Linear(c_emb, 2 * c_out) if c_emb else None
+        self.film = nn.Linear(c_emb, 2 * c_out)
         self.norm2 = GroupNorm(c_out)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1)
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)
 
-    def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
-        h = self.norm2(self.conv1(F.silu(self.norm1(x))))
-        if self.film is not None:
-            scale, shift = self.film(emb)[:, :, None, None].chunk(2, dim=1)
-            h = h * (1 + scale) + shift
-        return self.skip(x) + self.conv2(F.silu(h))
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        scale, shift = self.film(emb)[:, :, None, None].chunk(2, dim=1)
+        return self.skip(x) + self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
 
 
 class Attention(nn.Module):
@@ -183,7 +178,7 @@ class UNet(nn.Module):
                 f"x: this network takes (B, {channels}, H, W){note}, H and W divisible by {self.side}; "
                 f"got {tuple(x.shape)}"
             )
-        emb, words = embed_condition(self, logsnr, cond)
+        emb, words = self._told(logsnr, cond)
         h = F.pixel_unshuffle(x, self.patch_size).contiguous(memory_format=torch.channels_last)
         skips = [h := self.conv_in(h)]
         for layer in self.down:
@@ -194,3 +189,7 @@ class UNet(nn.Module):
         for layer in self.up:
             h = layer(torch.cat([h, skips.pop()], dim=1), emb) if isinstance(layer, Block) else layer(h)
         return F.pixel_shuffle(self.conv_out(F.silu(self.norm(h))), self.patch_size)
+
+    def _told(self, logsnr: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The embedding for every block, (B, c_emb), and the encoded words, (B, L, text) or None."""
+        return embed_condition(self, logsnr, cond)

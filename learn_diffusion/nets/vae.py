@@ -11,10 +11,11 @@ from __future__ import annotations
 from typing import NamedTuple, final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from learn_diffusion.nets.embedding import whole
-from learn_diffusion.nets.unet import Block, GroupNorm
+from learn_diffusion.nets.unet import GroupNorm
 
 
 class Normal(NamedTuple):
@@ -32,6 +33,22 @@ class Normal(NamedTuple):
     def kl(self) -> Tensor:
         """Kullback-Leibler divergence from N(0, 1) in nats, number by number, of the shape of mean: what each says."""
         return (self.mean**2 + self.logvar.exp() - 1 - self.logvar) / 2
+
+
+class Block(nn.Module):
+    """The UNet's residual block, without a noise level to be told."""
+
+    def __init__(self, c_in: int, c_out: int):
+        super().__init__()
+        self.norm1, self.norm2 = GroupNorm(c_in), GroupNorm(c_out)
+        self.conv1, self.conv2 = nn.Conv2d(c_in, c_out, 3, padding=1), nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        return self.skip(x) + self.conv2(F.silu(self.norm2(h)))
 
 
 @final
