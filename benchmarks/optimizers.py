@@ -80,8 +80,8 @@ def compare(name: str) -> Table:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", nargs="*", choices=DATA, default=list(DATA))
-    chosen = parser.parse_args().data
+    parser.add_argument("data", nargs="*", choices=[[], *DATA], help="which; none: all")
+    chosen = parser.parse_args().data or list(DATA)
     start = time.perf_counter()
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         tables = list(pool.map(compare, chosen))

@@ -204,6 +204,20 @@ def test_the_page_on_peers_says_what_its_tables_say():
     assert end == min(ends.values())[0]  # "the best of them"
     assert mean_and_bar(ours["distance at 30%"])[0] < end < tenth - bar  # "between a tenth and a third"
     assert round(max(row["parameters"] for row in stock) / ours["parameters"]) == 53  # "up to 53 times as large"
+    small, large = (
+        {(row["optimizer"], row["target"], row["steps"]): row for row in kept("optimizers", i)} for i in (0, 1)
+    )
+    for target, seconds in (("x0", "52"), ("v", "60")):
+        half, whole, adamw = (
+            large[key, target, steps] for key, steps in (("muon", 200), ("muon", 400), ("adamw", 400))
+        )
+        assert (half["s"], adamw["s"]) == (seconds, "91")  # "after 52 seconds in place of 91"
+        (near, bar), (far, more) = (mean_and_bar(row["distance"]) for row in (half, adamw))
+        assert near < far  # "end nearer"
+        assert 0.4 < mean_and_bar(whole["distance"])[0] / far < 0.6  # "about half"
+        (one, bar), (other, more) = (mean_and_bar(small[key, target, 400]["distance"]) for key in ("muon", "adamw"))
+        assert abs(one - other) < max(bar, more)  # "cannot be told apart"
+        assert int(small["muon", target, 400]["s"]) > int(small["adamw", target, 400]["s"])  # "take longer"
     few = {row["sampler"]: row["calls"] for row in kept("sampling", 1)}
     ten = ("ours: dpmpp_2m", "diffusers: DPMSolverMultistep", "diffusers: UniPC")
     assert {few[name] for name in ten} == {10}  # "needs ten in both projects, and so does UniPC"
