@@ -1,0 +1,106 @@
+"""Latent diffusion: what the autoencoder is trained by, what it keeps, and a model of its codes from end to end."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from learn_diffusion import checkpoints, sampling
+from learn_diffusion.datasets.scenes import draw_scenes
+from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.nets import VAE
+from learn_diffusion.recipes import evaluation, latents
+from learn_diffusion.recipes.pretrained import pretrained_path
+from learn_diffusion.recipes.run import run_recipe
+from learn_diffusion.schedules import Cosine
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return checkpoints.load(pretrained_path("scene_autoencoder"), "cpu")
+
+
+def few(draw):
+    return lambda n, *seed, **options: draw(min(n, 8), *seed, **options)
+
+
+def test_edge_loss_sees_edges_and_no_brightness():
+    x = torch.zeros(1, 1, 4, 4)
+    x[..., 2:] = 1.0
+    assert latents.edge_loss(x, x + 0.3) < 1e-6
+    assert_close(latents.edge_loss(x, torch.zeros_like(x)), torch.tensor(4 / 12))  # 4 of 12 steps to the right, by 1
+    assert_close(latents.edge_loss(x, x.mT), torch.tensor(2 * 4 / 12))
+
+
+def test_the_loss_is_errors_and_what_codes_say():
+    torch.manual_seed(0)
+    vae, x = VAE(widths=(8, 16)), torch.rand(2, 3, 8, 8) * 2 - 1
+    free, paid = (latents.vae_loss(vae, x, torch.Generator().manual_seed(0), kl_weight=w) for w in (0.0, 0.5))
+    assert_close(paid - free, 0.5 * vae.encode(x).kl().mean())
+
+
+def test_the_codes_are_of_scenes_and_their_mirror_images(monkeypatch):
+    monkeypatch.setattr(latents, "draw_scenes", few(draw_scenes))
+    torch.manual_seed(0)
+    vae = VAE(widths=(8, 16)).eval()
+    codes, captions = latents.scene_codes(vae, 1008, seed=3)
+    assert codes.shape == (32, 4, 16, 16)  # two parts, of eight here
+    first, second = draw_scenes(8, seed=3, side=64), draw_scenes(8, seed=1003, side=64)
+    assert captions == 2 * (first.captions + second.captions)
+    assert_close(codes[:8], evaluation.encode(vae, first.images))
+    assert_close(codes[24:], evaluation.encode(vae, second.images.flip(3)))
+
+
+def test_codes_need_not_lie_where_pictures_do_and_pictures_are_decoded(shipped):
+    """No code is clipped on the way, and every picture is."""
+    vae, _ = shipped
+    scenes = draw_scenes(4, seed=5, side=64)
+    codes = evaluation.encode(vae, scenes.images)
+    assert codes.abs().max() > 2
+    knows = Denoiser(torch.nn.Identity(), Cosine(), "x0")
+    knows.net.forward = lambda x, logsnr, y=None: codes
+    drawn = sampling.sample(knows, codes.shape, steps=3, vae=vae)
+    assert_close(drawn, sampling.decode(vae, codes), atol=1e-3, rtol=0)
+    assert drawn.abs().max() <= 1
+
+
+def test_what_ships_keeps_unseen_scenes(shipped):
+    vae, metadata = shipped
+    classifier, _ = checkpoints.load(pretrained_path("scene_classifier"), "cpu")
+    found = evaluation.reconstruction_quality(vae, classifier, n=100)
+    assert found["psnr"] > 27
+    assert found["all_attributes"] > 0.95
+    assert abs(found["psnr"] - metadata["metrics"]["psnr"]) < 0.7
+    codes = evaluation.encode(vae, draw_scenes(100, seed=6, side=64).images)
+    assert_close(codes.std(), torch.tensor(1.0), atol=0.05, rtol=0)
+    assert sum(w.numel() for w in vae.parameters()) < 1.5e6
+    assert pretrained_path("scene_autoencoder").stat().st_size < 3e6
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Few pictures, and few samples to measure."""
+    for module in (latents, evaluation):
+        monkeypatch.setattr(module, "draw_scenes", few(draw_scenes))
+    quality = partial(evaluation.scene_quality, n=8, n_seen=8, seeds=(1, 2), steps=2)
+    monkeypatch.setattr(latents, "scene_quality", quality)
+
+
+def test_the_autoencoder_is_made_as_its_header_says(small, tmp_path, shipped):
+    again, metadata = checkpoints.load(run_recipe("scene_autoencoder", tmp_path / "a", steps=2), "cpu")
+    assert metadata.keys() == shipped[1].keys()
+    assert metadata["metrics"].keys() == shipped[1]["metrics"].keys()
+    assert again.config == shipped[0].config
+
+
+def test_a_model_of_codes_trains_is_resumed_and_draws_pictures(small, tmp_path, shipped):
+    model, about = latents.latent_scenes_by_caption(steps=2, device="cpu", work=tmp_path / "work")
+    same, _ = latents.latent_scenes_by_caption(steps=2, device="cpu", work=tmp_path / "work")  # finished: codes agree
+    assert all(map(torch.equal, model.state_dict().values(), same.state_dict().values()))
+    assert about["data_shape"] == [4, 16, 16]
+    assert {"frechet", "floor", "unseen pair, all"} <= about["metrics"].keys()
+    scenes = evaluation.some_scenes("seen", 3, seed=0)
+    assert evaluation.sample_scenes(model, scenes, steps=2, vae=shipped[0]).shape == (3, 3, 64, 64)
