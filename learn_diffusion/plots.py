@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from learn_diffusion.widgets.images import CHART, PIXELS, data_uri, encode, figcaption, tile, to_uint8
+from learn_diffusion.widgets.images import CHART, PIXELS, SMOOTH, data_uri, encode, figcaption, tile, to_uint8
 
 # told apart by hue (also by colour-blind readers) and by lightness, so that a grey print still works
 DATA, ESTIMATE, NOISE = "#0b3c6f", "#c2407f", "#eca02c"
@@ -63,7 +63,7 @@ class Shown:
 
 
 def _img(uri: str, alt: str, kind: str, width: int) -> str:
-    """kind: PIXELS or CHART. width: in screen pixels, where there is room."""
+    """kind: PIXELS, SMOOTH or CHART. width: in screen pixels, where there is room."""
     return f'<img alt="{html.escape(alt)}" width="{width}" {kind} src="{uri}">'
 
 
@@ -217,12 +217,13 @@ def image_grid(
     caption: str = "",
     columns: int | None = None,
     zoom: int | None = None,
+    smooth: bool = False,
 ) -> Shown:
-    """A sheet of pictures (B, C, H, W) in [-1, 1], each pixel a square of zoom screen pixels, nothing smoothed."""
+    """A sheet of pictures (B, C, H, W) in [-1, 1]; a pixel is a square of zoom screen pixels, or smooth."""
     sheet = tile(to_uint8(images), columns)  # (rows of pictures, gaps and all, 3)
     zoom = zoom or max(1, 560 // sheet.shape[1])
     uri = data_uri(*encode(sheet))
-    return Shown(_img(uri, alt, PIXELS, sheet.shape[1] * zoom), alt, caption)
+    return Shown(_img(uri, alt, SMOOTH if smooth else PIXELS, sheet.shape[1] * zoom), alt, caption)
 
 
 def points(

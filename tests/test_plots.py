@@ -33,6 +33,9 @@ def test_pictures_are_described_shown_at_integer_zoom_and_not_smoothed():
     width = int(re.search(r'width="(\d+)"', text).group(1))
     assert width % (3 * 8 + 2) == 0
     assert shown._repr_mimebundle_()["text/plain"] == '[picture: Six "grey" <squares>.]'
+    smooth = page(plots.image_grid(torch.zeros(6, 1, 8, 8), alt="Six.", smooth=True))
+    assert "image-rendering:auto" in smooth
+    assert "pixelated" not in smooth
 
 
 def test_a_figure_gives_the_same_bytes_each_time_and_small_ones_are_svg():

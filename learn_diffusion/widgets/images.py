@@ -17,6 +17,7 @@ GAP_COLOUR = (112, 128, 158)  # between pictures: a tint, so that it is not take
 # the attributes that make an <img> look alike everywhere: else the website's dark theme frames, dims and centres it
 STYLE = "display:block;max-width:100%;height:auto;margin:0;padding:0"
 PIXELS = f'class="dark-light" style="{STYLE};image-rendering:pixelated"'
+SMOOTH = f'class="dark-light" style="{STYLE};image-rendering:auto"'  # photographs: no pixel is the point
 CHART = f'class="dark-light" style="{STYLE};background:white"'  # its dark lines need paper
 
 

@@ -25,6 +25,7 @@ function mount(root, sheet, { alt, name, labels, start, playMs, columns, stride,
   const canvases = panels.map(({ title, width, height, zoom }) => {
     const canvas = make('canvas', { width, height });
     canvas.style.width = `${width * zoom}px`;
+    canvas.style.imageRendering = sheet.style.imageRendering;
     canvas.setAttribute('role', 'img');
     return canvas;
   });

@@ -17,7 +17,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from learn_diffusion.widgets.images import GAP_COLOUR, PIXELS, as_numpy, data_uri, encode, figcaption, tile, to_uint8
+from learn_diffusion.widgets.images import (
+    GAP_COLOUR,
+    PIXELS,
+    SMOOTH,
+    as_numpy,
+    data_uri,
+    encode,
+    figcaption,
+    tile,
+    to_uint8,
+)
 
 BUDGET = 100 * 1024  # bytes a notebook stores, all included: notebooks live in git and cross school networks
 MAX_PIXELS, MAX_SIDE = 2**22, 16383  # of a sheet: more than this cannot fit the budget; WebP's own limit
@@ -35,7 +45,7 @@ class Scrubber:
     alt: what the pictures show, for who cannot see them. caption: what to see in them.
     name: the slider's label. start: the frame shown first.
     columns: pictures in a row of a tiled frame; None makes it nearly square.
-    zoom: screen pixels for one pixel; None chooses for each panel.
+    zoom: screen pixels for one pixel; None chooses for each panel. smooth: enlarged as photographs are, not as squares.
     play_ms: milliseconds a frame while playing. Play stops at the end, at a touch of the slider, and when the output
         goes. For readers who ask for reduced motion nothing plays: the button is called Next and shows the next frame.
 
@@ -54,12 +64,14 @@ class Scrubber:
         start: int = 0,
         columns: int | None = None,
         zoom: int | None = None,
+        smooth: bool = False,
         play_ms: int = 120,
     ):
         self.panels = _read_panels(panels, columns, zoom)
         self.labels = _read_labels(labels, len(self.panels[0].frames))
         self.alt, self.caption, self.name = _text("alt", alt), caption, _text("name", name)
         self.start = _whole("start", start, 0, len(self.labels) - 1)
+        self.kind = SMOOTH if smooth else PIXELS  # how the still is enlarged; the script's canvases follow it
         self.play_ms = _whole("play_ms", play_ms, 20, 10_000)
         self.html = self._page()
 
@@ -91,7 +103,7 @@ class Scrubber:
         width = sheet.shape[1] * max(1, round(SHEET / sheet.shape[1]))  # a sheet of digits is no postage stamp
         return (
             f'<figure class="ld-scrubber" data-scrubber="{settings}" style="margin:0.5em 0">'
-            f'<img alt="{html.escape(f"{self.alt} ({reading})")}" width="{width}" {PIXELS} src="',
+            f'<img alt="{html.escape(f"{self.alt} ({reading})")}" width="{width}" {self.kind} src="',
             f'"><div class="ld-scrubber-controls">{html.escape(reading)}</div>{figcaption(self.caption)}</figure>\n'
             f"<script>(() => {{\n{script('scrubber.js')}}})();</script>",
         )
