@@ -366,6 +366,72 @@ def test_the_search_finds_a_topic_on_its_own_page_first(browser, site, words, pa
     tab.close()
 
 
+WIDEST = """() => {
+  const box = document.querySelector('.cell_input pre');
+  box.textContent = 'x'.repeat(88);
+  const pen = document.createElement('canvas').getContext('2d');
+  const text = document.querySelector('.bd-article p');
+  pen.font = `${getComputedStyle(text).fontSize} ${getComputedStyle(text).fontFamily}`;
+  const prose = 'a small network learns to say which part of a noised picture is noise ';
+  return {
+    cut: box.scrollWidth > box.clientWidth,
+    characters: text.clientWidth / (pen.measureText(prose).width / prose.length),
+    picture: document.querySelector('.cell_output').clientWidth / text.clientWidth,
+  };
+}"""
+
+
+@pytest.mark.parametrize("width", [1200, 1400, 1920])
+def test_a_line_has_70_characters_of_text_or_88_of_code_and_pictures_have_more_room(browser, site, width):
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto(f"{site}/notebooks/07_training_on_images.html")
+    seen = page.evaluate(WIDEST)
+    assert not seen["cut"]
+    assert 62 < seen["characters"] < 80  # the width of a letter depends on the reader's font
+    assert seen["picture"] > 1.15
+    page.close()
+
+
+@pytest.mark.parametrize("width", [1200, 375])
+def test_there_is_one_search_button_and_it_opens_the_search(browser, site, width):
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto(f"{site}/index.html")
+    buttons = page.locator(".search-button__button >> visible=true")
+    assert buttons.count() == 1
+    buttons.click()
+    assert page.locator("#pst-search-dialog input[type=search]").is_visible()
+    page.close()
+
+
+def test_the_sidebar_and_the_next_page_say_number_and_topic(pages):
+    text = (pages / "notebooks" / "07_training_on_images.html").read_text(encoding="utf-8")
+    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
+    assert re.findall(r'"caption-text">(.*?)</span></p>', text)[: len(toc["parts"])] == [
+        part["caption"] for part in toc["parts"]
+    ]
+    for chapter in (chapter for part in toc["parts"] for chapter in part["chapters"] if "title" in chapter):
+        assert f">{chapter['title']}</a>" in text
+    assert re.findall(r'prev-next-title">(\w+ [\w ]+)', text) == ["06 The UNet", "08 Sampling"]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_printed_page_is_the_text_alone_in_black_with_the_addresses_of_its_links(browser, site, theme):
+    page = browser.new_page(color_scheme=theme)
+    page.goto(f"{site}/errata.html")
+    page.emulate_media(media="print", color_scheme=theme)
+    for place in (".bd-sidebar-primary", ".bd-sidebar-secondary", ".bd-header-article", ".prev-next-footer"):
+        assert not page.locator(place).first.is_visible(), place
+    page.evaluate("""() => {
+      const link = document.querySelector('.bd-article p').appendChild(document.createElement('a'));
+      link.href = 'https://example.org/there';
+    }""")
+    link = page.locator(".bd-article a[href*='example.org']")
+    assert "(" in link.evaluate("a => getComputedStyle(a, '::after').content")  # the address, in brackets
+    colour = page.locator(".bd-article p").first.evaluate("p => getComputedStyle(p).color")
+    assert max(map(int, re.findall(r"\d+", colour)[:3])) < 80  # dark enough for paper
+    page.close()
+
+
 def test_every_page_fits_a_telephone(visits):
     assert {path.name: visit.narrow for path, visit in visits.items() if visit.narrow > 375} == {}
 
