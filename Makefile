@@ -27,7 +27,7 @@ help:
 	@echo "make notebooks-test   every notebook against its stored outputs"
 	@echo "make notebooks  run every notebook and store its normalised outputs (ONLY=07 runs one)"
 	@echo "make timings    run every notebook and print what it takes (ONLY=07 runs one)"
-	@echo "make samples    draw the pictures of the README, data/prompt.png and data/samples.png"
+	@echo "make samples    draw the pictures of the README and the website's first page"
 	@echo "make peers      install what benchmarks/peers.py compares with, into .venv-peers; the course never needs it"
 	@echo "make book       build the website into book/_build/html"
 	@echo "make bundle     pack course, website and wheels into one archive, for a classroom without network"

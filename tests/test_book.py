@@ -12,20 +12,26 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
+from xml.etree import ElementTree
 
 import nbformat
+import numpy as np
 import pytest
 import yaml
 from IPython.core.interactiveshell import InteractiveShell
+from PIL import Image
 from test_notebooks import missing_alt
 
 from learn_diffusion import checkpoints, targets
 from learn_diffusion.recipes.pretrained import pretrained_path
+from learn_diffusion.widgets import Scrubber
+from learn_diffusion.widgets.images import GAP_COLOUR, data_uri, encode
 from tools import ROOT
 from tools.accessibility import AXE, findings
 from tools.notebooks import NOTEBOOKS
-from tools.website import build, launch
+from tools.website import build, landing, launch, sharing
 
 PIXELS = """slider => [...slider.closest('.ld-scrubber').querySelectorAll('canvas')].map((c) => c.toDataURL())"""
 
@@ -97,7 +103,24 @@ def test_headings_are_in_order(pages):
         assert all(after <= before + 1 for before, after in pairwise(levels)), f"{path.name}: {levels}"
 
 
-def test_launch_buttons_stand_where_an_address_is_known_and_nowhere_else(pages, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def known(tmp_path_factory):
+    """One chapter, built where the addresses of repository and site are known: the source folder and the pages."""
+    folder = tmp_path_factory.mktemp("known")
+    source = folder / "src"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LEARN_DIFFUSION_REPOSITORY", "https://github.com/someone/some_course")
+        patch.setenv("LEARN_DIFFUSION_SITE", "https://someone.github.io/some_course/")
+        patch.setattr(build.playground, "fill", lambda folder: None)
+        build.assemble(source)
+    toc = {"format": "jb-book", "root": "notebooks/B_conventions"}
+    (source / "_toc.yml").write_text(yaml.safe_dump(toc))
+    jupyter_book = Path(sys.executable).with_name("jupyter-book")
+    subprocess.run([jupyter_book, "build", source, "--path-output", folder], capture_output=True, check=True)
+    return source, folder / "_build" / "html"
+
+
+def test_launch_buttons_stand_where_an_address_is_known_and_nowhere_else(pages, known, monkeypatch):
     for name in ("colab.research.google.com", "mybinder.org"):
         assert name not in (pages / "notebooks" / "01_adding_noise.html").read_text(encoding="utf-8")
     monkeypatch.setenv("LEARN_DIFFUSION_REPOSITORY", "https://github.com/someone/some_course")
@@ -107,24 +130,60 @@ def test_launch_buttons_stand_where_an_address_is_known_and_nowhere_else(pages, 
         "branch": "launch",
         "path_to_book": "",
     }
-    monkeypatch.setattr(build.playground, "fill", lambda folder: None)
-    source = tmp_path / "src"
-    build.assemble(source)
+    source, built = known
     written = yaml.safe_load((source / "_config.yml").read_text())
     assert written["repository"]["url"] == "https://github.com/someone/some_course"
     assert written["launch_buttons"]["colab_url"].startswith("https://colab")
     assert written["html"]["favicon"] == "favicon.svg"  # the rest stays
-    toc = {"format": "jb-book", "root": "notebooks/B_conventions"}
-    (source / "_toc.yml").write_text(yaml.safe_dump(toc))
-    jupyter_book = Path(sys.executable).with_name("jupyter-book")
-    subprocess.run([jupyter_book, "build", source, "--path-output", tmp_path], capture_output=True, check=True)
-    page = (tmp_path / "_build" / "html" / "notebooks" / "B_conventions.html").read_text(encoding="utf-8")
+    page = (built / "notebooks" / "B_conventions.html").read_text(encoding="utf-8")
     where = "someone/some_course/{}launch/{}notebooks/B_conventions.ipynb"
     assert f"https://colab.research.google.com/github/{where.format('blob/', '')}" in page
     assert "https://mybinder.org/v2/gh/someone/some_course/launch?urlpath=tree/notebooks/B_conventions.ipynb" in page
     monkeypatch.setenv("LEARN_DIFFUSION_REPOSITORY", "javascript:alert(1)")
     with pytest.raises(SystemExit, match="expected https://host/owner/name"):
         launch.settings()
+
+
+def head(path: Path) -> dict[str, str]:
+    """What a page says of itself to other sites: name -> content."""
+    text = path.read_text(encoding="utf-8").split("</head>")[0]
+    said = re.findall(r'<meta (?:property|name)="([\w:]+)" content="([^"]*)"', text)
+    return dict(said + re.findall(r'rel="(canonical)" href="([^"]*)"', text))
+
+
+def test_every_page_says_what_it_is_about_and_without_an_address_names_none(pages):
+    for path in every(pages):
+        said = head(path)
+        assert said["og:title"] in path.read_text(encoding="utf-8").split("<title>")[1], path.name
+        assert len(said["og:description"]) > 30 or path.stem in ("404", "references"), path.name
+        assert said["description"] == said["og:description"]
+        assert said["og:site_name"] == "learn_diffusion"
+        assert not said.keys() & {"canonical", "og:url", "og:image"}, path.name
+    assert head(pages / "index.html")["og:description"].startswith("A course on diffusion models")
+    assert head(pages / "notebooks" / "07_training_on_images.html")["og:description"].startswith("write the whole")
+    assert not (pages / "sitemap.xml").exists()
+
+
+def test_with_an_address_pages_and_sitemap_name_it(known, monkeypatch):
+    _, built = known
+    address = "https://someone.github.io/some_course/notebooks/B_conventions.html"
+    said = head(built / "notebooks" / "B_conventions.html")
+    assert (said["canonical"], said["og:url"]) == (address, address)
+    root, _, picture = said["og:image"].partition("some_course/")
+    assert root == "https://someone.github.io/"
+    width, height = Image.open(built / picture).size
+    assert 1.7 < width / height < 2.1  # what previews show
+    assert 1000 < width <= 1200
+    sitemap = ElementTree.parse(built / "sitemap.xml")
+    assert [place.text for place in sitemap.iter("{http://www.sitemaps.org/schemas/sitemap/0.9}loc")] == [address]
+    assert '<base href="/some_course/"' in (built / "404.html").read_text(encoding="utf-8")
+    assert "canonical" not in head(built / "404.html")
+    app = SimpleNamespace(config=SimpleNamespace(html_baseurl="https://host/course/"))
+    assert sharing.address(app, "index") == "https://host/course/"
+    for wrong in ("host/course", "https://host/course?x", "javascript:alert(1)"):
+        monkeypatch.setenv("LEARN_DIFFUSION_SITE", wrong)
+        with pytest.raises(SystemExit, match="expected https://host/path"):
+            sharing.settings()
 
 
 def test_a_notebook_in_colab_fetches_the_course_only_where_it_is_missing(tmp_path, monkeypatch):
@@ -264,7 +323,7 @@ def every(pages):
     ]
 
 
-CONTRAST = ("index", "playground", "instructors", "glossary", "00_start_here", "13_editing", "A_failure_museum")
+CONTRAST = ("index", "404", "playground", "instructors", "glossary", "00_start_here", "13_editing", "A_failure_museum")
 SHEETS = "() => [...document.querySelectorAll('.ld-scrubber')].every((figure) => figure.querySelector('canvas'))"
 
 CUT = """() => [...document.querySelectorAll('.cell_input pre')].filter((box) => box.scrollWidth > box.clientWidth + 1)
@@ -339,6 +398,119 @@ def test_the_pages_ask_no_other_host_and_complain_of_nothing(visits, site, pages
 def test_the_pages_are_small(pages):
     for path in every(pages):
         assert path.stat().st_size < (500_000 if path.stem == "index" else 2_000_000), path.name
+
+
+def test_the_first_page_with_its_pictures_is_small(pages):
+    page = pages / "index.html"
+    pictures = {src for src in sources(page) if not src.startswith("data:")}
+    assert len(pictures) == len(list(NOTEBOOKS.glob("*.ipynb")))
+    assert page.stat().st_size + sum((pages / src).stat().st_size for src in pictures) <= 500_000
+
+
+def sources(page: Path) -> list[str]:
+    return re.findall(r'<img[^>]*\ssrc="([^"]*)"', page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("width", [1200, 375])
+def test_the_first_screen_has_a_slider_and_three_doors(browser, site, pages, width):
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto(f"{site}/index.html")
+    page.wait_for_function(SHEETS)
+    doors = page.locator(".ld-doors a")
+    assert doors.all_text_contents() == ["Read", "Play", "Run"]
+    for door in doors.all():
+        assert (pages / door.get_attribute("href")).is_file()
+    for part in page.locator(".ld-first, .ld-scrubber, .ld-doors li").all():
+        box = part.bounding_box()
+        assert box["y"] + box["height"] <= 800
+        assert box["x"] + box["width"] <= width
+    slider, canvas = page.locator(".ld-first input[type=range]"), page.locator(".ld-first canvas")
+    assert slider.bounding_box()["width"] > 200  # long enough for a finger
+    page.keyboard.press("Tab")
+    while not slider.evaluate("slider => slider === document.activeElement"):
+        page.keyboard.press("Tab")
+    seen = []
+    for key, frame in [("Home", "0"), ("ArrowRight", "1"), ("End", slider.get_attribute("max"))]:
+        page.keyboard.press(key)
+        assert canvas.get_attribute("data-frame") == frame
+        seen.append(canvas.evaluate("canvas => canvas.toDataURL()"))
+    assert len(set(seen)) == 3
+    page.locator(".ld-doors li").nth(1).click(position={"x": 5, "y": 5})  # the whole door is its link
+    page.wait_for_url("**/playground.html")
+    page.close()
+
+
+CARD = re.compile(
+    r'<div class="ld-card .*?alt="([^"]*)".*?src="([^"]*)".*?href="notebooks/(\w+)\.html".*?doc">(.*?)</span>'
+    r".*?<p>(.*?)</p>\s*<p>(.*?) · (.*?) · (.*?) cores</p>\s*</div>",
+    re.S,
+)
+
+
+def test_every_chapter_has_a_card_with_a_picture_and_the_facts_of_the_readme(pages):
+    cards = CARD.findall((pages / "index.html").read_text(encoding="utf-8"))
+    row = r"\| \[(.+?)\]\(notebooks/(\w+)\.ipynb\) \| (.+?) \| (.+?) and (.+?) of memory on (.+?) CPU cores"
+    rows = re.findall(row, build.table())
+    assert [(topic, name, html.unescape(asked), *facts) for _, _, name, topic, asked, *facts in cards] == rows
+    for alt, src, name, *_ in cards:
+        assert len(alt) >= 8
+        assert Image.open(pages / src).size == landing.SIZE
+        assert (pages / "notebooks" / f"{name}.html").is_file()
+
+
+def test_a_tagged_picture_stands_for_its_chapter_or_else_the_most_colourful():
+    def shown(level: tuple[int, int, int], alt: str, **metadata) -> nbformat.NotebookNode:
+        address = data_uri(*encode(np.full((4, 6, 3), level, np.uint8)))
+        data = {"text/html": f'<img alt="{alt}" src="{address}">'}
+        outputs = [nbformat.v4.new_output("display_data", data)]
+        return nbformat.v4.new_code_cell(outputs=outputs, metadata=metadata)
+
+    title, grey, tint = (
+        nbformat.v4.new_markdown_cell("# 99 None: why?"),
+        shown((9, 9, 9), "grey"),
+        shown(GAP_COLOUR, "tint"),
+    )
+    red, tagged = shown((200, 0, 0), "a &lt; b"), shown((9, 9, 9), "tagged", tags=["card"])
+    frames = np.full((6, 3, 4, 4), np.linspace(-1, 1, 6)[:, None, None, None])
+    frames[:, 0] = -1  # no red: less colourful than red, more so than grey
+    slider = Scrubber(frames, list("abcdef"), alt="a slider")
+    film = nbformat.v4.new_code_cell(outputs=[nbformat.v4.new_output("display_data", {"text/html": slider.html})])
+
+    def chosen(*cells) -> landing.Picture:
+        return landing.picture(nbformat.v4.new_notebook(cells=[title, *cells]))
+
+    assert chosen(grey, red, tint).alt == "a < b"
+    assert chosen(grey, tint).alt == "grey"
+    assert chosen(red, tagged).alt == "tagged"
+    third = chosen(grey, film)
+    assert third.alt == "a slider"
+    assert third.rgb.shape == (4, 4, 3)
+    assert third.rgb[0, 0].tolist() == [0, 102, 102]  # the frame at a third of the way
+    assert landing.fitted(third.rgb).size == landing.SIZE
+    with pytest.raises(SystemExit, match="99 None: why\\?: expected a stored picture"):
+        chosen()
+
+
+def test_a_missing_page_has_the_sites_style_and_links_that_work_at_any_depth(browser, site):
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    asked = []
+    page.on("response", lambda response: asked.append((response.status, response.url)))
+    page.goto(f"{site}/no/such/page.html")
+    assert page.locator("h1").inner_text().startswith("Page not found")
+    (status, _), *files = asked
+    assert status == 404
+    assert len(files) > 10
+    assert all(status < 400 and url.startswith((site, "data:")) for status, url in files)
+    assert page.locator(".bd-sidebar-primary").bounding_box()["x"] == 0  # styled: beside the text, not above it
+    links = page.evaluate("[...document.querySelectorAll('a[href]')].map((link) => link.href)")
+    assert len(links) > 20
+    assert {link for link in links if not page.request.get(link).ok} == set()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # skip to the content: of this page
+    page.wait_for_url("**/404.html#main-content")
+    page.get_by_role("link", name="first page").click()
+    page.wait_for_url(f"{site}/index.html")
+    page.close()
 
 
 def test_no_line_of_code_runs_out_of_its_box(visits):

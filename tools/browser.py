@@ -58,11 +58,21 @@ def launched() -> Iterator[Any]:
 
 @contextmanager
 def served(pages: Path) -> Iterator[str]:
-    """The files of a folder behind a server on this machine: its address."""
+    """The files of a folder behind a server on this machine, which like GitHub Pages answers with 404.html where it
+    has no file: its address.
+    """
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args):
             pass
+
+        def send_error(self, code, *args):
+            if code != 404 or not (pages / "404.html").is_file():
+                return super().send_error(code, *args)
+            self.send_response(code)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write((pages / "404.html").read_bytes())
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(pages)))
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -1,10 +1,13 @@
-"""Draw the pictures of the README, data/samples.png and data/prompt.png: `python -m tools.readme_images`."""
+"""Draw data/prompt.png for the README, and data/prompt_frames.webp for the website's first page:
+`python -m tools.readme_images`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,24 +17,32 @@ from learn_diffusion.guidance import cfg, clip_x0
 from learn_diffusion.recipes.evaluation import GUIDANCE_SCALE
 from learn_diffusion.recipes.pretrained import DATA, pretrained_path
 from learn_diffusion.samplers import ddim
-from learn_diffusion.widgets.images import png, tile, to_uint8
+from learn_diffusion.widgets.images import encode, png, tile, to_uint8
 
-
-def samples_png() -> Path:
-    """Ten digits by mnist_by_label, one a column, from noise (top) to picture."""
-    model, _ = checkpoints.load(pretrained_path("mnist_by_label"), "cpu")
-    rows = trajectories(model, torch.arange(10), (10, 1, 28, 28), scale=GUIDANCE_SCALE, stops=(12, 20, 28, 36, 50))
-    checkpoints.atomic_write(DATA / "samples.png", png(tile(to_uint8(rows), columns=10), zoom=2))
-    return DATA / "samples.png"
+PROMPT = "a cat wearing sunglasses on the moon"
 
 
 def prompt_png() -> Path:
     """Eight pictures of one prompt by scenes_by_caption, one a column, from noise (top) to picture."""
     model, _ = checkpoints.load(pretrained_path("scenes_by_caption"), "cpu")
-    prompt = sampling.condition(model, 8, "a cat wearing sunglasses on the moon")
+    prompt = sampling.condition(model, 8, PROMPT)
     rows = trajectories(model, prompt, (8, 3, 32, 32), scale=GUIDANCE_SCALE, stops=(20, 30, 40, 50))
     checkpoints.atomic_write(DATA / "prompt.png", png(tile(to_uint8(rows), columns=8), zoom=3))
     return DATA / "prompt.png"
+
+
+def prompt_webp() -> Path:
+    """What the website's first page shows: the frames of one picture of the prompt, square, one below the other."""
+    file, _ = encode(np.concatenate(to_uint8(prompt_frames(PROMPT))))
+    checkpoints.atomic_write(DATA / "prompt_frames.webp", file)
+    return DATA / "prompt_frames.webp"
+
+
+def prompt_frames(prompt: str) -> Tensor:
+    """One picture of the prompt from noise to picture, every other of fifty steps: frames (26, C, H, W) in [-1, 1]."""
+    model, _ = checkpoints.load(pretrained_path("scenes_by_caption"), "cpu")
+    y = sampling.condition(model, 1, prompt)
+    return trajectories(model, y, (1, 3, 32, 32), scale=GUIDANCE_SCALE, stops=range(2, 51, 2))
 
 
 def trajectories(model: Denoiser, y: Tensor, shape: tuple[int, ...], scale: float, stops: Sequence[int]) -> Tensor:
@@ -42,4 +53,4 @@ def trajectories(model: Denoiser, y: Tensor, shape: tuple[int, ...], scale: floa
 
 
 if __name__ == "__main__":
-    print(samples_png(), prompt_png())
+    print(prompt_png(), prompt_webp())

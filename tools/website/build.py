@@ -1,7 +1,7 @@
 """Build the website: `python -m tools.website.build [FOLDER]` writes book/_build/html, or FOLDER/_build/html.
 
 Jupyter Book reads one folder, and the notebooks live beside book/: both are copied into a source folder first. There
-{{chapters}} becomes the README's table of chapters, {{time 07}} what chapter 07 was measured to take, {{table speed 0}}
+{{chapters}} becomes a card for each chapter, {{time 07}} what chapter 07 was measured to take, {{table speed 0}}
 the first table of benchmarks/results/speed.json, and {{table speed 0: name; seconds}} two of its columns. Warnings are
 errors.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from tools import ROOT, tables
-from tools.website import launch, playground
+from tools.website import landing, launch, playground, sharing
 
 BOOK = ROOT / "book"
 
@@ -29,15 +29,14 @@ def assemble(source: Path) -> None:
     (source / "notebooks").mkdir()
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
         shutil.copy(notebook, source / "notebooks")
-    for picture in ("prompt.png", "samples.png"):
-        shutil.copy(ROOT / "data" / picture, source)
     chapters = table()
     for page in source.glob("*.md"):
         page.write_text(filled(page.read_text(encoding="utf-8"), chapters), encoding="utf-8")
     config = yaml.safe_load((source / "_config.yml").read_text())
-    for part, more in launch.settings().items():
+    for part, more in (launch.settings() | sharing.settings()).items():
         config[part] |= more
     (source / "_config.yml").write_text(yaml.safe_dump(config))
+    landing.fill(source)
     (source / "painter.html").write_text(playground.painter(playground.repair()))
     try:
         playground.fill(source / "_static" / "playground")
@@ -58,7 +57,7 @@ def filled(text: str, chapters: str) -> str:
         raise SystemExit(f"{{{{time {unknown.pop()}}}}}: the README has no measured time for this chapter")
     text = re.sub(r"\{\{time (\w+)\}\}", lambda found: seconds[found[1]], text)
     text = re.sub(r"\{\{table ([\w/]+) (\d+)(?:: (.+?))?\}\}", lambda found: result(*found.groups()), text)
-    return text.replace("{{chapters}}", chapters)
+    return text.replace("{{chapters}}", landing.cards()) if "{{chapters}}" in text else text
 
 
 def result(name: str, i: str, columns: str | None) -> str:

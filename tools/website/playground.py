@@ -29,11 +29,11 @@ from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.widgets import PaintedMask
 from learn_diffusion.widgets.images import to_uint8
 from tools import ROOT
+from tools.readme_images import PROMPT
 
 BOOK = ROOT / "book"
 MODELS = {"digits": "mnist_by_label", "scenes": "scenes_by_caption", "repair": "scenes_by_mask"}
 RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
-PROMPT = "a cat wearing sunglasses on the moon"
 WAIT = "<p data-wait>To try this, the page needs a web server, and a browser of 2023 or newer that runs scripts.</p>"
 OPSET = 18
 LARGE = 1024  # numbers; smaller weights stay in float32
