@@ -496,7 +496,7 @@ def test_a_missing_page_has_the_sites_style_and_links_that_work_at_any_depth(bro
     asked = []
     page.on("response", lambda response: asked.append((response.status, response.url)))
     page.goto(f"{site}/no/such/page.html")
-    assert page.locator("h1").inner_text().startswith("Page not found")
+    assert page.locator("article h1").inner_text().startswith("Page not found")
     (status, _), *files = asked
     assert status == 404
     assert len(files) > 10
