@@ -315,6 +315,12 @@ def test_the_live_view_and_the_still_picture_travel_together(slider):
     np.testing.assert_array_equal(sheet_of(bundle["text/html"])[:8, :8], to_uint8(grey(1)[0]))
 
 
+def test_pixels_stay_squares_unless_the_author_says_smooth(slider):
+    pixels, smooth = (Interactive(grey, alt=ALT, smooth=smooth, level=slider)._still for smooth in (False, True))
+    assert "image-rendering:pixelated" in pixels
+    assert "pixelated" not in smooth
+
+
 def test_the_still_picture_is_the_first_one_and_has_no_seconds(slider):
     live = Interactive(grey, alt=ALT, level=slider)
     before = live._repr_mimebundle_()["text/html"]

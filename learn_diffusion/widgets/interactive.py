@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from learn_diffusion.widgets.images import PIXELS, data_uri, encode, figcaption, tile, to_uint8
+from learn_diffusion.widgets.images import PIXELS, SMOOTH, data_uri, encode, figcaption, tile, to_uint8
 
 SIZE = (560, 384)  # at most this many screen pixels, width and height, where zoom is not given
 FILE = 64 * 1024  # bytes of the picture: the first one stays in the notebook
@@ -27,7 +27,8 @@ class Interactive:
         one (C, H, W): floats in [-1, 1], C = 1 or 3. It is called once at the start, where its errors are raised.
         Later an error is shown in one line under the picture, which stays as it was.
     alt: what the picture shows, for who cannot see it; the controls' values are added.
-    columns: pictures in a row; None is nearly square. zoom: screen pixels for one pixel; None chooses.
+    columns: pictures in a row; None is nearly square. zoom: screen pixels for one pixel; None chooses. smooth: enlarged
+        as photographs are, not as squares.
     controls: ipywidgets, each under the name of its argument of draw, which is its description where it has none.
         Sliders report when they are let go, not on the way.
 
@@ -42,11 +43,13 @@ class Interactive:
         alt: str,
         columns: int | None = None,
         zoom: int | None = None,
+        smooth: bool = False,
         **controls: Any,
     ):
         ipywidgets = ipywidgets_or_error()
         _check(draw, alt, controls)
         self.draw, self.alt, self.columns, self.zoom, self.controls = draw, alt, columns, zoom, controls
+        self.kind = SMOOTH if smooth else PIXELS
         self._coming: asyncio.TimerHandle | None = None
         start = time.perf_counter()
         self._still = self._img()
@@ -98,7 +101,7 @@ class Interactive:
         zoom = self.zoom or max(1, min(SIZE[0] // width, SIZE[1] // height))
         alt = f"{self.alt} ({', '.join(f'{name} = {_short(value)}' for name, value in values.items())})"
         src = data_uri(*encode(picture, FILE))
-        return f'<img alt="{html.escape(alt)}" width="{width * zoom}" {PIXELS} src="{src}">'
+        return f'<img alt="{html.escape(alt)}" width="{width * zoom}" {self.kind} src="{src}">'
 
 
 _WATCHERS: WeakKeyDictionary[Any, dict[tuple[str, str], Callable]] = WeakKeyDictionary()
