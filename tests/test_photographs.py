@@ -7,7 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
+from learn_diffusion import checkpoints, sampling
 from learn_diffusion.datasets.photographs import SHIPPED, crops, photograph
+from learn_diffusion.recipes import photographs
+from learn_diffusion.recipes.photographs import canvases, likeness, pieces
+from learn_diffusion.recipes.pretrained import pretrained_path
+from learn_diffusion.recipes.run import run_recipe
 
 
 @pytest.mark.parametrize("which", SHIPPED)
@@ -63,3 +68,38 @@ def test_crops_lie_where_they_were():
     assert all(any(torch.equal(crop, one) for one in every) for crop in some)
     assert torch.equal(some, crops(picture, 3, n=6, seed=1))
     assert not torch.equal(some, crops(picture, 3, n=6, seed=2))
+
+
+def test_a_moved_photograph_is_a_copy_and_one_upside_down_is_none():
+    photo = photograph("flower", 64).pixels
+    moved, turned = (photo[:, :, 1:] + photo[:, :, :-1]) / 2, photo.flip(1)
+    copy, other = likeness(moved[None], photo), likeness(turned[None], photo)
+    assert copy["copied"] > 0.9 > 0.1 > other["copied"]
+    assert copy["frechet"] < other["frechet"] < likeness(torch.randn_like(photo)[None], photo)["frechet"]
+
+
+def test_pieces_of_one_colour_are_left_out():
+    halves = torch.cat([torch.zeros(3, 40, 30), torch.rand(3, 40, 30) * 2 - 1], dim=2)
+    found = pieces(halves[None], n=200, seed=1)
+    assert found.shape[1:] == (3, 16, 16)
+    assert 0 < len(found) < 200
+    assert found.flatten(1).std(1).min() > 0.2
+
+
+def test_what_ships_draws_dahlias_on_canvases_of_any_size():
+    model, metadata = checkpoints.load(pretrained_path("dahlia"), "cpu")
+    photo = photograph("flower", 64).pixels
+    found = likeness(canvases(model, 2, seed=5), photo)
+    assert found["frechet"] < 3 * metadata["metrics"]["frechet"]["mean"]
+    assert found["frechet"] < 2  # the short training of chapter 28 has about 4
+    assert sampling.sample(model, (1, 3, 40, 120), steps=2).shape == (1, 3, 40, 120)
+
+
+def test_the_model_is_made_as_its_header_says(tmp_path, monkeypatch):
+    _, metadata = checkpoints.load(pretrained_path("dahlia"), "cpu")
+    monkeypatch.setattr(photographs, "canvases", lambda model, n, seed: photograph("flower", 64).pixels[None])
+    model, again = checkpoints.load(run_recipe("dahlia", tmp_path / "a", steps=2), "cpu")
+    assert again.keys() == metadata.keys()
+    assert "vultilion, CC BY 2.0" in again["data"] == metadata["data"]
+    assert again["metrics"]["copied"]["mean"] > 0.9  # of the photograph itself
+    assert model.net.config["widths"] == [48, 64, 96]

@@ -27,6 +27,7 @@ from learn_diffusion.recipes.digits import (
 )
 from learn_diffusion.recipes.gan_comparison import digits_diffusion, digits_gan, scenes_diffusion, scenes_gan
 from learn_diffusion.recipes.latents import scene_autoencoder
+from learn_diffusion.recipes.photographs import dahlia
 from learn_diffusion.recipes.products import product_classifier, product_upscaler, products_by_caption
 from learn_diffusion.recipes.scenes import scene_classifier, scenes_by_caption, scenes_by_mask
 
@@ -38,5 +39,6 @@ RECIPES: dict[str, Callable[..., tuple[nn.Module, dict[str, Any]]]] = {
         scene_autoencoder,
         product_classifier, products_by_caption, product_upscaler,
         digits_gan, digits_diffusion, scenes_gan, scenes_diffusion,
+        dahlia,
     )
 }  # fmt: skip
