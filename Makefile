@@ -16,7 +16,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constra
 TORCH = --retries 1 --no-deps $(or $(OFFLINE),$(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))) torch
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint unit web notebooks-test notebooks timings samples peers book bundle clean
+.PHONY: help lab test lint unit web notebooks-test notebooks timings samples peers book slides bundle clean
 
 help:
 	@echo "make lab        set up and open the course in JupyterLab (ARGS=--no-browser passes through)"
@@ -30,6 +30,7 @@ help:
 	@echo "make samples    draw the pictures of the README and the website's first page"
 	@echo "make peers      install what benchmarks/peers.py compares with, into .venv-peers; the course never needs it"
 	@echo "make book       build the website into book/_build/html"
+	@echo "make slides     build the slides of the workshop of 90 minutes into book/_build/slides; they need npm once"
 	@echo "make bundle     pack course, website and wheels into one archive, for a classroom without network"
 	@echo "make clean      remove the environment and everything built"
 
@@ -92,6 +93,9 @@ peers:
 book: $(VENV)/.test
 	$(BIN)/python -m tools.website.build
 
+slides: $(VENV)/.test
+	$(BIN)/python -m tools.website.slides
+
 # The course as committed, its website, and every wheel that machines like this one need: the same system, processor and
 # Python. setuptools is among them because pip installs the course itself with it.
 KIND = $(shell uname -sm | tr ' ' -)-python$(shell $(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -106,6 +110,8 @@ bundle: $(VENV)/.test
 	echo "for $(KIND)" > $(PACKED)/wheels/made_for.txt
 	$(BIN)/python -m tools.website.build && mkdir -p $(PACKED)/book/_build && cp -R book/_build/html $(PACKED)/book/_build \
 		|| echo "Not in the bundle: the website, which could not be built"
+	$(BIN)/python -m tools.website.slides && mkdir -p $(PACKED)/book/_build && cp -R book/_build/slides $(PACKED)/book/_build \
+		|| echo "Not in the bundle: the slides, which could not be built"
 	rm -f $(PACKED)-$(KIND).zip
 	cd dist && ../$(BIN)/python -m zipfile -c learn_diffusion-$(KIND).zip learn_diffusion
 	rm -rf $(PACKED)

@@ -68,7 +68,7 @@ def test_what_the_bundle_has_not_still_comes_from_the_network(course):
 STAND_IN = """#!/bin/sh
 case "$*" in
 *"pip download"*) echo "$*" >> calls; echo . > dist/learn_diffusion/wheels/a.whl ;;
-"-m tools.website.build") {build} ;;
+"-m tools.website."*) {build} ;;
 *) exec "{python}" "$@" ;;
 esac
 """
@@ -103,11 +103,12 @@ def names(folder: Path) -> set[str]:
 
 
 def test_bundle_packs_course_website_and_wheels(repository):
-    folder = repository("mkdir -p book/_build/html && echo . > book/_build/html/index.html")
+    made = {"book/_build/html/index.html", "book/_build/slides/index.html"}
+    folder = repository("; ".join(f"mkdir -p {Path(file).parent} && echo . > {file}" for file in made))
     (folder / "secret").write_text("not committed")
     printed = make(folder, "bundle", TORCH_INDEX="https://example.org/cpu")
     course = {".gitignore", "Makefile", "pyproject.toml", "constraints.txt", "notebooks/a.ipynb"}
-    assert names(folder) == course | {"book/_build/html/index.html", "wheels/a.whl", "wheels/made_for.txt"}
+    assert names(folder) == course | made | {"wheels/a.whl", "wheels/made_for.txt"}
     assert "changes that are not committed" not in printed.replace("echo ", "")
     torch, rest = (folder / "calls").read_text().splitlines()
     for call in (torch, rest):
@@ -121,7 +122,8 @@ def test_bundle_says_what_it_had_to_leave_out(repository):
     (folder / "Makefile").open("a").write("# changed\n")
     lines = make(folder, "bundle").splitlines()
     assert "Not in the bundle: changes that are not committed" in lines
-    assert "Not in the bundle: the website, which could not be built" in lines
+    for what in ("the website", "the slides"):
+        assert f"Not in the bundle: {what}, which could not be built" in lines
     assert "notebooks/a.ipynb" in names(folder)
     assert not any(name.startswith("book/") for name in names(folder))
 
