@@ -13,24 +13,32 @@ import torch
 from learn_diffusion import checkpoints
 from learn_diffusion.recipes import evaluation
 from learn_diffusion.recipes.pretrained import pretrained_path
+from learn_diffusion.recipes.transforms import downsample
 from tools.tables import Table, machine, markdown
+
+MODELS = ("scenes_by_caption", "latent_scenes_by_caption")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=1000, help="pictures of each kind of caption")
     parser.add_argument("--seed", type=int, help="of scenes and noise; without it, a fresh one")
+    parser.add_argument("--model", default="latent_scenes_by_caption", choices=MODELS)
     args = parser.parse_args()
     seed = random.SystemRandom().randrange(10_000, 2**31) if args.seed is None else args.seed
     classifier, _ = checkpoints.load(pretrained_path("scene_classifier"), "cpu")
-    model, _ = checkpoints.load(pretrained_path("scenes_by_caption"), "cpu")
+    model, metadata = checkpoints.load(pretrained_path(args.model), "cpu")
+    coded = metadata.get("autoencoder")
+    vae = checkpoints.load(pretrained_path(coded), "cpu")[0] if coded else None
     table = Table(
-        f"{args.n} pictures of each kind, guidance {evaluation.GUIDANCE_SCALE}, seeds from {seed}, on {machine()}",
+        f"{args.model}, {args.n} pictures of each kind, guidance {evaluation.GUIDANCE_SCALE}, seeds from {seed}, on "
+        f"{machine()}",
         ("captions", "subject", "accessory", "place", "colour", "all four right"),
     )
     for kind in ("seen", "unseen triple", "unseen pair"):
         wanted = evaluation.some_scenes(kind, args.n, seed)
-        images = evaluation.sample_scenes(model, wanted, seed)
+        images = evaluation.sample_scenes(model, wanted, seed, vae=vae)
+        images = images if vae is None else downsample(images)
         each, together = evaluation.attribute_accuracy(
             classifier, images, torch.tensor([scene.indices() for scene in wanted])
         )

@@ -210,6 +210,9 @@ def _few_colours(picture: Image.Image, colours: int) -> Image.Image:
     return picture.quantize(colours, dither=Image.Dither.NONE)  # dithering would not compress
 
 
+SMOOTH_FILE = 40 * 1024  # bytes of a sheet whose pixels are not the point; others are kept exactly
+
+
 def image_grid(
     images: Tensor | np.ndarray,
     *,
@@ -222,7 +225,7 @@ def image_grid(
     """A sheet of pictures (B, C, H, W) in [-1, 1]; a pixel is a square of zoom screen pixels, or smooth."""
     sheet = tile(to_uint8(images), columns)  # (rows of pictures, gaps and all, 3)
     zoom = zoom or max(1, 560 // sheet.shape[1])
-    uri = data_uri(*encode(sheet))
+    uri = data_uri(*encode(sheet, SMOOTH_FILE if smooth else None))
     return Shown(_img(uri, alt, SMOOTH if smooth else PIXELS, sheet.shape[1] * zoom), alt, caption)
 
 

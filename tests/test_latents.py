@@ -12,7 +12,7 @@ from learn_diffusion import checkpoints, sampling
 from learn_diffusion.datasets.scenes import draw_scenes
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import VAE
-from learn_diffusion.recipes import evaluation, latents
+from learn_diffusion.recipes import evaluation, latents, transforms
 from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.recipes.run import run_recipe
 from learn_diffusion.schedules import Cosine
@@ -78,6 +78,21 @@ def test_what_ships_keeps_unseen_scenes(shipped):
     assert_close(codes.std(), torch.tensor(1.0), atol=0.05, rtol=0)
     assert sum(w.numel() for w in vae.parameters()) < 1.5e6
     assert pretrained_path("scene_autoencoder").stat().st_size < 3e6
+
+
+def test_what_ships_draws_combinations_that_it_never_saw(shipped):
+    model, metadata = checkpoints.load(pretrained_path("latent_scenes_by_caption"), "cpu")
+    classifier, _ = checkpoints.load(pretrained_path("scene_classifier"), "cpu")
+    wanted = evaluation.some_scenes("unseen triple", 48, seed=9)
+    images = evaluation.sample_scenes(model, wanted, seed=9, steps=10, vae=shipped[0])
+    assert images.shape == (48, 3, 64, 64)
+    right = evaluation.scene_accuracy(classifier, transforms.downsample(images), wanted)["all four"]
+    assert right > 0.8
+    assert abs(right - metadata["metrics"]["unseen triple, all"]["mean"]) < 0.15
+    files = [pretrained_path(name).stat().st_size for name in ("latent_scenes_by_caption", metadata["autoencoder"])]
+    assert sum(files) < 15e6
+    reads, _ = checkpoints.load(pretrained_path("scenes_by_caption"), "cpu")  # the text encoder, as it came
+    assert all(map(torch.equal, model.net.text.state_dict().values(), reads.net.text.state_dict().values()))
 
 
 @pytest.fixture

@@ -83,11 +83,16 @@ WALK = """async ({ name, y, scale, sampler, noise, steps, known, mask }) => {
   const { load, denoiserFor } = await import(new URL('model.mjs', here));
   const { ddim, dpmpp2m, grid } = await import(new URL('diffusion.mjs', here));
   const floats = (list) => list && Float32Array.from(list);
-  const denoise = denoiserFor(await load(name), { y, scale, known: floats(known), mask: floats(mask) });
+  const model = await load(name);
+  const denoise = denoiserFor(model, { y, scale, known: floats(known), mask: floats(mask) });
   const frames = [];
   const walk = { ddim, dpmpp2m }[sampler];
-  for await (const { t, x, x0 } of walk(denoise, floats(noise), grid(steps))) frames.push([t, [...x], [...x0]]);
-  return frames;
+  let last;
+  for await (const { t, x, x0 } of walk(denoise, floats(noise), grid(steps))) {
+    last = x;
+    frames.push([t, [...x], [...x0]]);
+  }
+  return { frames, picture: model.decode && [...(await model.decode(last))] };
 }"""
 
 
@@ -113,15 +118,23 @@ def test_every_step_agrees_with_python(page, name, sampler, scale, steps):
         picture, mask = task.known[None], task.mask[None, None]
         denoise = ddnm(cfg(with_image_cond(model, transforms.mask_cond(picture, mask)), y, scale), path, picture, mask)
         known = {"known": picture.flatten().tolist(), "mask": mask.expand(1, 3, 32, 32).float().flatten().tolist()}
+    if name != "scenes":  # which draws codes
+        denoise = clip_x0(denoise, path)
     walk = {"ddim": ddim, "dpmpp2m": dpmpp_2m}[sampler]
-    expected = list(walk(clip_x0(denoise, path), path, noise, path.timesteps(steps)))
+    expected = list(walk(denoise, path, noise, path.timesteps(steps)))
     request = {"name": name, "y": y.flatten().tolist(), "scale": scale, "sampler": sampler, "steps": steps, **known}
-    frames = page.evaluate(WALK, {**request, "noise": noise.flatten().tolist()})
+    drawn = page.evaluate(WALK, {**request, "noise": noise.flatten().tolist()})
+    frames = drawn["frames"]
     assert len(frames) == steps
     for (t, x, x0), here in zip(frames, expected, strict=True):
         assert t == pytest.approx(here.t.item(), abs=1e-12)
         assert np.abs(np.array(x) - here.x.flatten().numpy()).max() < 1e-3
         assert np.abs(np.array(x0) - here.est.x0.flatten().numpy()).max() < 1e-3
+    if name == "scenes":
+        vae, _ = checkpoints.load(pretrained_path(metadata["autoencoder"]), "cpu")
+        seen = sampling.decode(vae, expected[-1].x)[0]
+        assert seen.shape == (3, 64, 64)
+        assert np.abs(np.array(drawn["picture"]) - seen.flatten().numpy()).max() < 5e-3
     if name == "repair":  # what is kept comes back to the last bit
         kept = mask.expand(1, 3, 32, 32).flatten().numpy()
         assert np.array_equal(np.float32(frames[-1][1])[kept], picture.flatten().numpy()[kept])
@@ -238,10 +251,10 @@ def test_the_sentence_that_is_typed_is_drawn(page):
         pixels = (
             root.locator(".ld-film canvas")
             .nth(1)
-            .evaluate("c => [...c.getContext('2d').getImageData(0, 0, 32, 32).data]")
+            .evaluate("c => [...c.getContext('2d').getImageData(0, 0, 64, 64).data]")
         )
-        picture = torch.tensor(pixels).float().reshape(32, 32, 4)[..., :3].permute(2, 0, 1)[None] / 127.5 - 1
-        found = classifier.read(picture)[0, :3].tolist()
+        picture = torch.tensor(pixels).float().reshape(64, 64, 4)[..., :3].permute(2, 0, 1)[None] / 127.5 - 1
+        found = classifier.read(transforms.downsample(picture))[0, :3].tolist()
         right += found == Scene("cat", "sunglasses", "moon", "gray").indices()[:3]
     assert right >= 2
 

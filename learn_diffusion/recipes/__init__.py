@@ -26,7 +26,7 @@ from learn_diffusion.recipes.digits import (
     mnist_classifier_14,
 )
 from learn_diffusion.recipes.gan_comparison import digits_diffusion, digits_gan, scenes_diffusion, scenes_gan
-from learn_diffusion.recipes.latents import scene_autoencoder
+from learn_diffusion.recipes.latents import latent_scenes_by_caption, scene_autoencoder
 from learn_diffusion.recipes.photographs import dahlia
 from learn_diffusion.recipes.products import product_classifier, product_upscaler, products_by_caption
 from learn_diffusion.recipes.scenes import scene_classifier, scenes_by_caption, scenes_by_mask
@@ -36,7 +36,7 @@ RECIPES: dict[str, Callable[..., tuple[nn.Module, dict[str, Any]]]] = {
     for recipe in (
         digit_classifier, digits_by_label, mnist_by_label, mnist_classifier, mnist_classifier_14,
         scene_classifier, scenes_by_caption, scenes_by_mask,
-        scene_autoencoder,
+        scene_autoencoder, latent_scenes_by_caption,
         product_classifier, products_by_caption, product_upscaler,
         digits_gan, digits_diffusion, scenes_gan, scenes_diffusion,
         dahlia,

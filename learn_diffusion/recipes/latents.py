@@ -68,13 +68,18 @@ def scene_autoencoder(
 
 
 def latent_scenes_by_caption(
-    steps: int = 12_000, seed: int = 0, device: str | torch.device | None = None, work: Path | None = None
+    steps: int = 8000, seed: int = 0, device: str | torch.device | None = None, work: Path | None = None
 ) -> tuple[Denoiser, dict[str, Any]]:
-    """Draws the code of a scene at 64x64 from a caption; scene_autoencoder decodes it."""
+    """Draws the code of a scene at 64x64 from a caption; scene_autoencoder decodes it.
+
+    Its text encoder is that of scenes_by_caption, frozen: it has read captions of seen combinations only.
+    """
     torch.manual_seed(seed)
+    devices.disable_malloc_trim()
     vae, _ = checkpoints.load(pretrained_path("scene_autoencoder"), "cpu")
-    codes, captions = scene_codes(vae, 32_000, seed)
+    codes, captions = scene_codes(vae, 24_000, seed)
     net = UNet(channels=4, widths=(64, 128), blocks=(1, 1), attentions=3, words=vocabulary())
+    net.text = checkpoints.load(pretrained_path("scenes_by_caption"), "cpu")[0].net.text.requires_grad_(False)
     *_, end = train(
         Denoiser(net, Cosine(), "x0"), codes, steps, labels=net.text.tokenise(captions),
         batch=40, seed=seed, device=device, checkpoint=work, progress=True,

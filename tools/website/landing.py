@@ -46,6 +46,7 @@ def walk(frames: np.ndarray) -> str:
         [f"{50 * i // last} of 50" for i in range(last + 1)],
         alt="Noise turns into a cat with dark glasses under a black sky.",
         caption=f'"{readme_images.PROMPT}", by the model of chapter 12. Its training data has no such picture.',
+        smooth=True,
         start=last - 2,  # where a cat can be seen, and noise too
     )
     return scrubber.html

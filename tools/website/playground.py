@@ -24,6 +24,7 @@ from torch import Tensor
 from learn_diffusion import checkpoints, sampling
 from learn_diffusion.datasets.scenes import canonical_caption
 from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.nets import VAE
 from learn_diffusion.recipes import evaluation
 from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.widgets import PaintedMask
@@ -32,7 +33,7 @@ from tools import ROOT
 from tools.readme_images import PROMPT
 
 BOOK = ROOT / "book"
-MODELS = {"digits": "mnist_by_label", "scenes": "scenes_by_caption", "repair": "scenes_by_mask"}
+MODELS = {"digits": "mnist_by_label", "scenes": "latent_scenes_by_caption", "repair": "scenes_by_mask"}
 RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 WAIT = "<p data-wait>To try this, the page needs a web server, and a browser of 2023 or newer that runs scripts.</p>"
 OPSET = 18
@@ -77,24 +78,42 @@ class Guess(torch.nn.Module):
         return (sigma * self.model.net(x, logsnr, cond) - b * noisy) / (sigma * a - alpha * b)
 
 
-def network(model: Denoiser, shape: tuple[int, int, int]) -> onnx.ModelProto:
+class Decode(torch.nn.Module):
+    """forward(z (n, latent, h, w)) -> pictures (n, C, 4 h, 4 w) in [-1, 1]."""
+
+    def __init__(self, vae: VAE):
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.vae.decode(z).clamp(-1, 1)
+
+
+def guess(model: Denoiser, shape: tuple[int, int, int]) -> onnx.ModelProto:
     """The network (x (n, C, H, W), logsnr (n,), cond (n, ...) int64) -> x0 (n, ...), for any n, as ONNX."""
     net, config = model.net, model.net.config
     x = torch.randn(2, shape[0] + config["cond_channels"], *shape[1:])
     cond = torch.zeros(2, net.text.tokenise.length if net.text else 1, dtype=torch.int64).squeeze(1)
+    return exported(Guess(model), {"x": x, "logsnr": torch.zeros(2), "cond": cond}, "x0")
+
+
+def exported(network: torch.nn.Module, inputs: dict[str, Tensor], output: str) -> onnx.ModelProto:
+    """A network as ONNX, its large weights in half precision, for inputs of any number of rows."""
     file = io.BytesIO()
-    named = {"input_names": ["x", "logsnr", "cond"], "output_names": ["x0"]}
     torch.onnx.register_custom_op_symbolic("aten::mT", transpose, OPSET)
-    rows = {name: {0: "n"} for name in ("x", "logsnr", "cond", "x0")}
+    rows = {name: {0: "n"} for name in (*inputs, output)}
     with warnings.catch_warnings():
         # The network's checks of its arguments become constants, as they should; torch's newer exporter, which the
         # older one recommends, refuses them.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
-            Guess(model), (x, torch.zeros(2), cond), file, **named, dynamic_axes=rows, opset_version=OPSET, dynamo=False
-        )
-    return onnx.load_from_string(file.getvalue())
+            network, tuple(inputs.values()), file, input_names=[*inputs], output_names=[output], dynamic_axes=rows,
+            opset_version=OPSET, dynamo=False,
+        )  # fmt: skip
+    made = onnx.load_from_string(file.getvalue())
+    halve(made.graph)
+    return made
 
 
 def halve(graph: onnx.GraphProto) -> None:
@@ -116,11 +135,15 @@ def export(name: str, out: Path) -> dict[str, object]:
     model, metadata = checkpoints.load(pretrained_path(MODELS[name]), "cpu")
     model = checkpoints.to_fp16(model)  # as the page will have it
     assert str(model.schedule) == "Cosine()", "diffusion.mjs knows one path"
-    exported = network(model, metadata["data_shape"])
-    halve(exported.graph)
-    content = exported.SerializeToString()
+    content = guess(model, metadata["data_shape"]).SerializeToString()
     (out / f"{name}.onnx").write_bytes(content)
     info = {"file": f"{name}.onnx", "bytes": len(content), "shape": metadata["data_shape"]}
+    if "autoencoder" in metadata:
+        vae, coded = checkpoints.load(pretrained_path(metadata["autoencoder"]), "cpu")
+        content = exported(Decode(vae), {"z": torch.randn(2, *metadata["data_shape"])}, "x").SerializeToString()
+        (out / f"{name}_decoder.onnx").write_bytes(content)
+        info |= {"decoder": f"{name}_decoder.onnx", "picture": coded["data_shape"]}
+        info["bytes"] += len(content)
     if model.net.text:
         return info | {"words": model.net.text.tokenise.words, "length": model.net.text.tokenise.length}
     return info | {"classes": model.net.config["classes"]}
@@ -136,8 +159,9 @@ def painter(task: Repair) -> str:
 def stills(out: Path) -> None:
     """What the page shows before, or without, a model: pictures that the models drew, and the one to repair."""
     digits, scenes = (checkpoints.load(pretrained_path(MODELS[name]), "cpu")[0] for name in ("digits", "scenes"))
+    vae, _ = checkpoints.load(pretrained_path("scene_autoencoder"), "cpu")
     three = sampling.sample(digits, (1, 1, 28, 28), sampling.condition(digits, 1, label=3), scale=2.0)
-    cat = sampling.sample(scenes, (1, 3, 32, 32), sampling.condition(scenes, 1, prompt=PROMPT), scale=2.0)
+    cat = sampling.sample(scenes, (1, 4, 16, 16), sampling.condition(scenes, 1, prompt=PROMPT), scale=2.0, vae=vae)
     for name, picture in {"digits": three[0], "scenes": cat[0], "scene": repair().known}.items():
         Image.fromarray(to_uint8(picture, name)).save(out / f"{name}.png")
 

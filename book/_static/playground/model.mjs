@@ -36,12 +36,16 @@ async function bytes(name, came = () => {}) {
 
 export const manifest = async () => JSON.parse(new TextDecoder().decode(await bytes('models/manifest.json')));
 
-// The model called `name` in the manifest, ready to run: its shape (C, H, W), and ask(x, t, conditions, imageCond), the
-// Estimate for each condition (a list of bigints), of the same x_t and the same imageCond. `came` as above.
+// The model called `name` in the manifest, ready to run: its shape (C, H, W); ask(x, t, conditions, imageCond), the
+// Estimate for each condition (a list of bigints), of the same x_t and the same imageCond; and, where it draws codes,
+// decode(z), the picture of a code. `came` as above.
 export async function load(name, came) {
-  const { file, shape } = (await manifest())[name];
-  const [network, { InferenceSession, Tensor }] = await Promise.all([bytes(`models/${file}`, came), ort(came)]);
-  const session = await InferenceSession.create(network, { executionProviders: ['wasm'] });
+  const { file, shape, decoder } = (await manifest())[name];
+  const files = [file, decoder].filter(Boolean).map((each) => bytes(`models/${each}`, came));
+  const [{ InferenceSession, Tensor }, ...networks] = await Promise.all([ort(came), ...files]);
+  const [session, second] = await Promise.all(
+    networks.map((network) => InferenceSession.create(network, { executionProviders: ['wasm'] })),
+  );
 
   async function ask(x, t, conditions, imageCond = new Float32Array(0)) {
     const n = conditions.length;
@@ -59,7 +63,8 @@ export async function load(name, came) {
     });
     return conditions.map((_, i) => fromX0(x, x0.data.slice(i * x.length, (i + 1) * x.length), t));
   }
-  return { shape, ask };
+  const decode = async (z) => (await second.run({ z: new Tensor('float32', z.slice(), [1, ...shape]) })).x.data;
+  return decoder ? { shape, ask, decode } : { shape, ask };
 }
 
 // Classifier-free guidance towards y, a list of whole numbers: scale 1 is the model's own answer, 0 the one without y.
@@ -81,8 +86,10 @@ function maskCond(known, mask, pixels) {
   return imageCond;
 }
 
-// All that a request asks for, as one denoise function: guidance, the known pixels where there are some, x0 kept in range.
+// All that a request asks for, as one denoise function: guidance, the known pixels where there are some, x0 kept in range
+// where it is a picture (codes may lie anywhere).
 export function denoiserFor(model, { y, scale, known, mask }) {
+  if (model.decode) return cfg(model, y, scale);
   if (!known) return clipX0(cfg(model, y, scale));
   const imageCond = maskCond(known, mask, model.shape[1] * model.shape[2]);
   return clipX0(ddnm(cfg(model, y, scale, imageCond), known, mask));

@@ -165,17 +165,19 @@ function live(root, name, info, { controls, request, alt }) {
     }
     seed.value = Math.abs(Math.trunc(seed.valueAsNumber || 0)) % 10000;
     const id = latest = ++requests;
-    const { shape } = info[name];
-    if (!walk.element.isConnected) (still ?? panel).before(walk.element);
-    still?.remove();
-    walk.begin(randn(shape.reduce((a, b) => a * b), seed.valueAsNumber), shape, alt());
+    const words = alt();
     tell('drawing', 'drawing ...');
     send({ draw: id, model: name, seed: seed.valueAsNumber, ...asked }, id, (data) => {
       if (data.error) tell('failed', `The model stopped: ${data.error}.`);
       else if (data.done) {
         root.dataset.ms = data.ms;
         tell('done', `Drawn in ${(data.ms / 1000).toFixed(1)} s: ${asked.steps} steps. The slider goes back through them.`);
-      } else walk.step(data);
+      } else if (data.noise) {
+        if (!walk.element.isConnected) (still ?? panel).before(walk.element);
+        still?.remove();
+        walk.begin(data.noise, info[name].picture ?? info[name].shape, words);
+      }
+      else walk.step(data);
       if (data.done || data.error) waiting.delete(id);
     });
   };

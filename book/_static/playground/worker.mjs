@@ -1,8 +1,8 @@
 // The model's own thread, so that the page stays alive while it thinks.
 //
 // {load: name} is answered by {key: name, received: bytes} as they come, and {key: name, ms} at the end;
-// {draw: id, model, y, scale, steps, seed, known, mask} by {key: id, t, x, x0} after every step and {key: id, done, ms} at
-// the end. A newer request to the same model ends the older one. {key, error} says what failed; where it is fatal, this
+// {draw: id, model, y, scale, steps, seed, known, mask} by {key: id, noise}, {key: id, t, x, x0} after every step, and
+// {key: id, done, ms} at the end, all as pictures: where a model draws codes, they are decoded. A newer request to the same model ends the older one. {key, error} says what failed; where it is fatal, this
 // thread is not used again.
 
 import { dpmpp2m, grid, randn } from './diffusion.mjs';
@@ -29,9 +29,11 @@ async function draw(id, request) {
   const model = await loaded(request.model);
   const start = performance.now();
   const noise = randn(model.shape.reduce((a, b) => a * b), request.seed);
+  const picture = model.decode ?? ((x) => x);
+  postMessage({ key: id, noise: await picture(noise) });
   for await (const { t, x, x0 } of dpmpp2m(denoiserFor(model, request), noise, grid(request.steps))) {
     if (id !== current.get(request.model)) return;
-    postMessage({ key: id, t, x, x0 });
+    postMessage({ key: id, t, x: await picture(x), x0: await picture(x0) });
     await pause();
   }
   postMessage({ key: id, done: true, ms: performance.now() - start });
