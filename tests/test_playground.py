@@ -514,7 +514,9 @@ def test_the_manifest_says_what_is_downloaded(pages):
     manifest = json.loads((folder / "models" / "manifest.json").read_text())
     assert manifest.keys() == {*playground.MODELS, "runtime"}
     for name in playground.MODELS:
-        assert (folder / "models" / manifest[name]["file"]).stat().st_size == manifest[name]["bytes"]
+        files = [manifest[name][part] for part in ("file", "decoder") if part in manifest[name]]
+        assert sum((folder / "models" / file).stat().st_size for file in files) == manifest[name]["bytes"]
+        assert manifest[name]["bytes"] + manifest["runtime"]["bytes"] < 25e6
     assert sum(path.stat().st_size for path in (folder / "ort").iterdir()) == manifest["runtime"]["bytes"]
 
 
