@@ -204,6 +204,7 @@ function live(root, name, info, { controls, request, alt }) {
   };
   another.onclick = () => { seed.value = seed.valueAsNumber + 1; draw(); };
   panel.addEventListener('change', draw);
+  root.classList.toggle('ld-smooth', 'picture' in info[name]); // decoded: no pixel is the point
   root.dataset.state = 'ready';
   return draw;
 }
