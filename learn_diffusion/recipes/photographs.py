@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ def dahlia(
     )  # fmt: skip
     model = checkpoints.to_fp16(end.ema.cpu())
     found = [likeness(canvases(model, 6, seed), shot.pixels, seed) for seed in (1, 2, 3)]
-    metrics = {name: {"mean": sum(row[name] for row in found) / 3} for name in found[0]}
+    metrics = {name: {"mean": mean(row[name] for row in found)} for name in found[0]}
     metadata = {"data": f"photograph('flower', {HEIGHT}), by {shot.author}, {shot.licence}: crops of {CROP}"}
     return model, {**metadata, "data_shape": list(shot.pixels.shape), "steps": steps, "seed": seed,
                    "metrics": metrics, "half": True}  # fmt: skip

@@ -158,10 +158,12 @@ def painter(task: Repair) -> str:
 
 def stills(out: Path) -> None:
     """What the page shows before, or without, a model: pictures that the models drew, and the one to repair."""
-    digits, scenes = (checkpoints.load(pretrained_path(MODELS[name]), "cpu")[0] for name in ("digits", "scenes"))
-    vae, _ = checkpoints.load(pretrained_path("scene_autoencoder"), "cpu")
+    digits, _ = checkpoints.load(pretrained_path(MODELS["digits"]), "cpu")
+    scenes, metadata = checkpoints.load(pretrained_path(MODELS["scenes"]), "cpu")
+    vae, _ = checkpoints.load(pretrained_path(metadata["autoencoder"]), "cpu")
     three = sampling.sample(digits, (1, 1, 28, 28), sampling.condition(digits, 1, label=3), scale=2.0)
-    cat = sampling.sample(scenes, (1, 4, 16, 16), sampling.condition(scenes, 1, prompt=PROMPT), scale=2.0, vae=vae)
+    shape = (1, *metadata["data_shape"])
+    cat = sampling.sample(scenes, shape, sampling.condition(scenes, 1, prompt=PROMPT), scale=2.0, vae=vae)
     for name, picture in {"digits": three[0], "scenes": cat[0], "scene": repair().known}.items():
         Image.fromarray(to_uint8(picture, name)).save(out / f"{name}.png")
 
