@@ -26,7 +26,7 @@ FLAT = 0.2  # a piece of less spread than this shows one colour, which is nobody
 
 
 def dahlia(
-    steps: int = 2000, seed: int = 0, device: str | torch.device | None = None, work: Path | None = None
+    steps: int = 6000, seed: int = 0, device: str | torch.device | None = None, work: Path | None = None
 ) -> tuple[Denoiser, dict[str, Any]]:
     """Draws canvases of any size from one photograph of a dahlia; chapter 28."""
     torch.manual_seed(seed)
