@@ -20,7 +20,17 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from learn_diffusion.widgets.images import CHART, PIXELS, SMOOTH, data_uri, encode, figcaption, tile, to_uint8
+from learn_diffusion.widgets.images import (
+    CHART,
+    PIXELS,
+    SMOOTH,
+    SMOOTH_FILE,
+    data_uri,
+    encode,
+    figcaption,
+    tile,
+    to_uint8,
+)
 
 # told apart by hue (also by colour-blind readers) and by lightness, so that a grey print still works
 DATA, ESTIMATE, NOISE = "#0b3c6f", "#c2407f", "#eca02c"
@@ -208,9 +218,6 @@ def _host(x: Any) -> Any:
 
 def _few_colours(picture: Image.Image, colours: int) -> Image.Image:
     return picture.quantize(colours, dither=Image.Dither.NONE)  # dithering would not compress
-
-
-SMOOTH_FILE = 40 * 1024  # bytes of a sheet whose pixels are not the point; others are kept exactly
 
 
 def image_grid(

@@ -42,6 +42,26 @@ def test_the_loss_is_errors_and_what_codes_say():
     assert_close(paid - free, 0.5 * vae.encode(x).kl().mean())
 
 
+def test_an_autoencoder_trains_by_any_loss_repeats_and_leaves_the_codes_their_spread():
+    images = draw_scenes(16, seed=0).images
+
+    def error(vae, x, g):
+        return (vae.decode(vae.encode(x).mean) - x).square().mean()
+
+    def trained():
+        torch.manual_seed(0)
+        vae = VAE(widths=(8, 16))
+        before = error(vae, images, None).item()
+        return before, latents.train_vae(vae, images, 60, error, batch=4)
+
+    (before, vae), (_, again) = trained(), trained()
+    with torch.no_grad():
+        assert error(vae, images, None) < before / 2
+    assert not vae.training
+    assert vae.scale == 1
+    assert all(torch.equal(w, its) for w, its in zip(vae.parameters(), again.parameters(), strict=True))
+
+
 def test_the_codes_are_of_scenes_and_their_mirror_images(monkeypatch):
     monkeypatch.setattr(latents, "draw_scenes", few(draw_scenes))
     torch.manual_seed(0)

@@ -17,6 +17,7 @@ from tools.notebooks import KERNEL, MARKS, NOTEBOOKS, ROOT, WIDGET, chapter_tabl
 LARGER = {
     "12_text_to_image": 480_000,  # drawn scenes in colour at 64x64, and a slider of them
     "13_editing": 330_000,  # the same, and two sliders of them
+    "14_latents_and_transformers": 430_000,  # scenes in colour at 64x64 under four sliders
     "16_art_and_design": 330_000,  # patterns in colour, with the grain of a small model, and two sliders of them
     "17_game_worlds": 330_000,  # maps in colour, and two films
     "18_product_pictures": 390_000,  # pictures in colour at 64x64
@@ -38,6 +39,7 @@ MAY_DIFFER = {
     "11_guidance": 4,
     "12_text_to_image": 6,
     "13_editing": 7,
+    "14_latents_and_transformers": 6,
     "15_the_gan_race": 8,
     "16_art_and_design": 5,
     "17_game_worlds": 7,

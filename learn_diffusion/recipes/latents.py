@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,26 @@ def vae_loss(vae: VAE, x: Tensor, generator: torch.Generator, kl_weight: float =
     return F.l1_loss(y, x) + edge_loss(y, x) + kl_weight * code.kl().mean()
 
 
+def train_vae(
+    vae: VAE, images: Tensor, steps: int, loss: Callable[[VAE, Tensor, torch.Generator], Tensor] = vae_loss,
+    batch: int = 8, lr: float = 2e-3, seed: int = 0, progress: bool = False,
+) -> VAE:  # fmt: skip
+    """The same autoencoder, trained where it is on pictures (N, C, H, W) and their mirror images, in mode eval."""
+    device = images.device
+    g, optimizers = torch.Generator(device).manual_seed(seed), optim.optimizers(vae, lr=lr)
+    for step in trange(1, steps + 1, desc="VAE", disable=not progress):
+        x = images[torch.randint(len(images), (batch,), generator=g, device=device)]
+        flip = torch.rand(len(x), 1, 1, 1, generator=g, device=device) < 0.5
+        value = loss(vae, torch.where(flip, x.flip(3), x), g)
+        vae.zero_grad()
+        value.backward()
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr_at_step(step, steps, optimizer.defaults["lr"])
+            optimizer.step()
+    return vae.eval()
+
+
 def scene_autoencoder(
     steps: int = 4500, seed: int = 0, device: str | torch.device | None = None, work: Path | None = None
 ) -> tuple[VAE, dict[str, Any]]:
@@ -45,21 +66,8 @@ def scene_autoencoder(
     torch.manual_seed(seed)
     devices.disable_malloc_trim()
     device = devices.resolve_device(device)
-    g = torch.Generator(device).manual_seed(seed)
     images = draw_scenes(12_000, seed=seed, hold_out=True, progress=True, side=SIDE).images.to(device)
-    vae = VAE().to(device)
-    optimizers = optim.optimizers(vae, lr=2e-3)
-    for step in trange(1, steps + 1, desc="VAE"):
-        x = images[torch.randint(len(images), (8,), generator=g, device=device)]
-        flip = torch.rand(len(x), 1, 1, 1, generator=g, device=device) < 0.5
-        loss = vae_loss(vae, torch.where(flip, x.flip(3), x), g)
-        vae.zero_grad()
-        loss.backward()
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = lr_at_step(step, steps, optimizer.defaults["lr"])
-            optimizer.step()
-    vae = vae.cpu().eval()
+    vae = train_vae(VAE().to(device), images, steps, seed=seed, progress=True).cpu()
     vae.standardise(images[:1000].cpu())
     vae = checkpoints.to_fp16(vae)  # what comes back from the file
     classifier, _ = checkpoints.load(pretrained_path("scene_classifier"), "cpu")

@@ -18,6 +18,7 @@ GAP_COLOUR = (112, 128, 158)  # between pictures: a tint, so that it is not take
 STYLE = "display:block;max-width:100%;height:auto;margin:0;padding:0"
 PIXELS = f'class="dark-light" style="{STYLE};image-rendering:pixelated"'
 SMOOTH = f'class="dark-light" style="{STYLE};image-rendering:auto"'  # photographs: no pixel is the point
+SMOOTH_FILE = 40 * 1024  # bytes of a sheet whose pixels are not the point; others are kept exactly where they fit
 CHART = f'class="dark-light" style="{STYLE};background:white"'  # its dark lines need paper
 
 

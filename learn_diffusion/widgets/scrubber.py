@@ -21,6 +21,7 @@ from learn_diffusion.widgets.images import (
     GAP_COLOUR,
     PIXELS,
     SMOOTH,
+    SMOOTH_FILE,
     as_numpy,
     data_uri,
     encode,
@@ -90,7 +91,7 @@ class Scrubber:
         before, after = self._figure(sheet, self._settings(cells, columns))
         others = len(json.dumps([before, after, repr(self)])) + 100  # 100: the names of the parts, the address's head
         room = (BUDGET - others) * 3 // 4  # base64 makes four bytes of three
-        file, mime = encode(sheet, room)
+        file, mime = encode(sheet, min(room, SMOOTH_FILE) if self.kind == SMOOTH else room)
         if len(file) > room:
             raise ValueError(_oom_message(len(cells), f"take {len(file) / 1024:.0f} KiB", room / len(file)))
         return before + data_uri(file, mime) + after
