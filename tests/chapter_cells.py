@@ -10,6 +10,7 @@ from pathlib import Path
 from unittest import mock
 
 from learn_diffusion import gan, training
+from learn_diffusion.recipes import latents
 
 LONG = 70  # a loop over range(n) with a larger n is a training: a few turns show where its tensors are
 TURNS = 3
@@ -55,11 +56,21 @@ def _shorter(train):
     return for_a_few_steps
 
 
+def _short_vae(train):
+    """train_vae, for a few steps."""
+
+    def for_a_few_steps(vae, images, steps, *args, **kwargs):
+        return train(vae, images, min(steps, TURNS), *args, **kwargs)
+
+    return for_a_few_steps
+
+
 def run(chapter: Path) -> dict:
     """The names that its cells leave. Raises what a cell raises, with the number of the cell."""
     with (
         mock.patch.object(training, "train", _shorter(training.train)),
         mock.patch.object(gan, "train_gan", _shorter(gan.train_gan)),
+        mock.patch.object(latents, "train_vae", _short_vae(latents.train_vae)),
     ):
         return _run(chapter)
 
