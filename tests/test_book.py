@@ -42,10 +42,12 @@ def chapters(pages):
 
 def test_every_notebook_is_in_the_table_of_contents():
     toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
-    files = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
-    assert [name for name in files if name.startswith("notebooks/")] == [
+    parts = [[chapter["file"] for chapter in part["chapters"]] for part in toc["parts"]]
+    chapters = [[name for name in part if name.startswith("notebooks/")] for part in parts]
+    assert sorted(name for part in chapters for name in part) == [
         f"notebooks/{path.stem}" for path in sorted(NOTEBOOKS.glob("*.ipynb"))
     ]
+    assert all(part == sorted(part) for part in chapters)  # the parts order the chapters, and within a part the numbers
 
 
 def test_the_page_on_adding_your_own_runs_from_top_to_bottom(monkeypatch):
