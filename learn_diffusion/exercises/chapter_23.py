@@ -55,8 +55,8 @@ def _drawn():
 
 Exercise(
     "23.copied",
-    """Write the detector, for a training set that is not clean. `drawn` (N, C, H, W) are pictures that a model drew, `train` (M, C, H, W) is what it was trained on; **some of its pictures are in it several times**. A picture is a copy when its distance to the nearest
-    *different* training picture is below `share` times the distance to the second nearest. Distances are Euclidean, over all values of a picture. `your_copied(drawn, train, share)` returns the share of copies among the drawn, from 0 to 1.""",
+    """Write the detector, for a training set that is not clean. `drawn` (N, C, H, W) are pictures that a model drew, `train` (M, C, H, W) is what it was trained on; **some of its pictures are in it several times**, exactly equal. Remove the repeats. Then a picture is a copy when its distance to the nearest
+    training picture is below `share` times the distance to the second nearest. Distances are Euclidean, over all values of a picture. `your_copied(drawn, train, share)` returns the share of copies among the drawn, from 0 to 1.""",
     hints=[
         "First remove repeated pictures: train.flatten(1).unique(dim=0) keeps one of each.",
         "torch.cdist(drawn.flatten(1), train) holds all distances, (N, M).",
@@ -134,7 +134,7 @@ def _losses():
 Exercise(
     "23.membership",
     """Somebody has a picture, and your model, and asks: was it trained on this? A loss that is low for this picture says yes. `members` (N,) are losses of training pictures, `others` (M,) losses of pictures that the model never saw. `your_auc(members, others)` returns how well losses tell the two apart: the
-    share of all N M pairs (one of each) in which the member's loss is the **lower** one. Where the two are equal, the pair counts one half. 0.5 means that losses say nothing, 1 that they give every member away.""",
+    share of all N times M pairs (one of each) in which the member's loss is the **lower** one. Where the two are equal, the pair counts one half. 0.5 means that losses say nothing, 1 that they give every member away.""",
     hints=[
         "members[:, None] < others compares all pairs, (N, M).",
         "Pairs with equal losses: members[:, None] == others. Half of their share is added.",
