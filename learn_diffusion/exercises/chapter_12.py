@@ -62,7 +62,7 @@ Exercise(
     "12.attention",
     r"""Write attention that does not look at the filling. `your_attention(Q, K, V, real)` gets questions `Q` of shape (spots, d), keys `K` of shape (words, d),
     values `V` of shape (words, w), and `real` of shape (words,), bool: False where a zero fills the caption up. It returns one row for each spot, (spots, w):
-    the mean of the values, weighted by the softmax of the products of questions and keys, divided by the root of d, over the *real* words only; the filling gets the weight 0.
+    the mean of the values, weighted by the softmax, over the *real* words only, of the products of questions and keys over the root of d; the filling gets the weight 0.
     (The check asks questions whose answer is known: one that fits a single key, one that fits all keys alike, and one between the keys of three words.)""",
     hints=[
         "`Q @ K.T` has one row for each spot and one column for each word.",
