@@ -16,14 +16,14 @@ def your_copied(drawn, train, share=1 / 3):
     return (first < share * second).double().mean()
 
 
-def _copied(distance=None, dim=1, both=(0, 1), unique=True, rule=None):
+def _copied(distance=torch.cdist, by_train=False, both=(0, 1), unique=True, rule=None):
     """With another distance, another pair of neighbours, other originals, or another rule."""
 
     def answer(drawn, train, share=1 / 3):
         train = train.flatten(1).unique(dim=0) if unique else train.flatten(1)
-        far = distance(drawn.flatten(1), train) if distance else torch.cdist(drawn.flatten(1), train)
-        near = far.sort(dim=dim).values if dim == 1 else far.T.sort(dim=1).values
-        first, second = near[:, both[0]], near[:, both[1]]
+        far = distance(drawn.flatten(1), train)
+        near = (far.T if by_train else far).sort(dim=1).values
+        first, second = near[:, both].T
         return rule(first, second, share) if rule else (first < share * second).double().mean()
 
     return answer
@@ -71,7 +71,9 @@ Exercise(
         "These are squared distances: take the root, or square the share.": _copied(
             distance=lambda a, b: torch.cdist(a, b) ** 2
         ),
-        "This counts the *training* pictures that something was drawn near to. Count the drawn ones.": _copied(dim=0),
+        "This counts the *training* pictures that something was drawn near to. Count the drawn ones.": _copied(
+            by_train=True
+        ),
         "The rival is the third nearest: the second nearest has index 1.": _copied(both=(0, 2)),
         "Upside down: this counts what is not a copy.": _copied(
             rule=lambda first, second, share: (first >= share * second).double().mean()
@@ -94,7 +96,7 @@ Exercise(
     },
     variants=[_by_loop, _copied()],
     result="the share",
-    right="{got:.0%} are copies. Repeated pictures are what models copy first, so a detector must not be blind for them.",
+    right="{got:.0%} are copies. Repeated pictures are what models copy first, so a detector must not be blind to them.",
 )
 
 # who was in the training set?

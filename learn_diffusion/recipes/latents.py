@@ -43,7 +43,11 @@ def train_vae(
     vae: VAE, images: Tensor, steps: int, loss: Callable[[VAE, Tensor, torch.Generator], Tensor] = vae_loss,
     batch: int = 8, lr: float = 2e-3, seed: int = 0, progress: bool = False,
 ) -> VAE:  # fmt: skip
-    """The same autoencoder, trained where it is on pictures (N, C, H, W) and their mirror images, in mode eval."""
+    """The same autoencoder, trained on pictures (N, C, H, W) and their mirror images, and put into mode eval.
+
+    images  on the device of the autoencoder
+    loss    (vae, x (batch, C, H, W), generator of that device) -> (), what is minimised
+    """
     device = images.device
     g, optimizers = torch.Generator(device).manual_seed(seed), optim.optimizers(vae, lr=lr)
     for step in trange(1, steps + 1, desc="VAE", disable=not progress):
