@@ -12,7 +12,7 @@ import torch
 
 from learn_diffusion import checkpoints
 from learn_diffusion.recipes import evaluation
-from learn_diffusion.recipes.pretrained import pretrained_path
+from learn_diffusion.recipes.pretrained import load_autoencoder, pretrained_path
 from learn_diffusion.recipes.transforms import downsample
 from tools.tables import Table, machine, markdown
 
@@ -28,8 +28,7 @@ def main() -> None:
     seed = random.SystemRandom().randrange(10_000, 2**31) if args.seed is None else args.seed
     classifier, _ = checkpoints.load(pretrained_path("scene_classifier"), "cpu")
     model, metadata = checkpoints.load(pretrained_path(args.model), "cpu")
-    coded = metadata.get("autoencoder")
-    vae = checkpoints.load(pretrained_path(coded), "cpu")[0] if coded else None
+    vae = load_autoencoder(model, metadata, "cpu")
     table = Table(
         f"{args.model}, {args.n} pictures of each kind, guidance {evaluation.GUIDANCE_SCALE}, seeds from {seed}, on "
         f"{machine()}",

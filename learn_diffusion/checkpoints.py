@@ -20,6 +20,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ FORMAT = 1  # raise it when an older version of this package could no longer rea
 NETS: dict[str, type[nn.Module]] = {
     cls.__name__: cls for cls in (UNet, DiT, VAE, MLP, Classifier, AttributeClassifier, Generator)
 }
+NETS_OF_DIFFUSERS = {"StableDiffusion": "learn_diffusion.pipelines"}  # imported when a file needs them
 KEY = "learn_diffusion"  # the one entry of the safetensors header, so that its bytes have one order
 PART = ".part"  # ends the name of a file that is being written
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -130,6 +132,11 @@ def load(path: str | Path, device: str | torch.device | None = None) -> tuple[nn
     """
     model, _, metadata = read(path)
     return model.to(devices.resolve_device(device)).eval(), metadata
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """What load returns second, without building the model. Raises as load does, but for weights that do not fit."""
+    return _renamed(_read_file(Path(path))[0]["about"])
 
 
 @torch.inference_mode(False)  # weights made in that mode could never be trained
@@ -255,6 +262,11 @@ def _build(spec: Mapping[str, Any]) -> nn.Module:
 
 def _registered(registry: Mapping[str, Any], kind: str, spec: Mapping[str, Any]) -> Any:
     name = RENAMED.get(spec["class"], spec["class"])
+    if name in NETS_OF_DIFFUSERS and name not in registry:
+        try:
+            import_module(NETS_OF_DIFFUSERS[name])  # registers it
+        except ImportError as error:
+            raise CheckpointError(f'{name} needs diffusers: pip install "learn_diffusion[course]" ({error})') from error
     if name not in registry:
         raise CheckpointError(f"unknown {kind} {name!r}, expected one of {', '.join(registry)}")
     return registry[name](**{RENAMED.get(key, key): value for key, value in spec["arguments"].items()})

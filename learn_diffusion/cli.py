@@ -1,4 +1,4 @@
-"""The command line: `learn-diffusion train`, `list`, `sample`, `info` and `doctor`.
+"""The command line: `learn-diffusion train`, `list`, `sample`, `info`, `export` and `doctor`.
 
 The commands import what they need when they run: PyTorch takes seconds, and --help should not.
 """
@@ -70,7 +70,7 @@ def list_recipes() -> None:
     for name, recipe in RECIPES.items():
         click.echo(f"{name}\n    {recipe.__doc__.splitlines()[0]}")
         try:
-            _, _, header = checkpoints.read(pretrained_path(name))
+            header = checkpoints.read_metadata(pretrained_path(name))
             click.echo(f"    took {duration(header.get('seconds', math.nan))} on {header['hardware']}")
         except FileNotFoundError:
             click.echo(f"    not trained yet: learn-diffusion train {name}")
@@ -134,7 +134,7 @@ def sample(
         raise click.UsageError("--guidance-scale: expected a --prompt or a --label with it")
     from learn_diffusion import checkpoints, devices, sampling
     from learn_diffusion.denoiser import Denoiser
-    from learn_diffusion.recipes.pretrained import pretrained_path
+    from learn_diffusion.recipes.pretrained import load_autoencoder
     from learn_diffusion.recipes.run import require_writable
     from learn_diffusion.widgets.images import png, tile, to_uint8
 
@@ -144,7 +144,7 @@ def sample(
         raise ValueError(f"{checkpoint}: expected a Denoiser to sample from, got a {type(model).__name__}")
     shape = sampling.picture_shape(model, header, size)
     y, scale = sampling.condition(model, n, prompt, label), 3.0 if scale is None else scale
-    vae = checkpoints.load(pretrained_path(header["autoencoder"]), device)[0] if "autoencoder" in header else None
+    vae = load_autoencoder(model, header, device)
     start = time.perf_counter()
     pictures = sampling.sample(model, (n, *shape), y, scale, steps, seed, vae)
     seconds = time.perf_counter() - start
@@ -164,6 +164,21 @@ def info(checkpoint: Path) -> None:
 
     for line in describe(checkpoint, *checkpoints.load(checkpoint, "cpu")):
         click.echo(_printable(line))
+
+
+@commands.command()
+@click.argument("name")
+@click.argument("folder", type=click.Path(path_type=Path))
+def export(name: str, folder: Path) -> None:
+    """Write the model NAME into FOLDER, with a model card, for others to use.
+
+    stable_scenes becomes a pipeline that diffusers loads; every other model its checkpoint.
+    """
+    from learn_diffusion.recipes import cards
+
+    cards.export(name, folder)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    click.echo(f"{folder}: {size / 1e6:.1f} MB; its README.md is the model card")
 
 
 @commands.command("doctor")

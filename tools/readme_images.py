@@ -14,7 +14,7 @@ from torch import Tensor
 from learn_diffusion import checkpoints, sampling
 from learn_diffusion.guidance import cfg
 from learn_diffusion.recipes.evaluation import GUIDANCE_SCALE
-from learn_diffusion.recipes.pretrained import DATA, pretrained_path
+from learn_diffusion.recipes.pretrained import DATA, load_autoencoder, pretrained_path
 from learn_diffusion.samplers import ddim
 from learn_diffusion.widgets.images import encode, png, tile, to_uint8
 
@@ -43,7 +43,7 @@ def prompt_frames(prompt: str) -> Tensor:
 def walk(prompt: str, n: int, stops: Sequence[int], seed: int = 0) -> Tensor:
     """Fifty steps of DDIM from n noises: the noise, and x_t after each of the stops, one after the other, decoded."""
     model, metadata = checkpoints.load(pretrained_path("latent_scenes_by_caption"), "cpu")
-    vae, _ = checkpoints.load(pretrained_path(metadata["autoencoder"]), "cpu")
+    vae = load_autoencoder(model, metadata, "cpu")
     schedule = model.schedule
     noise = sampling.initial_noise(schedule, (n, *metadata["data_shape"]), seed)
     guided = cfg(model, sampling.condition(model, n, prompt), GUIDANCE_SCALE)

@@ -30,13 +30,14 @@ from learn_diffusion.recipes.latents import latent_scenes_by_caption, scene_auto
 from learn_diffusion.recipes.photographs import dahlia
 from learn_diffusion.recipes.products import product_classifier, product_upscaler, products_by_caption
 from learn_diffusion.recipes.scenes import scene_classifier, scenes_by_caption, scenes_by_mask
+from learn_diffusion.recipes.stable import stable_scenes
 
 RECIPES: dict[str, Callable[..., tuple[nn.Module, dict[str, Any]]]] = {
     recipe.__name__: recipe
     for recipe in (
         digit_classifier, digits_by_label, mnist_by_label, mnist_classifier, mnist_classifier_14,
         scene_classifier, scenes_by_caption, scenes_by_mask,
-        scene_autoencoder, latent_scenes_by_caption,
+        scene_autoencoder, latent_scenes_by_caption, stable_scenes,
         product_classifier, products_by_caption, product_upscaler,
         digits_gan, digits_diffusion, scenes_gan, scenes_diffusion,
         dahlia,

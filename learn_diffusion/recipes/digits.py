@@ -50,8 +50,10 @@ def digit_classifier(
 
     fit(loss, net, len(images), steps, 1e-3, g)
     net.eval().calibrate(images)
-    metrics = {"held_out_accuracy": accuracy(net.cpu(), *small_digits("held_out"))}
-    return net, {"data": "digits train", "data_shape": [1, 8, 8], "steps": steps, "seed": seed, "metrics": metrics}
+    net = checkpoints.to_fp16(net.cpu())  # what comes back from the file
+    metrics = {"held_out_accuracy": accuracy(net, *small_digits("held_out"))}
+    about = {"data": "digits train", "data_shape": [1, 8, 8], "steps": steps, "seed": seed}
+    return net, {**about, "metrics": metrics, "half": True}
 
 
 def mnist_classifier(
@@ -107,7 +109,7 @@ def _mnist_classifier(
 def digits_by_label(
     steps: int = 4000, seed: int = 0, device: str | torch.device | None = None, work: Path | None = None
 ) -> tuple[Denoiser, dict[str, Any]]:
-    """The model of chapter 00: draws any of the ten digits on request, or one of its own choice."""
+    """The 8x8 digits of chapter A: draws any of the ten digits on request, or one of its own choice."""
     torch.manual_seed(seed)
     images, labels = small_digits("train")
     untrained = Denoiser(UNet(widths=(32, 64), classes=10), Cosine(), "v")
@@ -115,12 +117,13 @@ def digits_by_label(
         untrained, images, steps, labels=labels, optimizer="adamw",
         seed=seed, device=device, checkpoint=work, progress=True,
     )  # fmt: skip
-    model = end.ema.cpu()
+    model = checkpoints.to_fp16(end.ema.cpu())
     classifier, _ = checkpoints.load(pretrained_path("digit_classifier"), "cpu")
     wanted = torch.arange(500) % 10
     metrics = digit_quality(lambda x, t: model(x, t, wanted), model.schedule, classifier)
     metrics["prompt_accuracy"] = prompt_accuracy(model, classifier)
-    return model, {"data": "digits train", "data_shape": [1, 8, 8], "steps": steps, "seed": seed, "metrics": metrics}
+    about = {"data": "digits train", "data_shape": [1, 8, 8], "steps": steps, "seed": seed}
+    return model, {**about, "metrics": metrics, "half": True}
 
 
 def mnist_by_label(

@@ -26,7 +26,7 @@ from learn_diffusion.datasets.scenes import canonical_caption
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import VAE
 from learn_diffusion.recipes import evaluation
-from learn_diffusion.recipes.pretrained import pretrained_path
+from learn_diffusion.recipes.pretrained import load_autoencoder, pretrained_path
 from learn_diffusion.widgets import PaintedMask
 from learn_diffusion.widgets.images import to_uint8
 from tools import ROOT
@@ -160,7 +160,7 @@ def stills(out: Path) -> None:
     """What the page shows before, or without, a model: pictures that the models drew, and the one to repair."""
     digits, _ = checkpoints.load(pretrained_path(MODELS["digits"]), "cpu")
     scenes, metadata = checkpoints.load(pretrained_path(MODELS["scenes"]), "cpu")
-    vae, _ = checkpoints.load(pretrained_path(metadata["autoencoder"]), "cpu")
+    vae = load_autoencoder(scenes, metadata, "cpu")
     three = sampling.sample(digits, (1, 1, 28, 28), sampling.condition(digits, 1, label=3), scale=2.0)
     shape = (1, *metadata["data_shape"])
     cat = sampling.sample(scenes, shape, sampling.condition(scenes, 1, prompt=PROMPT), scale=2.0, vae=vae)
