@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from learn_diffusion import checkpoints
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.recipes import RECIPES
@@ -37,7 +39,10 @@ def model_card(name: str) -> str:
     Hugging Face): licence, data, metrics, intended use and limits, from the header of its file and from data/README.md.
     """
     one_of("name", name, RECIPES)
-    model, _, about = checkpoints.read(pretrained_path(name))
+    return _model_card(name, *checkpoints.load(pretrained_path(name), "cpu"))
+
+
+def _model_card(name: str, model: nn.Module, about: Mapping[str, Any]) -> str:
     card, pipeline = data_card(name), _is_pipeline(model)
     licence = re.match(r"CC (BY(?:-SA)?) (\d\.\d)", card.get("Licence", ""))
     words = bool(getattr(getattr(model, "net", None), "text", None))
@@ -70,11 +75,12 @@ def export(name: str, folder: str | Path) -> Path:
     Raises ValueError for an unknown name, FileNotFoundError for a model that was not trained, FileExistsError for a
     folder with something in it.
     """
-    folder, card = Path(folder), model_card(name)
+    one_of("name", name, RECIPES)
+    model, about = checkpoints.load(pretrained_path(name), "cpu")
+    folder, card = Path(folder), _model_card(name, model, about)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"folder: expected a new or empty folder, got {folder}")
     folder.mkdir(parents=True, exist_ok=True)
-    model, about = checkpoints.load(pretrained_path(name), "cpu")
     if _is_pipeline(model):
         from learn_diffusion.pipelines import to_pipeline
 
