@@ -19,12 +19,9 @@ from torch import Tensor, nn
 
 from learn_diffusion import validation
 from learn_diffusion.checkpoints import atomic_write
-from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import UNet
 from learn_diffusion.nets.text import embed_condition
 from learn_diffusion.nets.unet import Attention, Block
-from learn_diffusion.optim import optimizers
-from learn_diffusion.training import FiniteLosses, loss, lr_at_step
 
 PREFIX = "base_model.model."  # of the names in PEFT's files
 FILES = "adapter_model.safetensors", "adapter_config.json"
@@ -211,39 +208,3 @@ def add_word(net: nn.Module, word: str, like: str) -> None:
     text.token_embedding = nn.Embedding.from_pretrained(torch.cat([old, row]).detach())
     text.tokenise = type(text.tokenise)([*known, word], text.tokenise.length)
     net.config["words"] = text.tokenise.words
-
-
-def fine_tune(
-    model: Denoiser, data: Tensor, steps: int, *, labels: Tensor | None = None, image_cond: Tensor | None = None,
-    noisiest: float = 1.0, batch: int = 16, lr: float = 1e-3, muon: bool = False, seed: int = 0,
-) -> Denoiser:  # fmt: skip
-    """Train, in place, what requires gradients in model, on the noisiest part of its levels; gives it in eval mode.
-
-    data, labels, image_cond  tensors, as training.train takes them; no condition is dropped
-    noisiest                  share of the levels: 1 all, 0.5 those where a picture's layout is decided
-    muon                      Muon for the matrices inside (optim.optimizers), else AdamW for all
-
-    No running average: the learning rate ends at 0. Raises FloatingPointError where a loss is not finite.
-    """
-    validation.pictures_or_points("data", data)
-    steps, batch = validation.positive_int("steps", steps), validation.positive_int("batch", batch)
-    if not 0 < noisiest <= 1:
-        raise ValueError(f"noisiest: expected a share of the levels, above 0 and at most 1, got {noisiest!r}")
-    given = [None if part is None else part.to(model.device) for part in (data, labels, image_cond)]
-    g, losses = torch.Generator().manual_seed(seed), FiniteLosses("a smaller lr may help")
-    both = optimizers(model.net, lr, muon)
-    model.train()
-    for step in range(1, steps + 1):
-        rows = torch.randint(len(data), (batch,), generator=g).to(model.device)
-        u = 1 - noisiest * (1 - (torch.arange(batch) + torch.rand(batch, generator=g)) / batch)
-        x0, y, picture = (None if part is None else part[rows] for part in given)
-        value = loss(model, x0, model.schedule.time_at(u).to(x0.device), y, None, g, picture)
-        model.zero_grad()
-        value.backward()
-        losses.add(step, value)
-        for optimizer in both:
-            for group in optimizer.param_groups:
-                group["lr"] = lr_at_step(step, steps, optimizer.defaults["lr"])
-            optimizer.step()
-    losses.check()
-    return model.eval()

@@ -8,7 +8,9 @@ transformers; nothing else in the package does.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from math import log, pi
 from typing import final
 
@@ -16,6 +18,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when huggingface_
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -30,13 +33,34 @@ PREDICTION_TYPES = {"x0": "sample", "eps": "epsilon", "v": "v_prediction"}  # ta
 LENGTH = 18  # tokens a caption: 16 words between a mark for the start and one for the end
 
 
+def byte_pairs(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of pieces to be joined, in order, until each word is one piece: the most frequent pair first, and of
+    equally frequent ones the first of the alphabet (byte-pair encoding, Sennrich et al. 2016).
+
+    transformers could learn them, but it settles ties by chance: a saved model's words would change their numbers.
+    """
+    pieces = [[*word[:-1], word[-1] + "</w>"] for word in words]
+    joined = []
+    while pairs := Counter(pair for word in pieces for pair in pairwise(word)):
+        joined.append(best := min(pairs, key=lambda pair: (-pairs[pair], pair)))
+        for word in pieces:
+            for i in range(len(word) - 1):  # a word that grows shorter has no pair at its old end
+                if tuple(word[i : i + 2]) == best:
+                    word[i : i + 2] = ["".join(best)]
+    return joined
+
+
 def word_tokenizer(words: Sequence[str]) -> CLIPTokenizer:
     """A tokenizer of byte pairs, as Stable Diffusion's, that reads each of these words as one token.
 
     Any other word falls into letters and pairs of them that no training has met: nothing is refused. Raises ValueError
     for words that it would not read as one token: those with digits or signs.
     """
-    tokenizer = CLIPTokenizer(model_max_length=LENGTH).train_new_from_iterator([words] * 2, 2000, show_progress=False)
+    pairs, letters = byte_pairs(words), sorted(ByteLevel.alphabet())
+    special = ["<|startoftext|>", "<|endoftext|>"]
+    tokens = special + letters + [letter + "</w>" for letter in letters] + ["".join(pair) for pair in pairs]
+    vocabulary = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=pairs, model_max_length=LENGTH)
     if several := [word for word in words if len(tokenizer(word).input_ids) != 3]:
         raise ValueError(f"words: expected words of letters, got {', '.join(map(repr, several))}")
     return tokenizer

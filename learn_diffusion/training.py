@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass
-from math import cos, isfinite, pi
+from math import cos, inf, isfinite, pi, ulp
 from pathlib import Path
 
 import torch
@@ -83,14 +83,16 @@ def loss(
     return F.mse_loss(out, a * x0 + b * eps)
 
 
-def sample_timesteps(schedule: Schedule, n: int, generator: torch.Generator) -> Tensor:
+def sample_timesteps(schedule: Schedule, n: int, generator: torch.Generator, noisiest: float = 1.0) -> Tensor:
     """n training levels (n,), spread along the schedule's own grid: one at random in each of n equal slices.
 
     Slicing makes every batch see all levels, which calms the loss (Kingma et al. 2021, app. I).
+    noisiest: the share of the grid to be spread along, from its noisy end.
     """
     device = generator.device
     chance = torch.rand(n, generator=generator, device=device, dtype=torch.float32)
     u = (torch.arange(n, device=device) + chance) / n
+    u = u if noisiest == 1 else 1 - noisiest * (1 - u)  # as it is: 1 - (1 - u) is rounded
     return schedule.time_at(u)
 
 
@@ -162,6 +164,7 @@ def train(
     lr: float = 2e-3,
     optimizer: str = "muon",
     halflife: float | None = None,
+    noisiest: float = 1.0,
     seed: int = 0,
     device: str | torch.device | None = None,
     distributed: bool | None = None,
@@ -186,6 +189,7 @@ def train(
     optimizer   "muon": Muon, at ten times lr, for the matrices inside the network (optim.hidden_matrices) and AdamW
                 for the rest, or "adamw" for all weights
     halflife    of the EMA in steps; None: a twentieth of the training
+    noisiest    share of the levels to train at: 1 all, 0.5 the noisy half, where the layout of a picture is decided
     seed        of everything random in the loop; the initial weights are the caller's
     distributed share each batch with the other processes of torchrun or accelerate launch; True: required; None: where
                 one of them started this process (a notebook that inherited their variables trains alone, and says so)
@@ -214,14 +218,14 @@ def train(
     validation.one_of("bf16", bf16, (None, True, False))
     validation.one_of("optimizer", optimizer, ("muon", "adamw"))
     halflife = max(1.0, steps / 20) if halflife is None else halflife
-    _check_choices(model, data, labels, image_cond, cond_drop, lr, halflife)
+    _check_choices(model, data, labels, image_cond, cond_drop, lr, halflife, noisiest)
     if checkpoint is not None:
         checkpoints.describe(model)  # raises TypeError for a network that cannot be saved
     device, processes = devices.resolve_device(device), world(distributed)
     rows = microbatches(batch, grad_accum_steps, processes)
     bf16 = devices.use_bf16(device, data.shape[-1]) if bf16 is None else bf16
     config = TrainConfig(
-        steps, batch, float(lr), optimizer, float(cond_drop), float(halflife), seed, bf16,
+        steps, batch, float(lr), optimizer, float(cond_drop), float(halflife), float(noisiest), seed, bf16,
         *map(_fingerprint, (data, labels, image_cond)), _frozen(model),
     )  # fmt: skip
     run = _Run(config, model, _Batches(data, labels, image_cond, model.schedule, config), rows, processes, compile)
@@ -267,6 +271,7 @@ class TrainConfig:
     optimizer: str
     cond_drop: float
     halflife: float
+    noisiest: float
     seed: int
     bf16: bool
     data: str  # tensors are represented by their SHA-256
@@ -276,8 +281,9 @@ class TrainConfig:
 
 
 def _check_choices(
-    model: object, data: Tensor, labels: Tensor | None, image_cond: object, cond_drop: float, lr: float, halflife: float
-) -> None:
+    model: object, data: Tensor, labels: Tensor | None, image_cond: object,
+    cond_drop: float, lr: float, halflife: float, noisiest: float,
+) -> None:  # fmt: skip
     if not isinstance(model, Denoiser):
         raise TypeError(f"model: expected a Denoiser, got {type(model).__name__}")
     if not any(w.requires_grad for w in model.parameters()):
@@ -299,14 +305,15 @@ def _check_choices(
         )
     if isinstance(image_cond, Tensor) and len(image_cond) != len(data):
         raise ValueError(f"image_cond: expected one for each of {len(data)} rows of data, got {len(image_cond)}")
-    for name, value in (("cond_drop", cond_drop), ("lr", lr), ("halflife", halflife)):
+    for name, value, low, high, expected in (
+        ("cond_drop", cond_drop, 0, 1, "a share from 0 to 1"),
+        ("noisiest", noisiest, ulp(0), 1, "a share of the levels, above 0 and at most 1"),
+        ("lr", lr, 0, inf, "a learning rate of 0 or more"),
+        ("halflife", halflife, ulp(0), inf, "a number of steps above 0"),
+    ):
         validation.number(name, value)
-    if not 0 <= cond_drop <= 1:
-        raise ValueError(f"cond_drop: expected a share from 0 to 1, got {cond_drop}")
-    if lr < 0:
-        raise ValueError(f"lr: expected a learning rate of 0 or more, got {lr}")
-    if halflife <= 0:
-        raise ValueError(f"halflife: expected a number of steps above 0, got {halflife}")
+        if not low <= value <= high:
+            raise ValueError(f"{name}: expected {expected}, got {value}")
 
 
 class _Batches:
@@ -334,7 +341,7 @@ class _Batches:
         """What loss takes, for a whole batch."""
         n, g, y, cond_mask = self.config.batch, self.generator, None, None
         rows = torch.randint(len(self.data), (n,), generator=g, device=g.device)
-        t = sample_timesteps(self.schedule, n, g)
+        t = sample_timesteps(self.schedule, n, g, self.config.noisiest)
         if self.labels is not None:
             y = self.labels[rows]
             cond_mask = torch.rand(n, generator=g, device=g.device, dtype=torch.float32) >= self.config.cond_drop

@@ -111,7 +111,7 @@ def positive_int(name: str, n: object) -> int:
     return whole_number(name, n, 1)
 
 
-def whole_number(name: str, n: object, least: int, most: int | None = None) -> int:
+def whole_number(name: str, n: object, least: int = 0, most: int | None = None) -> int:
     """n, which must be a whole number from least to most, of Python, numpy or torch, as Python's."""
     try:
         good = not isinstance(n, bool) and index(n) >= least and (most is None or index(n) <= most)

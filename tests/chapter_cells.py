@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from unittest import mock
 
+import torch
+
 from learn_diffusion import gan, training
 from learn_diffusion.recipes import latents
 
@@ -71,6 +73,7 @@ def run(chapter: Path) -> dict:
         mock.patch.object(training, "train", _shorter(training.train)),
         mock.patch.object(gan, "train_gan", _shorter(gan.train_gan)),
         mock.patch.object(latents, "train_vae", _short_vae(latents.train_vae)),
+        torch.enable_grad(),  # and as it was afterwards: a chapter may switch gradients off
     ):
         return _run(chapter)
 

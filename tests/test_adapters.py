@@ -192,7 +192,7 @@ def test_a_new_word_reads_as_the_one_it_is_like():
         adapters.add_word(net, "cat", like="blue")
 
 
-def test_fine_tune_trains_what_may_be_trained_at_the_noisy_levels():
+def test_one_word_is_trained_alone_and_at_the_noisy_levels():
     net, seen = unet(attentions=1, words=WORDS), []
     net.requires_grad_(False)
     adapters.add_word(net, "momo", like="cat")
@@ -204,7 +204,8 @@ def test_fine_tune_trains_what_may_be_trained_at_the_noisy_levels():
     before = {name: w.clone() for name, w in net.named_parameters()}
     model = Denoiser(net, Cosine(), "v")
     y, x = net.text.tokenise(["a blue momo"] * 6), torch.rand(6, 1, 8, 8) * 2 - 1
-    assert adapters.fine_tune(model, x, 3, labels=y, noisiest=0.5, batch=4, lr=0.1) is model
+    how = {"labels": y, "cond_drop": 0.0, "batch": 4, "lr": 0.1, "bf16": False, "device": "cpu"}
+    list(train(model, x, 3, noisiest=0.5, optimizer="adamw", **how))
     after = dict(net.named_parameters())
     changed = [name for name in before if not torch.equal(before[name], after[name])]
     assert changed == ["text.token_embedding.weight"]
@@ -214,4 +215,4 @@ def test_fine_tune_trains_what_may_be_trained_at_the_noisy_levels():
     assert torch.cat(seen).max() <= Cosine().logsnr(torch.tensor(0.5)) + 1e-4
     assert torch.cat(seen).shape == (12,)
     with pytest.raises(ValueError, match="noisiest: expected a share"):
-        adapters.fine_tune(model, x, 1, labels=y, noisiest=0.0)
+        train(model, x, 1, noisiest=0.0, **how)

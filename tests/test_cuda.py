@@ -259,11 +259,15 @@ def test_the_example_of_the_readme_runs_there(waits):
 
 # LEARN_DIFFUSION_CHAPTERS=all tries every chapter, which takes minutes: some draw hundreds of pictures
 _WHICH = "*" if os.environ.get("LEARN_DIFFUSION_CHAPTERS") == "all" else "0[78]*"
+# what the pretended device cannot do: transformers' loading leaves buffers as it found them in memory, forward-mode
+# derivatives (torch.func.jvp) end the process
+_CANNOT = {"20", "21"}
 CHAPTERS = [
     path
     for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
     if "resolve_device()" in path.read_text("utf-8") and (path.match(_WHICH) or path.match("12_*"))
-]
+    and path.name[:2] not in _CANNOT
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.name[:2])

@@ -28,6 +28,7 @@ from learn_diffusion.pipelines import (
     PREDICTION_TYPES,
     StableDiffusion,
     Table,
+    byte_pairs,
     to_pipeline,
     to_scheduler,
     word_tokenizer,
@@ -61,6 +62,14 @@ def folder(tmp_path_factory):
 def half(x, t):
     """A denoiser that is easy to follow: it believes in half of what it sees, more so where there is less noise."""
     return from_x0(x, (1 - t) * x / 2, *Cosine().at(t, x))
+
+
+def test_a_words_number_never_changes():
+    """Files hold one row of weights a number: numbers that depend on the run would give a word another word's row."""
+    assert byte_pairs(["cat", "car", "aa"]) == [("c", "a"), ("a", "a</w>"), ("ca", "r</w>"), ("ca", "t</w>")]
+    assert byte_pairs(["cat", "aaa"]) == byte_pairs(["aaa", "cat"])
+    shipped = [word_tokenizer(vocabulary())(PROMPT).input_ids for _ in range(3)]
+    assert shipped == [[0, 322, 584, 688, 682, 525, 683, 647, 1]] * 3  # those of data/stable_scenes.safetensors
 
 
 def test_the_tokenizer_reads_each_word_as_one_token_and_refuses_others():
@@ -269,6 +278,14 @@ def test_an_autoencoder_of_theirs_learns_the_codes_of_ours():
     with torch.no_grad():
         assert loss(theirs, images, g) < 0.9 * before
     assert all(w.grad is None for w in ours.parameters())
+    stable.no_spread(theirs)
+    assert theirs.encode(images).latent_dist.std.max() < 1e-6
+
+
+def test_a_pipeline_that_reads_a_picture_reads_it_without_noise(shipped):
+    """image-to-image and inpainting draw from the encoder's distribution: what they keep would be noise."""
+    images = draw_scenes(4, seed=0, side=64).images
+    assert shipped[0].net.vae.encode(images).latent_dist.std.max() < 1e-6
 
 
 @pytest.mark.parametrize("name", RECIPES)

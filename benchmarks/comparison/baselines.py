@@ -158,10 +158,10 @@ def matched(name: str, shape: Shape) -> nn.Module:
 
 
 def stock(name: str, shape: Shape) -> nn.Module:
-    """The network that each project's first example builds, as far as pictures of 8x8 allow."""
+    """The network that each project's first example builds, as far as pictures of 28x28 allow."""
     channels, side = shape
     if name == "ours":
-        return UNet(channels=channels, widths=(32, 64))
+        return UNet(channels=channels, widths=(32, 64), patch_size=2)
     lib = peer(name)
     if name == "diffusers":  # the first three levels of six, and the one before the last with attention
         return lib.UNet2DModel(
@@ -170,7 +170,7 @@ def stock(name: str, shape: Shape) -> nn.Module:
             up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
         )  # fmt: skip
     if name == "denoising-diffusion-pytorch":
-        return lib.Unet(64, dim_mults=(1, 2, 4, 8), channels=channels)
+        return lib.Unet(64, dim_mults=(1, 2, 4), channels=channels)  # 28 is halved twice, not three times
     return lib.Scaled(lib.Unet)(side, channels, channels, ch=64, ch_mult=(1, 1, 2), attn_resolutions=(side // 2,))
 
 

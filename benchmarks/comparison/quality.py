@@ -1,9 +1,10 @@
-"""Quality against seconds of training: Fréchet distance of samples to held-out digits, everyone with the same seconds.
+"""Quality against seconds of training, MNIST at 28x28: ours in a tenth of the seconds of each project's own recipe.
 
-Each recipe gets the same number of tuning trials (the learning rates below, one training each at a third of the
+Each recipe gets the same number of tuning trials (the learning rates below, one training each at a fifth of its
 seconds), and the best of them is trained with every seed. A training runs on one core. Its number of steps is fixed
 beforehand from a short run, so that a learning rate that falls to 0 gets there in time; that run is not counted.
-Everyone draws with 20 network calls of its own sampler, from a running average of the weights.
+Everyone computes in bfloat16 where ours does, and draws with 15 network calls of its own sampler, from a running
+average of the weights.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from comparison.baselines import MAKERS, PEERS, matched, parameters, peer, stock
-from learn_diffusion import checkpoints
-from learn_diffusion.datasets.digits import small_digits
+from learn_diffusion import checkpoints, devices
+from learn_diffusion.datasets.mnist import mnist_sample
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.metrics import frechet
 from learn_diffusion.recipes.pretrained import pretrained_path
@@ -31,8 +32,8 @@ from learn_diffusion.schedules import Cosine
 from learn_diffusion.training import train
 from tools.tables import Table
 
-SHAPE, N, CALLS = (1, 8), 500, 20
-MARKS = (0.1, 0.3, 1.0)  # shares of a training at which its distance is measured
+SHAPE, N, CALLS = (1, 28), 500, 15
+TRIAL, SHARE = 0.2, 0.1  # of the seconds: what a trial gets, what ours gets
 
 
 @dataclass(frozen=True)
@@ -48,25 +49,30 @@ class Recipe:
     falls: bool = False  # whether the learning rate falls to 0 along a cosine, after 500 steps of warming up
     betas: tuple[float, float] = (0.9, 0.999)
     decay: float = 0.01  # AdamW's
+    share: float = SHARE  # of the seconds
+    optimizer: str = "muon"  # of ours
+    target: str = "x0"  # of ours
 
 
 OURS = (1e-3, 2e-3, 4e-3)
 RECIPES = {
-    "ours": Recipe("ours", stock, 64, OURS, "training.train and UNet with their defaults"),
+    "ours": Recipe("ours", stock, 32, OURS, "training.train and UNet as in chapter 07, without classes"),
     "diffusers, stock": Recipe(
         "diffusers", stock, 16, (1e-4, 3e-4, 1e-3), "its unconditional training example, three levels of six",
-        0.9999, True, (0.95, 0.999), 1e-6,
+        0.9999, True, (0.95, 0.999), 1e-6, 1.0,
     ),
     "denoising-diffusion-pytorch, stock": Recipe(
-        "denoising-diffusion-pytorch", stock, 32, (8e-5, 2.5e-4, 8e-4), "its README, one batch a step", 0.9995,
-        betas=(0.9, 0.99), decay=0.0,
+        "denoising-diffusion-pytorch", stock, 32, (8e-5, 2.5e-4, 8e-4), "its README, three levels of four, one batch "
+        "a step", 0.9995, betas=(0.9, 0.99), decay=0.0, share=1.0,
     ),
     "smalldiffusion, stock": Recipe(
-        "smalldiffusion", stock, 64, (7e-4, 2e-4, 2e-3), "its UNet example, batch 64 for 1024",
+        "smalldiffusion", stock, 64, (7e-4, 2e-4, 2e-3), "its UNet example for 28x28, batch 64 for 1024", share=1.0,
     ),
-    "diffusers, matched": Recipe("diffusers", matched, 64, OURS, ema=0.995, falls=True),
-    "denoising-diffusion-pytorch, matched": Recipe("denoising-diffusion-pytorch", matched, 64, OURS, ema=0.995),
-    "smalldiffusion, matched": Recipe("smalldiffusion", matched, 64, OURS, ema=0.995),
+    "ours, AdamW": Recipe("ours", stock, 32, (2e-3, 4e-3, 8e-3), "without Muon", optimizer="adamw"),
+    "ours, target eps": Recipe("ours", stock, 32, OURS, "noise is predicted", target="eps"),
+    "diffusers, matched": Recipe("diffusers", matched, 32, OURS, ema=0.995, falls=True),
+    "denoising-diffusion-pytorch, matched": Recipe("denoising-diffusion-pytorch", matched, 32, OURS, ema=0.995),
+    "smalldiffusion, matched": Recipe("smalldiffusion", matched, 32, OURS, ema=0.995),
 }  # fmt: skip
 
 
@@ -85,14 +91,17 @@ def training(recipe: Recipe, data: Tensor, steps: int, lr: float, seed: int) -> 
     torch.manual_seed(seed)
     net = recipe.build(recipe.who, SHAPE).to(memory_format=torch.channels_last)
     if recipe.who == "ours":
-        model = Denoiser(net, Cosine(), "v")
-        yield from (s.ema for s in train(model, data, steps, batch=recipe.batch, lr=lr, seed=seed, device="cpu"))
+        model = Denoiser(net, Cosine(), recipe.target)
+        how = {"batch": recipe.batch, "lr": lr, "optimizer": recipe.optimizer, "seed": seed, "device": "cpu"}
+        yield from (state.ema for state in train(model, data, steps, **how))
         return
     baseline, average = MAKERS[recipe.who](net.train(), SHAPE), copy.deepcopy(net).requires_grad_(False)
     optimiser = torch.optim.AdamW(net.parameters(), lr=lr, betas=recipe.betas, weight_decay=recipe.decay, fused=True)
     for step in range(steps):
         optimiser.zero_grad()
-        baseline.loss(data[torch.randint(len(data), (recipe.batch,))]).backward()
+        with as_ours():
+            value = baseline.loss(data[torch.randint(len(data), (recipe.batch,))])
+        value.backward()
         optimiser.param_groups[0]["lr"] = rate_at(recipe, step, steps, lr)
         optimiser.step()
         with torch.no_grad():
@@ -112,80 +121,88 @@ def steps_in(recipe: Recipe, data: Tensor, seconds: float) -> int:
     return max(2, round(seconds * done / (time.process_time() - begun)))
 
 
+def as_ours() -> torch.autocast:
+    """In it, what computes in bfloat16 here if ours does."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=devices.use_bf16(torch.device("cpu"), SHAPE[1]))
+
+
 @torch.no_grad()
-def distance(recipe: Recipe, average: nn.Module, reader: nn.Module) -> float:
-    """Fréchet distance of samples to the held-out digits."""
+def distance(recipe: Recipe, average: nn.Module, reader: nn.Module, n: int) -> float:
+    """Fréchet distance of n samples to the held-out digits."""
     average = copy.deepcopy(average).eval()
     baseline = MAKERS[recipe.who](average, SHAPE)
-    samples = torch.cat([baseline.sample(N // 5, CALLS) for _ in range(5)])
-    return frechet(reader.features(samples.float()), reader.features(small_digits("held_out")[0]))
+    with as_ours():
+        samples = torch.cat([baseline.sample(100, CALLS) for _ in range(n // 100)])
+    return frechet(reader.features(samples.float()), reader.features(mnist_sample("held_out")[0]))
 
 
-def one(name: str, lr: float, seed: int, seconds: float, marks: tuple[float, ...]) -> list[tuple[float, float]]:
-    """A training in a process of its own: (seconds of the core so far, distance) at these shares of its steps."""
+def one(name: str, lr: float, seed: int, seconds: float, n: int = N) -> tuple[float, float]:
+    """A training in a process of its own: (seconds of the core, distance of n samples)."""
     torch.set_num_threads(1)
-    recipe, data = RECIPES[name], small_digits("train")[0]
-    reader, _ = checkpoints.load(pretrained_path("digit_classifier"), "cpu")
+    devices.disable_malloc_trim()
+    recipe, data = RECIPES[name], mnist_sample("train")[0]
+    reader, _ = checkpoints.load(pretrained_path("mnist_classifier"), "cpu")
     steps = steps_in(recipe, data, seconds)
-    stops, found, spent, begun = {max(1, round(steps * mark)) for mark in marks}, [], 0.0, time.process_time()
-    for step, average in enumerate(training(recipe, data, steps, lr, seed), 1):
-        if step in stops:
-            spent += time.process_time() - begun
-            found.append((spent, distance(recipe, average, reader)))
-            begun = time.process_time()
+    begun = time.process_time()
+    *_, average = training(recipe, data, steps, lr, seed)
+    spent = time.process_time() - begun
+    found = spent, distance(recipe, average, reader, n)
+    print(f"{name}, lr {lr:g}, seed {seed}: {steps} steps, {found[0]:.0f} s, {found[1]:.2f}", flush=True)
     return found
 
 
-def tuned(pool: ProcessPoolExecutor, seconds: float) -> tuple[dict[str, float], Table]:
-    """The best of each recipe's learning rates after a third of the seconds, and all trials."""
+def tuned(pool: ProcessPoolExecutor, names: list[str], seconds: float) -> tuple[dict[str, float], Table]:
+    """The best of each recipe's learning rates after a fifth of its seconds, and all trials."""
     jobs = {
-        (name, lr): pool.submit(one, name, lr, 0, seconds / 3, (1.0,))
-        for name, recipe in RECIPES.items()
-        for lr in recipe.rates
+        (name, lr): pool.submit(one, name, lr, 0, TRIAL * RECIPES[name].share * seconds, 200)
+        for name in names
+        for lr in RECIPES[name].rates
     }
-    found = {key: job.result()[-1][1] for key, job in jobs.items()}
+    found = {key: job.result()[-1] for key, job in jobs.items()}
     table = Table(
-        f"Tuning: distance after {seconds / 3:.3g} s of one core, seed 0",
+        f"Tuning: distance of 200 digits after {TRIAL:.0%} of the seconds, seed 0",
         ("recipe", "from", "batch", "trials: learning rate, distance"),
     )
     best = {}
-    for name, recipe in RECIPES.items():
-        said = "; ".join(f"{lr:g}: {found[name, lr]:.2f}" for lr in recipe.rates)
+    for name in names:
+        recipe = RECIPES[name]
+        said = "; ".join(f"{lr:g}: {found[name, lr]:.1f}" for lr in recipe.rates)
         table.rows.append((name, recipe.said or "matched network, its own loss", recipe.batch, said))
         best[name] = min(recipe.rates, key=lambda lr: (isnan(found[name, lr]), found[name, lr]))
     return best, table
 
 
-def curve(title: str, names: list[str], best: dict, found: dict, seeds: int) -> Table:
-    """Distance against seconds, the mean over training seeds and its spread."""
+def results(title: str, names: list[str], best: dict, found: dict, seeds: int) -> Table:
+    """Distance after the seconds of each, the mean over training seeds and its spread."""
     table = Table(
         title,
-        ("recipe", "parameters", "learning rate",
-         *(f"{word} at {mark:.0%}" for mark in MARKS for word in ("s", "distance"))),
+        ("recipe", "parameters", "learning rate", "s", "distance"),
         notes=[f"mean ± standard deviation over {seeds} training seeds; {N} samples, {CALLS} network calls; "
                "s: seconds of one core spent training"],
     )  # fmt: skip
     for name in names:
-        cells = []
-        for i in range(len(MARKS)):
-            spent, far = zip(*(found[name, seed][i] for seed in range(seeds)), strict=True)
-            spread = f" ± {stdev(far):.2g}" if seeds > 1 else ""
-            cells += [mean(spent), f"{mean(far):.3g}{spread}"]
+        spent, far = zip(*(found[name, seed] for seed in range(seeds)), strict=True)
+        spread = f" ± {stdev(far):.2g}" if seeds > 1 else ""
         recipe = RECIPES[name]
-        table.rows.append((name, parameters(recipe.build(recipe.who, SHAPE)), best[name], *cells))
+        cells = (best[name], round(mean(spent)), f"{mean(far):.3g}{spread}")
+        table.rows.append((name, parameters(recipe.build(recipe.who, SHAPE)), *cells))
     return table
 
 
-def run(options: Namespace) -> Iterator[Table]:
-    """The trials, and the two tables: stock recipes, and networks of one size (ours is in both)."""
+def compare(title: str, names: list[str], options: Namespace) -> Iterator[Table]:
+    """The trials of these recipes, and their table."""
     for name in PEERS:
         peer(name)
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        best, table = tuned(pool, options.seconds)
+        best, table = tuned(pool, names, options.seconds)
         yield table
-        jobs = {(name, seed): pool.submit(one, name, best[name], 1 + seed, options.seconds, MARKS)
-                for name in RECIPES for seed in range(options.seeds)}  # fmt: skip
+        jobs = {(name, seed): pool.submit(one, name, best[name], 1 + seed, RECIPES[name].share * options.seconds)
+                for name in names for seed in range(options.seeds)}  # fmt: skip
         found = {key: job.result() for key, job in jobs.items()}
-    for title, kind in (("Stock recipes", "stock"), ("Networks of one size, each with its own loss", "matched")):
-        names = ["ours", *(name for name in RECIPES if name.endswith(kind))]
-        yield curve(f"{title}: Fréchet distance to held-out digits", names, best, found, options.seeds)
+    yield results(title, names, best, found, options.seeds)
+
+
+def run(options: Namespace) -> Iterator[Table]:
+    """Stock recipes, and ours in a part of their seconds."""
+    title = f"Fréchet distance to held-out digits at 28x28: stock recipes, and ours in {SHARE:.0%} of the seconds"
+    yield from compare(title, ["ours", *(name for name in RECIPES if name.endswith("stock"))], options)

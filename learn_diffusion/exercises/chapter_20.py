@@ -29,7 +29,7 @@ def _level(logsnr):
 Exercise(
     "20.table",
     """Translate a schedule. `alphas_cumprod` (N,) are rows of a scheduler's table. For each, find the level t at which *our* schedule has as much noise for as much picture: the same log-SNR. `schedule.t_of_logsnr(logsnr)` finds the level of a log-SNR (chapter 02). `your_level(alphas_cumprod, schedule)`
-    returns the levels, (N,). With them, a network that was trained on their table can be told the noise of our schedule.""",
+    returns the levels, (N,). They say which of our levels each row of their table is.""",
     hints=[
         "`alphas_cumprod` is alpha_bar, which is alpha squared; and sigma squared is 1 - alpha_bar.",
         "The log-SNR is log(alpha^2 / sigma^2) = log(alpha_bar / (1 - alpha_bar)).",

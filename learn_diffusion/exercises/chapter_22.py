@@ -33,7 +33,7 @@ def _layers():
 Exercise(
     "22.lora",
     """Write what a linear layer with an adapter answers. `x` (N, n_in) are features, `W` (n_out, n_in) the frozen weights, `A` (r, n_in) and `B` (n_out, r) the thin matrices. The weights in use are W plus alpha / r times B A, where r, the rank, is what A and B have in common.
-    `your_lora(x, W, A, B, alpha)` returns (N, n_out). There is no bias. A layer multiplies by the *transposed* of its weights: x @ W.T.""",
+    `your_lora(x, W, A, B, alpha)` returns (N, n_out). There is no bias. A layer multiplies by the *transpose* of its weights: x @ W.T.""",
     hints=[
         "Without an adapter the answer is x @ W.T.",
         "The rank is len(A).",

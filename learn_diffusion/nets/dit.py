@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from learn_diffusion.nets.embedding import Embedding, whole
+from learn_diffusion.nets.embedding import Embedding
 from learn_diffusion.nets.text import CrossAttention, TextEncoder, attention, embed_condition
+from learn_diffusion.validation import whole_number
 
 
 def patchify(x: Tensor, patch_size: int) -> Tensor:
@@ -91,8 +92,11 @@ class DiT(nn.Module):
         super().__init__()
         words = words if isinstance(words, str) else list(words)
         counts = {"channels": channels, "width": width, "depth": depth, "patch_size": patch_size, "text": text}
-        self.config = {name: whole(name, n, 1) for name, n in counts.items()}
-        self.config |= {"classes": whole("classes", classes), "cond_channels": whole("cond_channels", cond_channels)}
+        self.config = {name: whole_number(name, n, 1) for name, n in counts.items()}
+        self.config |= {
+            "classes": whole_number("classes", classes),
+            "cond_channels": whole_number("cond_channels", cond_channels),
+        }
         self.config["words"] = list(words)
         if width % 4:
             raise ValueError(f"width: expected a multiple of 4, got {width}")

@@ -3,21 +3,9 @@
 from __future__ import annotations
 
 from math import log
-from operator import index
 
 import torch
 from torch import Tensor, nn
-
-
-def whole(name: str, n: object, least: int = 0) -> int:
-    """An argument that counts something, as Python's int: numpy's and torch's whole numbers are taken too."""
-    try:
-        good = not isinstance(n, bool) and index(n) >= least
-    except (TypeError, RuntimeError):
-        good = False
-    if not good:
-        raise ValueError(f"{name}: expected a whole number of at least {least}, got {n!r}")
-    return index(n)
 
 
 class Embedding(nn.Module):

@@ -7,7 +7,8 @@ from typing import final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from learn_diffusion.nets.embedding import Embedding, whole
+from learn_diffusion.nets.embedding import Embedding
+from learn_diffusion.validation import whole_number
 
 
 class Block(nn.Module):
@@ -32,8 +33,8 @@ class MLP(nn.Module):
 
     def __init__(self, dim: int = 2, width: int = 128, blocks: int = 3, classes: int = 0):
         super().__init__()
-        dim, width = whole("dim", dim, 1), whole("width", width, 1)
-        blocks, classes = whole("blocks", blocks), whole("classes", classes)
+        dim, width = whole_number("dim", dim, 1), whole_number("width", width, 1)
+        blocks, classes = whole_number("blocks", blocks), whole_number("classes", classes)
         self.config = {"dim": dim, "width": width, "blocks": blocks, "classes": classes}
         self.embedding = Embedding(width, classes)
         self.proj_in = nn.Linear(dim, width)

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from learn_diffusion.nets.embedding import Embedding, whole
+from learn_diffusion.nets.embedding import Embedding
 from learn_diffusion.nets.text import CrossAttention, TextEncoder, attention, embed_condition
+from learn_diffusion.validation import whole_number
 
 
 class GroupNorm(nn.GroupNorm):
@@ -107,7 +108,7 @@ class UNet(nn.Module):
     ):
         super().__init__()
         try:
-            several = tuple(whole("widths", w, 1) for w in widths)
+            several = tuple(whole_number("widths", w, 1) for w in widths)
         except (TypeError, ValueError):
             several = ()
         if not several:
@@ -115,11 +116,11 @@ class UNet(nn.Module):
                 f"widths: expected whole numbers above 0, one for each level, such as (32, 64), got {widths!r}"
             )
         widths, words = several, words if isinstance(words, str) else list(words)
-        channels, patch_size = whole("channels", channels, 1), whole("patch_size", patch_size, 1)
-        text, cond_channels = whole("text", text, 1), whole("cond_channels", cond_channels)
-        classes, attentions = whole("classes", classes), whole("attentions", attentions)
+        channels, patch_size = whole_number("channels", channels, 1), whole_number("patch_size", patch_size, 1)
+        text, cond_channels = whole_number("text", text, 1), whole_number("cond_channels", cond_channels)
+        classes, attentions = whole_number("classes", classes), whole_number("attentions", attentions)
         several_blocks = hasattr(blocks, "__len__")
-        each = [whole("blocks", n) for n in (blocks if several_blocks else [blocks] * len(widths))]
+        each = [whole_number("blocks", n) for n in (blocks if several_blocks else [blocks] * len(widths))]
         if len(each) != len(widths):
             raise ValueError(f"blocks: expected one number, or one for each of the {len(widths)} widths; got {blocks}")
         if classes and words:

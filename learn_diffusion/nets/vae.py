@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from learn_diffusion.nets.embedding import whole
 from learn_diffusion.nets.unet import GroupNorm
+from learn_diffusion.validation import whole_number
 
 
 class Normal(NamedTuple):
@@ -66,10 +66,10 @@ class VAE(nn.Module):
 
     def __init__(self, channels: int = 3, latent: int = 4, widths: tuple[int, int] = (48, 128)):
         super().__init__()
-        channels, latent = whole("channels", channels, 1), whole("latent", latent, 1)
+        channels, latent = whole_number("channels", channels, 1), whole_number("latent", latent, 1)
         if not hasattr(widths, "__len__") or len(widths) != 2:
             raise ValueError(f"widths: expected two whole numbers above 0, such as (48, 128), got {widths!r}")
-        fine, coarse = (whole("widths", width, 1) for width in widths)
+        fine, coarse = (whole_number("widths", width, 1) for width in widths)
         self.config = {"channels": channels, "latent": latent, "widths": [fine, coarse]}
         self.encoder = nn.Sequential(
             nn.PixelUnshuffle(2),  # half of the side at once: layers at full side would cost more than all others

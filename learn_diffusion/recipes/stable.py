@@ -47,6 +47,14 @@ class _SameCodes(nn.Module):
         return F.l1_loss(y, x) + edge_loss(y, x) + F.mse_loss(scale * mean, code)
 
 
+def no_spread(vae: AutoencoderKL) -> None:
+    """Let the encoder be sure of its mean: the variance was never trained, and a pipeline that reads a picture draws
+    from it."""
+    with torch.no_grad():
+        last, n = vae.encoder.conv_out, vae.config.latent_channels
+        last.weight[n:], last.bias[n:] = 0, -30  # the logarithm of the variance
+
+
 def train_clip(
     text: CLIPText, features: Tensor, captions: Sequence[str], steps: int = 1500, batch: int = 256, lr: float = 1e-3,
     seed: int = 0,
@@ -99,6 +107,7 @@ def stable_scenes(
     train_clip(net.text, features, captions, seed=seed)
     net.vae.outer = vae_outer(net.vae)
     train_vae(net.vae, images, 4000, loss=_SameCodes(ours), seed=seed, progress=True)
+    no_spread(net.vae)
     for part in (net.text, net.vae):
         part.requires_grad_(False)
     codes, captions = scene_codes(ours.cpu(), 24_000, seed)
