@@ -259,6 +259,63 @@ def test_the_sentence_that_is_typed_is_drawn(page):
     assert right >= 2
 
 
+def canvases_are(n: int) -> str:
+    return f"document.querySelectorAll('[data-playground=scenes] canvas').length === {n}"
+
+
+def test_two_sentences_are_drawn_from_one_noise_under_one_slider(page, tmp_path):
+    root = loaded(page, "scenes")
+    canvases, slider = root.locator(".ld-film canvas"), root.locator(".ld-film input[type=range]")
+    alone = canvases.nth(1).evaluate("c => c.toDataURL()")
+    root.get_by_label("beside it").fill("a dog wearing sunglasses on the moon")
+    root.get_by_label("beside it").press("Enter")
+    page.wait_for_function(
+        "document.querySelectorAll('[data-playground=scenes] canvas').length === 4", timeout=PATIENCE
+    )
+    state(page, "scenes", "done")
+    ends = canvases.evaluate_all("all => all.map((c) => c.toDataURL())")
+    assert ends[1] == alone  # the first is what it is without the second
+    assert ends[3] != ends[1]
+    assert "a dog" in canvases.nth(3).get_attribute("aria-label")
+    root.screenshot(path=tmp_path / "beside.png")
+    slider.focus()
+    page.keyboard.press("Home")
+    starts = canvases.evaluate_all("all => all.map((c) => c.toDataURL())")
+    assert starts[0] == starts[2] != ends[0]
+    root.get_by_label("beside it").fill("")
+    root.get_by_label("beside it").press("Enter")
+    page.wait_for_function(
+        "document.querySelectorAll('[data-playground=scenes] canvas').length === 2", timeout=PATIENCE
+    )
+
+
+def test_a_link_brings_others_to_the_same_picture(page, browser):
+    root = loaded(page, "scenes")
+    root.get_by_label("sentence").fill("a dog in the snow & a #hat")
+    root.get_by_label("seed").fill("7")
+    root.get_by_label("guidance").press("ArrowRight")
+    root.get_by_role("button", name="Link to this").click()
+    page.wait_for_function("location.hash.includes('seed=7')")
+    other = browser.new_page()
+    other.goto(page.url)
+    there = other.locator("[data-playground=scenes]")
+    there.get_by_role("button", name="Load the model").wait_for()
+    asked = there.get_by_label("sentence").input_value()
+    assert asked == "a dog in the snow & a #hat"
+    assert there.get_by_label("seed").input_value() == "7"
+    assert there.get_by_label("guidance").input_value() == "2.5"
+    assert (
+        other.locator("[data-playground=repair]").get_by_label("sentence").input_value() != "a dog in the snow & a #hat"
+    )
+    other.goto("about:blank")
+    other.goto(page.url.split("#")[0] + "#part=digits&digit=11&guidance=x&steps=999&seed=")
+    there = other.locator("[data-playground=digits]")
+    there.get_by_role("button", name="Load the model").wait_for()
+    values = there.locator("[name]").evaluate_all("all => all.map((control) => [control.name, control.value])")
+    assert dict(values) == {"digit": "3", "guidance": "3", "steps": "50", "seed": "1"}
+    other.close()
+
+
 def test_a_prompt_that_cannot_be_read_is_answered_in_words_and_never_run(page):
     root = loaded(page, "scenes")
     page.evaluate("window.run = 0")

@@ -69,7 +69,7 @@ RECIPES = {
         "smalldiffusion", stock, 64, (7e-4, 2e-4, 2e-3), "its UNet example for 28x28, batch 64 for 1024", share=1.0,
     ),
     "ours, AdamW": Recipe("ours", stock, 32, (2e-3, 4e-3, 8e-3), "without Muon", optimizer="adamw"),
-    "ours, target eps": Recipe("ours", stock, 32, OURS, "noise is predicted", target="eps"),
+    "ours, target v": Recipe("ours", stock, 32, OURS, "v is predicted", target="v"),
     "diffusers, matched": Recipe("diffusers", matched, 32, OURS, ema=0.995, falls=True),
     "denoising-diffusion-pytorch, matched": Recipe("denoising-diffusion-pytorch", matched, 32, OURS, ema=0.995),
     "smalldiffusion, matched": Recipe("smalldiffusion", matched, 32, OURS, ema=0.995),

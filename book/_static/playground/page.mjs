@@ -16,7 +16,7 @@ function make(tag, properties = {}, ...children) {
 }
 
 const slider = (text, properties, shown = (value) => value) => {
-  const range = make('input', { type: 'range', ...properties });
+  const range = make('input', { type: 'range', name: text, ...properties });
   const value = make('output', { ariaLive: 'off' });
   const show = () => {
     value.textContent = shown(range.valueAsNumber);
@@ -58,43 +58,76 @@ async function fetched(name) {
   return image;
 }
 
-// The walk from noise to picture under a slider: x_t, and beside it what the model believes the picture to be, there.
+// The walks from noise to pictures under one slider: x_t, and beside it what the model believes the picture to be, there.
 function film() {
-  const canvases = ['x_t', 'x0_hat'].map((name) => Object.assign(make('canvas'), { title: name }));
-  canvases.forEach((canvas) => canvas.setAttribute('role', 'img'));
-  const frames = []; // {t, x, x0}
-  const shown = (i) => (frames[i] ? `${i} of ${frames.length - 1}, t = ${frames[i].t.toFixed(2)}` : '');
+  let lanes = []; // of each walk: its canvases, what it shows in words, and its frames {t, x, x0}
+  const shown = (i) => {
+    const frames = lanes[0]?.frames ?? [];
+    return frames[i] ? `${i} of ${frames.length - 1}, t = ${frames[i].t.toFixed(2)}` : '';
+  };
   const { range, show, element } = slider('step', { min: 0, max: 0, value: 0 }, shown);
+  const views = make('div', { className: 'ld-views' });
   let shape;
-  let alt;
   const draw = () => {
-    const frame = frames[range.valueAsNumber];
-    canvases.forEach((canvas, k) => {
-      paint(canvas, k ? frame.x0 : frame.x, shape);
-      canvas.dataset.frame = range.value;
-      canvas.setAttribute('aria-label', `${alt}: ${canvas.title}, step ${shown(range.valueAsNumber)}`);
-    });
+    for (const { canvases, alt, frames } of lanes) {
+      const frame = frames[Math.min(range.valueAsNumber, frames.length - 1)]; // the second walk waits for the first
+      canvases.forEach((canvas, k) => {
+        paint(canvas, k ? frame.x0 : frame.x, shape);
+        canvas.dataset.frame = range.value;
+        canvas.setAttribute('aria-label', `${alt}: ${canvas.title}, step ${shown(range.valueAsNumber)}`);
+      });
+    }
   };
   range.addEventListener('input', draw);
-  const add = (frame) => {
-    frames.push(frame);
-    Object.assign(range, { max: frames.length - 1, value: frames.length - 1 });
+  const add = (lane, frame) => {
+    lanes[lane].frames.push(frame);
+    const last = lanes[0].frames.length - 1;
+    if (lane === 0) Object.assign(range, { max: last, value: last });
     show();
     draw();
   };
-  const views = canvases.map((canvas) => make('div', {}, make('div', {}, canvas.title), canvas));
   return {
-    element: make('div', { className: 'ld-film' }, make('div', { className: 'ld-views' }, ...views), element),
-    begin(noise, size, words) {
-      [shape, alt, frames.length] = [size, words, 0];
-      add({ t: 1, x: noise, x0: noise.map(() => 0) }); // until the model has answered
+    element: make('div', { className: 'ld-film' }, views, element),
+    begin(lane, noise, size, words) {
+      if (lane === 0) [shape, lanes] = [size, []];
+      const canvases = ['x_t', 'x0_hat'].map((name) => make('canvas', { title: name }));
+      canvases.forEach((canvas) => canvas.setAttribute('role', 'img'));
+      lanes.push({ canvases, alt: words, frames: [] });
+      const all = lanes.flatMap((each, k) => each.canvases.map((canvas) => {
+        const said = lanes.length > 1 ? `${canvas.title}: ${lanes[k].alt}` : canvas.title;
+        return make('div', {}, make('div', {}, said), canvas);
+      }));
+      views.replaceChildren(...all);
+      add(lane, { t: 1, x: noise, x0: noise.map(() => 0) }); // until the model has answered
     },
     // The answer x0 was read off the last frame, on the way to x; at the end x is the answer itself.
-    step({ t, x, x0 }) {
-      frames.at(-1).x0 = x0;
-      add({ t, x, x0: t > 0 ? x0 : x });
+    step(lane, { t, x, x0 }) {
+      lanes[lane].frames.at(-1).x0 = x0;
+      add(lane, { t, x, x0: t > 0 ? x0 : x });
     },
   };
+}
+
+// ---- the address: what a part shows, for others to open. Nothing is sent, it stands behind the #.
+
+const linked = new URLSearchParams(location.hash.slice(1));
+
+function link(part, controls) {
+  const state = new URLSearchParams([['part', part], ...controls.map(({ name, value }) => [name, value])]);
+  history.replaceState(null, '', `#${state}`);
+  return location.href;
+}
+
+// Fill in what the address says: ranges and choices refuse by themselves what they cannot be.
+function follow(part, root, controls) {
+  if (linked.get('part') !== part) return;
+  for (const control of controls.filter(({ name }) => linked.has(name))) {
+    const before = control.value;
+    control.value = linked.get(control.name).slice(0, 200);
+    if (control.value === '' && control.type !== 'text') control.value = before;
+    control.dispatchEvent(new Event('input'));
+  }
+  root.scrollIntoView();
 }
 
 // ---- the model, in a thread of its own
@@ -136,18 +169,21 @@ function sizes(info, runtime) {
 }
 
 // A part with a model: its button says what it downloads; then its controls appear, and it draws at once.
-//   request()     what to draw: {y, scale, steps, ...}, or throws a PromptError
+//   request()  what to draw: {ys, scale, steps, ...}, a picture for each of ys, or throws a PromptError
 //   controls   elements whose changes draw again
+//   alt()      what the pictures show, in words, one for each of ys
 function live(root, name, info, { controls, request, alt }) {
   const still = root.querySelector('[data-still]');
   const status = make('p', { className: 'ld-status' });
   status.setAttribute('role', 'status');
   const button = make('button', { type: 'button' });
-  const seed = make('input', { type: 'number', min: 0, max: 9999, value: 1 });
+  const seed = make('input', { type: 'number', name: 'seed', min: 0, max: 9999, value: 1 });
   const another = make('button', { type: 'button' }, 'Other noise');
-  const seeds = make('div', { className: 'ld-row' }, make('label', {}, 'seed ', seed), another);
+  const share = make('button', { type: 'button' }, 'Link to this');
+  const seeds = make('div', { className: 'ld-row' }, make('label', {}, 'seed ', seed), another, share);
   const panel = make('div', { className: 'ld-panel', hidden: true }, ...controls, seeds);
   const walk = film();
+  const named = [...panel.querySelectorAll('[name]')];
   let latest; // this part's request that is being drawn
   root.append(panel, make('div', { className: 'ld-row' }, button), status);
   buttons.set(name, button);
@@ -175,9 +211,9 @@ function live(root, name, info, { controls, request, alt }) {
       } else if (data.noise) {
         if (!walk.element.isConnected) (still ?? panel).before(walk.element);
         still?.remove();
-        walk.begin(data.noise, info[name].picture ?? info[name].shape, words);
+        walk.begin(data.lane, data.noise, info[name].picture ?? info[name].shape, words[data.lane]);
       }
-      else walk.step(data);
+      else walk.step(data.lane, data);
       if (data.done || data.error) waiting.delete(id);
     });
   };
@@ -203,6 +239,12 @@ function live(root, name, info, { controls, request, alt }) {
     });
   };
   another.onclick = () => { seed.value = seed.valueAsNumber + 1; draw(); };
+  share.onclick = async () => {
+    const address = link(name, named);
+    const copied = await navigator.clipboard?.writeText(address).then(() => true, () => false);
+    status.textContent = `The address of this page leads to this picture now${copied ? ', and is copied' : ': copy it'}.`;
+  };
+  follow(name, root, named);
   panel.addEventListener('change', draw);
   root.classList.toggle('ld-smooth', 'picture' in info[name]); // decoded: no pixel is the point
   root.dataset.state = 'ready';
@@ -213,37 +255,42 @@ function live(root, name, info, { controls, request, alt }) {
 
 function digits(root, info) {
   const choices = Array.from({ length: info.digits.classes }, (_, i) => make('option', { value: i }, i));
-  const digit = make('select', {}, ...choices);
+  const digit = make('select', { name: 'digit' }, ...choices);
   digit.value = 3;
   const scale = slider('guidance', { min: 0, max: 6, step: 0.5, value: 2 });
   const steps = slider('steps', { min: 1, max: 50, value: 20 });
   live(root, 'digits', info, {
     controls: [make('label', {}, 'digit ', digit), scale.element, steps.element],
-    request: () => ({ y: [+digit.value], scale: scale.range.valueAsNumber, steps: steps.range.valueAsNumber }),
-    alt: () => `A handwritten ${digit.value}`,
+    request: () => ({ ys: [[+digit.value]], scale: scale.range.valueAsNumber, steps: steps.range.valueAsNumber }),
+    alt: () => [`A handwritten ${digit.value}`],
   });
 }
 
-// The controls that the two parts with a sentence share.
-function sentence(root, name, info, prompt, more = () => ({})) {
-  const text = make('input', { type: 'text', value: prompt, maxLength: 200, spellcheck: false, autocomplete: 'off' });
+// The controls that the two parts with a sentence share. others: of further sentences, drawn beside it unless empty.
+function sentence(root, name, info, prompt, more = () => ({}), others = []) {
+  const field = (text, value) => make('input', {
+    type: 'text', name: text, value, maxLength: 200, spellcheck: false, autocomplete: 'off',
+  });
+  const texts = [field('sentence', prompt), ...others.map((text) => field(text, ''))];
   const scale = slider('guidance', { min: 0, max: 6, step: 0.5, value: 2 });
   const steps = slider('steps', { min: 5, max: 50, value: 20 });
   const { words, length } = info[name];
   const vocabulary = make('details', {}, make('summary', {}, `the ${words.length} words it knows`), words.join(', '));
+  const labels = texts.map((text) => make('label', { className: 'ld-wide' }, `${text.name} `, text));
+  const said = () => texts.map((text) => text.value).filter((value, i) => i === 0 || value.trim());
   return live(root, name, info, {
-    controls: [make('label', { className: 'ld-wide' }, 'sentence ', text), scale.element, steps.element, vocabulary],
+    controls: [...labels, scale.element, steps.element, vocabulary],
     request: () => ({
-      y: tokenise(text.value, words, length),
+      ys: said().map((each) => tokenise(each, words, length)),
       scale: scale.range.valueAsNumber,
       steps: steps.range.valueAsNumber,
       ...more(),
     }),
-    alt: () => text.value,
+    alt: said,
   });
 }
 
-const scenes = (root, info) => sentence(root, 'scenes', info, info.scenes.prompt);
+const scenes = (root, info) => sentence(root, 'scenes', info, info.scenes.prompt, () => ({}), ['beside it']);
 
 async function repair(root, info) {
   const [, height, width] = info.repair.shape;

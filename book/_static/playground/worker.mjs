@@ -1,9 +1,10 @@
 // The model's own thread, so that the page stays alive while it thinks.
 //
 // {load: name} is answered by {key: name, received: bytes} as they come, and {key: name, ms} at the end;
-// {draw: id, model, y, scale, steps, seed, known, mask} by {key: id, noise}, {key: id, t, x, x0} after every step, and
-// {key: id, done, ms} at the end, all as pictures: where a model draws codes, they are decoded. A newer request to the same model ends the older one. {key, error} says what failed; where it is fatal, this
-// thread is not used again.
+// {draw: id, model, ys, scale, steps, seed, known, mask} by {key: id, lane, noise}, {key: id, lane, t, x, x0} after every
+// step, lane 0 of the first of ys, then 1, from the same noise, and {key: id, done, ms} at the end, all as pictures: where
+// a model draws codes, they are decoded. A newer request to the same model ends the older one. {key, error} says what
+// failed; where it is fatal, this thread is not used again.
 
 import { dpmpp2m, grid, randn } from './diffusion.mjs';
 import { FetchError, load, denoiserFor } from './model.mjs';
@@ -30,11 +31,13 @@ async function draw(id, request) {
   const start = performance.now();
   const noise = randn(model.shape.reduce((a, b) => a * b), request.seed);
   const picture = model.decode ?? ((x) => x);
-  postMessage({ key: id, noise: await picture(noise) });
-  for await (const { t, x, x0 } of dpmpp2m(denoiserFor(model, request), noise, grid(request.steps))) {
-    if (id !== current.get(request.model)) return;
-    postMessage({ key: id, t, x: await picture(x), x0: await picture(x0) });
-    await pause();
+  for (const [lane, y] of request.ys.entries()) {
+    postMessage({ key: id, lane, noise: await picture(noise) });
+    for await (const { t, x, x0 } of dpmpp2m(denoiserFor(model, { ...request, y }), noise, grid(request.steps))) {
+      if (id !== current.get(request.model)) return;
+      postMessage({ key: id, lane, t, x: await picture(x), x0: await picture(x0) });
+      await pause();
+    }
   }
   postMessage({ key: id, done: true, ms: performance.now() - start });
 }
