@@ -181,6 +181,38 @@ def export(name: str, folder: Path) -> None:
     click.echo(f"{folder}: {size / 1e6:.1f} MB; its README.md is the model card")
 
 
+@commands.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--seeds", type=click.IntRange(2, 100), default=3, show_default=True, help="Trainings, a minute each.")
+@click.option(
+    "--json", "out", type=click.Path(path_type=Path), help="Also write the score, of each seed, to this file."
+)
+@DEVICE
+def challenge(file: Path, seeds: int, out: Path | None, device: str | None) -> None:
+    """Score FILE, an entry of the few-call challenge.
+
+    Trains it for a minute with each seed, and measures what it draws in 1, 2 and 4 calls. book/challenge.md has the
+    rules. FILE is run, with all that your account may do: read it first.
+    """
+    from learn_diffusion import challenge, checkpoints, devices
+    from learn_diffusion.metrics import mean_and_spread
+    from learn_diffusion.recipes.run import require_writable
+
+    if out is not None:
+        require_writable("json", out)
+    score = challenge.score(file, seeds, device)
+    hardware = devices.hardware(devices.resolve_device(device))
+    click.echo(f"{file}: {score.weights:,} weights, at most {max(score.seconds):.1f} s, {seeds} seeds, on {hardware}")
+    click.echo("calls  Fréchet distance  copied")
+    for calls, distances in score.frechet.items():
+        copied = mean_and_spread(score.copied[calls]).value
+        click.echo(f"{calls:5}  {f'{mean_and_spread(distances):.2f}':16}  {copied:.1%}")
+    click.echo(f" real  {mean_and_spread(score.real):.2f}")
+    if out is not None:
+        whole = {"file": file.name, "hardware": hardware, **score._asdict()}
+        checkpoints.atomic_write(out, (json.dumps(whole, indent=1) + "\n").encode())
+
+
 @commands.command("doctor")
 def run_doctor() -> None:
     """Check the installation and suggest fixes.

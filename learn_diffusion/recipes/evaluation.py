@@ -202,6 +202,13 @@ def digit_floor(classifier: Classifier, each: int = 20, draws: int = 20) -> Mean
     return mean_and_spread([frechet(features[balanced_rows(labels, each, seed)], target) for seed in range(draws)])
 
 
+def real_against_real(features: Tensor, target: Tensor, draws: int) -> list[float]:
+    """Real against real, of each draw: the Frechet distance of random rows of features (N, D), as many as target (M, D)
+    has, to target. Class counts are left to chance, as in pictures that are drawn without labels; see digit_floor."""
+    orders = [torch.randperm(len(features), generator=torch.Generator().manual_seed(seed)) for seed in range(draws)]
+    return [frechet(features[order[: len(target)].to(features.device)], target) for order in orders]
+
+
 @torch.no_grad()
 def digit_quality(denoise: Denoise, schedule: Schedule, classifier: Classifier, seeds: int = 3) -> dict[str, Any]:
     """How far are 500 samples from 500 held-out real digits? As a table: Frechet distance, error bar, floor, copies.
@@ -211,13 +218,12 @@ def digit_quality(denoise: Denoise, schedule: Schedule, classifier: Classifier, 
     """
     train_images, unseen = small_digits("train")[0], small_digits("held_out")[0]
     target, device = all_features(classifier, unseen), _device_of(classifier)
-    distances, ratios, floors = [], [], []
+    floors = real_against_real(all_features(classifier, train_images), target, seeds)
+    distances, ratios = [], []
     for seed in range(seeds):
         samples = sample_digits(denoise, schedule, len(unseen), seed=seed, device=device, side=8)
         distances.append(frechet(all_features(classifier, samples), target))
         ratios.append(nn_distance_ratio(samples.cpu(), train_images, unseen))
-        rows = torch.randperm(len(train_images), generator=torch.Generator().manual_seed(seed))[: len(unseen)]
-        floors.append(frechet(all_features(classifier, train_images[rows]), target))
     return {
         "frechet": mean(distances), "frechet_std": stdev(distances),
         "floor": mean(floors), "floor_std": stdev(floors),
