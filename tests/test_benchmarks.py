@@ -59,7 +59,8 @@ assert ours.sample(2, 3).shape == (2, 1, 8, 8)
 found, took = operations.shares(baselines.our_step(net, data, 8), 2)
 assert abs(sum(found.values()) - 1) < 1e-6
 assert took > 0
-assert found["convolutions, backward"] > found["convolutions, forward"] > 0
+assert found["convolutions, backward"] > 0
+assert found["convolutions, forward"] > 0
 """
     run(code)
 

@@ -24,7 +24,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image
 from test_notebooks import missing_alt
 
-from learn_diffusion import checkpoints, targets
+from learn_diffusion import challenge, checkpoints, targets
 from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.widgets import Scrubber
 from learn_diffusion.widgets.images import GAP_COLOUR, data_uri, encode
@@ -307,6 +307,25 @@ def test_the_other_pages_say_what_their_measured_tables_say():
     gains = {(row["pictures"], row["batch"]): row["speed-up"] for row in measured}
     assert gains["8x8", 16] == min(gains.values()) < 1  # "two processes are slower than one"
     assert all(row["two threads"] < 1.05 * row["two processes"] for row in measured)  # "about as fast, or faster"
+
+
+def test_the_page_on_the_challenge_says_what_its_table_and_its_rules_say():
+    rows = {row["entry"]: row for row in kept("challenge", 0)}
+    one, two, four = (
+        {name: mean_and_bar(row[calls]) for name, row in rows.items()} for calls in ("1 call", "2 calls", "4 calls")
+    )
+    assert one["reflow"][0] < one["meanflow"][0] / 3  # "less than a third of MeanFlow's"
+    for few in (two, four):  # "cannot be told apart"
+        assert abs(few["reflow"][0] - few["meanflow"][0]) < few["reflow"][1] + few["meanflow"][1]
+    assert one["flow"] > two["flow"] > four["flow"]  # "nearer with every call"
+    assert 2 * one["real digits"][0] < min(four[name][0] for name in ("flow", "meanflow", "reflow"))
+    assert {row["copied"] for row in rows.values()} == {"0.0%"}  # "no entry copies"
+    assert {path.stem for path in (ROOT / "benchmarks" / "challenge").glob("*.py")} == rows.keys() - {"real digits"}
+    page = (ROOT / "book" / "challenge.md").read_text(encoding="utf-8")
+    assert f"at most {challenge.WEIGHTS:,} parameters" in page
+    assert f"at most {challenge.SECONDS:g} seconds" in page
+    assert f"at most {challenge.MFLOP:g} MFLOP" in page
+    assert f"{challenge.PICTURES} pictures" in page
 
 
 def test_no_page_names_a_file_on_another_host(pages):

@@ -32,7 +32,7 @@ ALLOWED = {
     "editing": {"validation", "process", "samplers", "schedules"},
     "sampling": {"validation", "denoiser", "devices", "guidance", "process", "samplers", "schedules"},
     "metrics": {"validation", "nets", "datasets", "metrics", "process", "schedules"},
-    "nets": {"nets"},
+    "nets": {"validation", "nets"},
     "datasets": {"validation", "datasets"},
     "widgets": {"widgets"},
     "plots": {"widgets"},
