@@ -286,6 +286,15 @@ def test_the_page_on_peers_says_what_its_tables_say():
     assert few["diffusers: Heun, Karras sigmas, leading"] == 49  # "needs 49"
 
 
+def test_the_page_on_peers_says_what_is_ours_in_it():
+    found = {row["recipe"]: mean_and_bar(row["distance"]) for row in kept("ablation", 1)}
+    ours, bar = found["ours"]
+    for part in ("ours, AdamW", "ours, target v"):
+        assert found[part][0] - ours > bar + found[part][1]
+        assert 0.7 < ours / found[part][0] < 0.8  # "about a quarter"
+    assert min(far for name, (far, _) in found.items() if name.endswith("matched")) > 4 * ours
+
+
 def test_the_other_pages_say_what_their_measured_tables_say():
     lessons = {(row["kernels"], row["threads a kernel"]): row for row in kept("concurrent_kernels", 0)}
     alone, four, crowd = (lessons[n, "1"] for n in (1, 4, 20))
