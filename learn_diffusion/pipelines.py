@@ -158,13 +158,15 @@ class StableDiffusion(nn.Module):
             mid_block_add_attention=False, use_quant_conv=False, use_post_quant_conv=False,
             scaling_factor=float(scaling_factor),
         )  # fmt: skip
+        ends = self.vae.encoder, self.vae.decoder
+        self.vae.outer = [layer for end in ends for layer in (end.conv_in, end.conv_out)]  # see optim.hidden_matrices
         self.to(memory_format=torch.channels_last)
 
     @property
     def outer(self) -> list[nn.Module]:
         """The layers that touch data, noise level or words: see optim.hidden_matrices."""
         unet, embeddings = self.unet, self.text.encoder.embeddings
-        return [unet.conv_in, unet.time_embedding, unet.conv_out, embeddings, *vae_outer(self.vae)]
+        return [unet.conv_in, unet.time_embedding, unet.conv_out, embeddings, *self.vae.outer]
 
     def forward(self, x: Tensor, logsnr: Tensor, cond: Tensor | None = None) -> Tensor:
         channels = self.config["channels"]
@@ -182,11 +184,6 @@ class StableDiffusion(nn.Module):
 
 
 checkpoints.NETS[StableDiffusion.__name__] = StableDiffusion
-
-
-def vae_outer(vae: AutoencoderKL) -> list[nn.Module]:
-    """The layers of an autoencoder that touch pictures or codes: see optim.hidden_matrices."""
-    return [vae.encoder.conv_in, vae.encoder.conv_out, vae.decoder.conv_in, vae.decoder.conv_out]
 
 
 def to_scheduler(schedule: Schedule, target: str) -> DDIMScheduler:

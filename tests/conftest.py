@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 
 import pytest
 from filelock import FileLock
@@ -48,3 +49,18 @@ def site(pages):
     """The built pages behind a server on this machine: its address."""
     with served(pages) as address:
         yield address
+
+
+@contextmanager
+def opened(browser, site: str, name: str, script: str = ""):
+    """A page of the site; at the end no script may have failed, and no other host may have been asked."""
+    page = browser.new_page(viewport={"width": 1100, "height": 900})
+    page.add_init_script(script)
+    complaints, requests = [], []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(f"{site}/{name}.html")
+    yield page
+    page.close()
+    assert complaints == []
+    assert [url for url in requests if not url.startswith((site, "data:", "blob:"))] == []

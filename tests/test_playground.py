@@ -9,6 +9,7 @@ import statistics
 import numpy as np
 import pytest
 import torch
+from conftest import opened
 from PIL import Image
 
 from learn_diffusion import checkpoints, sampling
@@ -45,19 +46,12 @@ def skip_without_npm(pages):
 
 @pytest.fixture
 def page(browser, site, pages):
-    """The playground, opened; at the end no script may have failed, and no other host may have been asked."""
+    """The playground, opened, all its parts ready."""
     skip_without_npm(pages)
-    page = browser.new_page(viewport={"width": 1100, "height": 900})
-    page.add_init_script(HEARD)
-    complaints, requests = [], []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto(f"{site}/playground.html")
-    page.wait_for_function("[...document.querySelectorAll('[data-playground]')].every((part) => part.dataset.state)")
-    yield page
-    page.close()
-    assert complaints == []
-    assert [url for url in requests if not url.startswith((site, "data:", "blob:"))] == []
+    ready = "[...document.querySelectorAll('[data-playground]')].every((part) => part.dataset.state)"
+    with opened(browser, site, "playground", HEARD) as page:
+        page.wait_for_function(ready)
+        yield page
 
 
 def state(page, part: str, *expected: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from conftest import opened
 
 from tools.accessibility import AXE, findings
 
@@ -14,17 +15,10 @@ const [net, training, { randn, alpha, sigma }] =
 
 @pytest.fixture
 def page(browser, site):
-    """The playground, opened; at the end no script may have failed, and no other host may have been asked."""
-    page = browser.new_page(viewport={"width": 1100, "height": 900})
-    complaints, requests = [], []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto(f"{site}/playground.html")
-    page.wait_for_function("document.querySelector('[data-points]').dataset.state")
-    yield page
-    page.close()
-    assert complaints == []
-    assert [url for url in requests if not url.startswith((site, "data:", "blob:"))] == []
+    """The playground, opened, the part for points ready."""
+    with opened(browser, site, "playground") as page:
+        page.wait_for_function("document.querySelector('[data-points]').dataset.state")
+        yield page
 
 
 def state(page, *expected: str) -> None:

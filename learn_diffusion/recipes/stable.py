@@ -92,7 +92,7 @@ def stable_scenes(
     pictures of seen combinations; an autoencoder, which learns the codes of scene_autoencoder; the UNet. Resumed from
     work, the first two are trained again.
     """
-    from learn_diffusion.pipelines import StableDiffusion, vae_outer
+    from learn_diffusion.pipelines import StableDiffusion
 
     torch.manual_seed(seed)
     devices.disable_malloc_trim()
@@ -105,7 +105,6 @@ def stable_scenes(
     with torch.no_grad():
         features = torch.cat([all_features(classifier, downsample(part)) for part in images.split(100)])
     train_clip(net.text, features, captions, seed=seed)
-    net.vae.outer = vae_outer(net.vae)
     train_vae(net.vae, images, 4000, loss=_SameCodes(ours), seed=seed, progress=True)
     no_spread(net.vae)
     for part in (net.text, net.vae):

@@ -2,30 +2,13 @@
 //
 // Texts of readers, file names among them, enter the page as text only. A picture that is dropped in stays in the page.
 
+import { make, slider } from './controls.mjs';
 import { addNoise, alpha, randn, sigma } from './diffusion.mjs';
 import { manifest } from './model.mjs';
 import { PromptError, tokenise } from './tokenise.mjs';
 
 const here = new URL('.', import.meta.url);
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
-
-function make(tag, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-}
-
-const slider = (text, properties, shown = (value) => value) => {
-  const range = make('input', { type: 'range', name: text, ...properties });
-  const value = make('output', { ariaLive: 'off' });
-  const show = () => {
-    value.textContent = shown(range.valueAsNumber);
-    range.setAttribute('aria-valuetext', value.textContent);
-  };
-  range.addEventListener('input', show);
-  show();
-  return { range, show, element: make('div', { className: 'ld-row' }, make('label', {}, `${text} `, range), value) };
-};
 
 // ---- pictures
 

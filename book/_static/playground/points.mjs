@@ -1,6 +1,7 @@
 // "Train a model here": the reader's own points, a network that learns them in a Worker, and samples from it. The plane is
 // [-2, 2] x [-2, 2]; lists of points are flat, x, y, x, y, ... Nothing leaves the page.
 
+import { make, slider } from './controls.mjs';
 import { randn } from './diffusion.mjs';
 import { levels } from './trainer.mjs';
 
@@ -13,24 +14,6 @@ const SPACE = 0.25; // between arrows
 const GRID = Float32Array.from({ length: 2 * 15 * 15 }, (_, i) => SPACE * ((i % 2 ? Math.floor(i / 30) : (i >> 1) % 15) - 7));
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1], ' ': [0, 0], Enter: [0, 0] };
 const WAYS = { ODE: 'ODE (DDIM)', chain: 'chain (DDPM)', SDE: 'SDE (Euler-Maruyama)' };
-
-function make(tag, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-}
-
-function slider(text, properties, shown) {
-  const range = make('input', { type: 'range', name: text, ...properties });
-  const value = make('output', { ariaLive: 'off' });
-  const show = () => {
-    value.textContent = shown(range.valueAsNumber);
-    range.setAttribute('aria-valuetext', value.textContent);
-  };
-  range.addEventListener('input', show);
-  show();
-  return { range, show, element: make('div', { className: 'ld-row' }, make('label', {}, `${text} `, range), value) };
-}
 
 // ---- points to begin with: i of n on a curve, with a little noise
 

@@ -6,6 +6,7 @@
 // x0_hat at each of those points, and {ways, near}: of each way all points after 0, 1, ... steps, and how near they end.
 
 import { addNoise, alpha, fromX0, lam, randn, sigma } from './diffusion.mjs';
+import { pause } from './pause.mjs';
 import { features, loss, parameters, perceptron, ROWS, weights } from './perceptron.mjs';
 
 const BATCH = 128;
@@ -98,11 +99,6 @@ let [model, points, field, run] = [trainer(1), new Float32Array(0), null, 0];
 let [count, mean, ms, generation] = [0, 0, 0, 0];
 const answer = (message) => globalThis.postMessage({ ...message, generation });
 
-const pause = () => new Promise((resume) => { // lets messages in, at once
-  const { port1, port2 } = new MessageChannel();
-  port1.onmessage = () => { port1.close(); resume(); };
-  port2.postMessage(null);
-});
 const arrows = () => field && answer({ t: field.field, field: model.denoise(field.at, field.field).x0 });
 
 async function train(steps) {

@@ -8,16 +8,10 @@
 
 import { dpmpp2m, grid, randn } from './diffusion.mjs';
 import { FetchError, load, denoiserFor } from './model.mjs';
+import { pause } from './pause.mjs';
 
 const models = new Map();
 const current = new Map(); // the newest request to each model
-
-// Lets messages in, at once: a timer would wait 4 ms at every step.
-const pause = () => new Promise((resume) => {
-  const { port1, port2 } = new MessageChannel();
-  port1.onmessage = () => { port1.close(); resume(); };
-  port2.postMessage(null);
-});
 
 function loaded(name) {
   let received = 0;
