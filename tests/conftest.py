@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from contextlib import contextmanager
 
@@ -20,6 +21,17 @@ def pytest_collection_modifyitems(items):
         if item.path.stem in WEB:
             item.add_marker("web")
     items.sort(key=lambda item: item.path.stem not in SLOW)
+
+
+@pytest.fixture(autouse=True)
+def no_loop(request):
+    """A browser keeps an event loop running in this thread; tests that need none see none, whatever ran before them."""
+    running = None if request.node.get_closest_marker("web") else asyncio._get_running_loop()
+    if running:
+        asyncio._set_running_loop(None)
+    yield
+    if running:
+        asyncio._set_running_loop(running)
 
 
 @pytest.fixture(scope="session")

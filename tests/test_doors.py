@@ -361,15 +361,11 @@ def test_an_emoji_in_a_prompt_is_named():
     assert sampling.condition(model, 1, "A cat!").tolist()[0][:3] == [1, 2, 0]
 
 
-def test_a_cell_with_a_control_may_be_run_again(monkeypatch):
+def test_a_cell_with_a_control_may_be_run_again():
     import ipywidgets
 
-    from learn_diffusion.widgets import Interactive, interactive
+    from learn_diffusion.widgets import Interactive
 
-    def none_runs():
-        raise RuntimeError  # as in a script, whatever loop an earlier test of this process has left running
-
-    monkeypatch.setattr(interactive.asyncio, "get_running_loop", none_runs)
     shared, calls = ipywidgets.Text("a"), []
 
     def run_cell():
