@@ -17,7 +17,7 @@ from learn_diffusion.datasets.scenes import Scene, all_scenes, canonical_caption
 from learn_diffusion.denoiser import with_image_cond
 from learn_diffusion.editing import ddnm
 from learn_diffusion.guidance import cfg, clip_x0
-from learn_diffusion.nets.text import Tokeniser
+from learn_diffusion.nets.text import Tokeniser, record_attention
 from learn_diffusion.recipes import transforms
 from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.samplers import ddim, dpmpp_2m
@@ -78,13 +78,15 @@ WALK = """async ({ name, y, scale, sampler, noise, steps, known, mask }) => {
   const { ddim, dpmpp2m, grid } = await import(new URL('diffusion.mjs', here));
   const floats = (list) => list && Float32Array.from(list);
   const model = await load(name);
-  const denoise = denoiserFor(model, { y, scale, known: floats(known), mask: floats(mask) });
+  let attention;
+  const saw = (weights) => { attention = weights && [...weights]; };
+  const denoise = denoiserFor(model, { y, scale, known: floats(known), mask: floats(mask) }, saw);
   const frames = [];
   const walk = { ddim, dpmpp2m }[sampler];
   let last;
   for await (const { t, x, x0 } of walk(denoise, floats(noise), grid(steps))) {
     last = x;
-    frames.push([t, [...x], [...x0]]);
+    frames.push([t, [...x], [...x0], attention]);
   }
   return { frames, picture: model.decode && [...(await model.decode(last))] };
 }"""
@@ -120,10 +122,20 @@ def test_every_step_agrees_with_python(page, name, sampler, scale, steps):
     drawn = page.evaluate(WALK, {**request, "noise": noise.flatten().tolist()})
     frames = drawn["frames"]
     assert len(frames) == steps
-    for (t, x, x0), here in zip(frames, expected, strict=True):
+    for (t, x, x0, _), here in zip(frames, expected, strict=True):
         assert t == pytest.approx(here.t.item(), abs=1e-12)
         assert np.abs(np.array(x) - here.x.flatten().numpy()).max() < 1e-3
         assert np.abs(np.array(x0) - here.est.x0.flatten().numpy()).max() < 1e-3
+    read = [attention for *_, attention in frames]
+    if name == "digits":
+        assert read == [None] * steps
+    else:  # the call of the last step, once more
+        with record_attention(model.net) as maps:
+            denoise(expected[-2].x, path.timesteps(steps)[-2])
+        weights = torch.stack([layer[0] for layer in maps]).mean(0).mT  # of the first row, which has the words
+        assert np.abs(np.array(read[-1]) - weights.flatten().numpy()).max() < 1e-3
+        assert np.array(read[-1]).reshape(weights.shape).sum(0) == pytest.approx(1, abs=1e-3)
+        assert read[0] != read[-1]
     if name == "scenes":
         vae, _ = checkpoints.load(pretrained_path(metadata["autoencoder"]), "cpu")
         seen = sampling.decode(vae, expected[-1].x)[0]
@@ -253,34 +265,42 @@ def test_the_sentence_that_is_typed_is_drawn(page):
     assert right >= 2
 
 
+PIXELS = "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].filter((_, i) => i % 4 < 3)"
+
+
 def canvases_are(n: int) -> str:
-    return f"document.querySelectorAll('[data-playground=scenes] canvas').length === {n}"
+    return f"document.querySelectorAll('[data-playground=scenes] .ld-views > div > canvas').length === {n}"
 
 
 def test_two_sentences_are_drawn_from_one_noise_under_one_slider(page, tmp_path):
     root = loaded(page, "scenes")
-    canvases, slider = root.locator(".ld-film canvas"), root.locator(".ld-film input[type=range]")
+    canvases, slider = root.locator(".ld-views > div > canvas"), root.locator(".ld-film input[type=range]")
     alone = canvases.nth(1).evaluate("c => c.toDataURL()")
-    root.get_by_label("beside it").fill("a dog wearing sunglasses on the moon")
-    root.get_by_label("beside it").press("Enter")
-    page.wait_for_function(
-        "document.querySelectorAll('[data-playground=scenes] canvas').length === 4", timeout=PATIENCE
-    )
+    assert root.locator(".ld-maps canvas").count() == 7
+    beside = root.get_by_label("beside it")
+    beside.fill("a dog on the moon")
+    beside.press("Enter")
+    page.wait_for_function(canvases_are(5), timeout=PATIENCE)
     state(page, "scenes", "done")
     ends = canvases.evaluate_all("all => all.map((c) => c.toDataURL())")
     assert ends[1] == alone  # the first is what it is without the second
     assert ends[3] != ends[1]
     assert "a dog" in canvases.nth(3).get_attribute("aria-label")
+    said = root.locator(".ld-maps").last.locator("div > div").all_text_contents()
+    assert [label.split()[0] for label in said if "%" in label] == ["a", "dog", "on", "the", "moon"]
+    one, two, difference = (canvases.nth(k).evaluate(PIXELS) for k in (1, 3, 4))
+    assert np.abs(np.abs(np.array(one) - two) - difference).max() <= 2  # each canvas rounds
     root.screenshot(path=tmp_path / "beside.png")
+    maps = root.locator(".ld-maps canvas").nth(1)
+    late = maps.evaluate("c => c.toDataURL()")
     slider.focus()
     page.keyboard.press("Home")
     starts = canvases.evaluate_all("all => all.map((c) => c.toDataURL())")
     assert starts[0] == starts[2] != ends[0]
-    root.get_by_label("beside it").fill("")
-    root.get_by_label("beside it").press("Enter")
-    page.wait_for_function(
-        "document.querySelectorAll('[data-playground=scenes] canvas').length === 2", timeout=PATIENCE
-    )
+    assert maps.evaluate("c => c.toDataURL()") != late
+    beside.fill("")
+    beside.press("Enter")
+    page.wait_for_function(canvases_are(2), timeout=PATIENCE)
 
 
 def test_a_link_brings_others_to_the_same_picture(page, browser):

@@ -10,6 +10,7 @@ import json
 import shutil
 import subprocess
 import warnings
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,7 @@ from learn_diffusion import checkpoints, sampling
 from learn_diffusion.datasets.scenes import canonical_caption
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import VAE
+from learn_diffusion.nets.text import record_attention
 from learn_diffusion.recipes import evaluation
 from learn_diffusion.recipes.pretrained import load_autoencoder, pretrained_path
 from learn_diffusion.widgets import PaintedMask
@@ -65,17 +67,23 @@ def repair() -> Repair:
 
 
 class Guess(torch.nn.Module):
-    """x0 as a model guesses it, whatever its target is: forward(x (n, C, H, W), logsnr (n,), cond (n, ...))."""
+    """x0 as a model guesses it, whatever its target is: forward(x (n, C, H, W), logsnr (n,), cond (n, ...)).
+
+    Of a model that reads words also its attention (n, L, pixels): the mean over its heads and layers.
+    """
 
     def __init__(self, model: Denoiser):
         super().__init__()
         self.model = model
 
-    def forward(self, x: Tensor, logsnr: Tensor, cond: Tensor) -> Tensor:
-        noisy = x[:, : self.model.net.config["channels"]]
+    def forward(self, x: Tensor, logsnr: Tensor, cond: Tensor) -> tuple[Tensor, ...]:
+        net = self.model.net
+        noisy = x[:, : net.config["channels"]]
         alpha, sigma = (level.sigmoid().sqrt()[:, None, None, None] for level in (logsnr, -logsnr))
         a, b = self.model.target_coefficients(alpha, sigma)
-        return (sigma * self.model.net(x, logsnr, cond) - b * noisy) / (sigma * a - alpha * b)
+        with record_attention(net) if net.text else nullcontext([]) as maps:
+            x0 = (sigma * net(x, logsnr, cond) - b * noisy) / (sigma * a - alpha * b)
+        return (x0, torch.stack(maps).mean(0).mT) if maps else (x0,)
 
 
 class Decode(torch.nn.Module):
@@ -90,25 +98,26 @@ class Decode(torch.nn.Module):
 
 
 def guess(model: Denoiser, shape: tuple[int, int, int]) -> onnx.ModelProto:
-    """The network (x (n, C, H, W), logsnr (n,), cond (n, ...) int64) -> x0 (n, ...), for any n, as ONNX."""
+    """The network (x (n, C, H, W), logsnr (n,), cond (n, ...) int64) -> what Guess says, for any n, as ONNX."""
     net, config = model.net, model.net.config
     x = torch.randn(2, shape[0] + config["cond_channels"], *shape[1:])
     cond = torch.zeros(2, net.text.tokenise.length if net.text else 1, dtype=torch.int64).squeeze(1)
-    return exported(Guess(model), {"x": x, "logsnr": torch.zeros(2), "cond": cond}, "x0")
+    outputs = ["x0", "attention"] if net.text else ["x0"]
+    return exported(Guess(model), {"x": x, "logsnr": torch.zeros(2), "cond": cond}, outputs)
 
 
-def exported(network: torch.nn.Module, inputs: dict[str, Tensor], output: str) -> onnx.ModelProto:
+def exported(network: torch.nn.Module, inputs: dict[str, Tensor], outputs: list[str]) -> onnx.ModelProto:
     """A network as ONNX, its large weights in half precision, for inputs of any number of rows."""
     file = io.BytesIO()
     torch.onnx.register_custom_op_symbolic("aten::mT", transpose, OPSET)
-    rows = {name: {0: "n"} for name in (*inputs, output)}
+    rows = {name: {0: "n"} for name in (*inputs, *outputs)}
     with warnings.catch_warnings():
         # The network's checks of its arguments become constants, as they should; torch's newer exporter, which the
         # older one recommends, refuses them.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
-            network, tuple(inputs.values()), file, input_names=[*inputs], output_names=[output], dynamic_axes=rows,
+            network, tuple(inputs.values()), file, input_names=[*inputs], output_names=outputs, dynamic_axes=rows,
             opset_version=OPSET, dynamo=False,
         )  # fmt: skip
     made = onnx.load_from_string(file.getvalue())
@@ -140,7 +149,7 @@ def export(name: str, out: Path) -> dict[str, object]:
     info = {"file": f"{name}.onnx", "bytes": len(content), "shape": metadata["data_shape"]}
     if "autoencoder" in metadata:
         vae, coded = checkpoints.load(pretrained_path(metadata["autoencoder"]), "cpu")
-        content = exported(Decode(vae), {"z": torch.randn(2, *metadata["data_shape"])}, "x").SerializeToString()
+        content = exported(Decode(vae), {"z": torch.randn(2, *metadata["data_shape"])}, ["x"]).SerializeToString()
         (out / f"{name}_decoder.onnx").write_bytes(content)
         info |= {"decoder": f"{name}_decoder.onnx", "picture": coded["data_shape"]}
         info["bytes"] += len(content)

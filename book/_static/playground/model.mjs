@@ -37,8 +37,9 @@ async function bytes(name, came = () => {}) {
 export const manifest = async () => JSON.parse(new TextDecoder().decode(await bytes('models/manifest.json')));
 
 // The model called `name` in the manifest, ready to run: its shape (C, H, W); ask(x, t, conditions, imageCond), the
-// Estimate for each condition (a list of bigints), of the same x_t and the same imageCond; and, where it draws codes,
-// decode(z), the picture of a code. `came` as above.
+// Estimate for each condition (a list of bigints), of the same x_t and the same imageCond, and where it reads words its
+// attention: for each token, what each pixel gave it, (L * pixels); and, where it draws codes, decode(z), the picture of
+// a code. `came` as above.
 export async function load(name, came) {
   const { file, shape, decoder } = (await manifest())[name];
   const files = [file, decoder].filter(Boolean).map((each) => bytes(`models/${each}`, came));
@@ -56,25 +57,27 @@ export async function load(name, came) {
       seen.set(imageCond, i * row + x.length);
     }
     const cond = conditions[0].length > 1 ? [n, conditions[0].length] : [n]; // a caption each, or a label each
-    const { x0 } = await session.run({
+    const { x0, attention } = await session.run({
       x: new Tensor('float32', seen, [n, row / (shape[1] * shape[2]), shape[1], shape[2]]),
       logsnr: new Tensor('float32', new Float32Array(n).fill(logsnr(t)), [n]),
       cond: new Tensor('int64', BigInt64Array.from(conditions.flat()), cond),
     });
-    return conditions.map((_, i) => fromX0(x, x0.data.slice(i * x.length, (i + 1) * x.length), t));
+    const rowOf = ({ data }, i) => data.slice((i * data.length) / n, ((i + 1) * data.length) / n);
+    return conditions.map((_, i) => ({ ...fromX0(x, rowOf(x0, i), t), attention: attention && rowOf(attention, i) }));
   }
   const decode = async (z) => (await second.run({ z: new Tensor('float32', z.slice(), [1, ...shape]) })).x.data;
   return decoder ? { shape, ask, decode } : { shape, ask };
 }
 
 // Classifier-free guidance towards y, a list of whole numbers: scale 1 is the model's own answer, 0 the one without y.
-function cfg({ ask }, y, scale, imageCond) {
+// `saw` is told of the attention to y in each call.
+function cfg({ ask }, y, scale, saw, imageCond) {
   const given = y.map(BigInt);
   const free = given.map(() => NULL_TOKEN);
-  if (scale === 1) return async (x, t) => (await ask(x, t, [given], imageCond))[0];
   return async (x, t) => {
-    const [withY, without] = await ask(x, t, [given, free], imageCond);
-    return guided(without, withY, scale);
+    const [withY, without] = await ask(x, t, scale === 1 ? [given] : [given, free], imageCond);
+    saw(withY.attention);
+    return without ? guided(without, withY, scale) : withY;
   };
 }
 
@@ -87,10 +90,10 @@ function maskCond(known, mask, pixels) {
 }
 
 // All that a request asks for, as one denoise function: guidance, the known pixels where there are some, x0 kept in range
-// where it is a picture (codes may lie anywhere).
-export function denoiserFor(model, { y, scale, known, mask }) {
-  if (model.decode) return cfg(model, y, scale);
-  if (!known) return clipX0(cfg(model, y, scale));
+// where it is a picture (codes may lie anywhere). `saw` as above.
+export function denoiserFor(model, { y, scale, known, mask }, saw = () => {}) {
+  if (model.decode) return cfg(model, y, scale, saw);
+  if (!known) return clipX0(cfg(model, y, scale, saw));
   const imageCond = maskCond(known, mask, model.shape[1] * model.shape[2]);
-  return clipX0(ddnm(cfg(model, y, scale, imageCond), known, mask));
+  return clipX0(ddnm(cfg(model, y, scale, saw, imageCond), known, mask));
 }

@@ -41,25 +41,56 @@ async function fetched(name) {
   return image;
 }
 
+const canvasOf = (title) => {
+  const canvas = make('canvas', { title });
+  canvas.setAttribute('role', 'img');
+  return canvas;
+};
+
+// For each word a map of where the network reads it, white where most, and its share of all that is read. `tokens` is
+// what the attention (tokens * pixels) is for: the words, and what fills a caption up.
+function wordMaps(words, tokens) {
+  const maps = words.map((word) => ({ word, canvas: canvasOf(word), label: make('div') }));
+  const element = make('div', { className: 'ld-maps' }, ...maps.map(({ canvas, label }) => make('div', {}, canvas, label)));
+  const show = (attention) => {
+    const pixels = attention.length / tokens;
+    const side = Math.sqrt(pixels);
+    for (const [i, { word, canvas, label }] of maps.entries()) {
+      const weights = attention.subarray(i * pixels, (i + 1) * pixels);
+      const most = Math.max(...weights);
+      paint(canvas, weights.map((weight) => (2 * weight) / most - 1), [1, side, side]);
+      label.textContent = `${word} ${((100 / pixels) * weights.reduce((a, b) => a + b)).toFixed(1)} %`;
+      canvas.setAttribute('aria-label', `Where the network reads ${label.textContent}`);
+    }
+  };
+  return { element, show };
+}
+
 // The walks from noise to pictures under one slider: x_t, and beside it what the model believes the picture to be, there.
 function film() {
-  let lanes = []; // of each walk: its canvases, what it shows in words, and its frames {t, x, x0}
+  let lanes = []; // of each walk: its canvases, what it shows in words, and its frames {t, x, x0, attention}
   const shown = (i) => {
     const frames = lanes[0]?.frames ?? [];
     return frames[i] ? `${i} of ${frames.length - 1}, t = ${frames[i].t.toFixed(2)}` : '';
   };
   const { range, show, element } = slider('step', { min: 0, max: 0, value: 0 }, shown);
   const views = make('div', { className: 'ld-views' });
+  const change = canvasOf('difference');
   let shape;
   const draw = () => {
-    for (const { canvases, alt, frames } of lanes) {
+    for (const { canvases, maps, alt, frames } of lanes) {
       const frame = frames[Math.min(range.valueAsNumber, frames.length - 1)]; // the second walk waits for the first
       canvases.forEach((canvas, k) => {
         paint(canvas, k ? frame.x0 : frame.x, shape);
         canvas.dataset.frame = range.value;
         canvas.setAttribute('aria-label', `${alt}: ${canvas.title}, step ${shown(range.valueAsNumber)}`);
       });
+      if (frame.attention) maps.show(frame.attention);
     }
+    const [one, two] = lanes.map(({ frames }) => frames[range.valueAsNumber]);
+    if (!two) return;
+    paint(change, one.x0.map((value, i) => Math.abs(value - two.x0[i]) - 1), shape);
+    change.setAttribute('aria-label', `The difference of the two x0_hat, step ${shown(range.valueAsNumber)}`);
   };
   range.addEventListener('input', draw);
   const add = (lane, frame) => {
@@ -71,22 +102,22 @@ function film() {
   };
   return {
     element: make('div', { className: 'ld-film' }, views, element),
-    begin(lane, noise, size, words) {
+    // words: the sentence; read: its words one by one, where the model reads any, of so many tokens
+    begin(lane, noise, size, words, read = [], tokens = 0) {
       if (lane === 0) [shape, lanes] = [size, []];
-      const canvases = ['x_t', 'x0_hat'].map((name) => make('canvas', { title: name }));
-      canvases.forEach((canvas) => canvas.setAttribute('role', 'img'));
-      lanes.push({ canvases, alt: words, frames: [] });
-      const all = lanes.flatMap((each, k) => each.canvases.map((canvas) => {
-        const said = lanes.length > 1 ? `${canvas.title}: ${lanes[k].alt}` : canvas.title;
-        return make('div', {}, make('div', {}, said), canvas);
-      }));
-      views.replaceChildren(...all);
+      lanes.push({ canvases: ['x_t', 'x0_hat'].map(canvasOf), maps: wordMaps(read, tokens), alt: words, frames: [] });
+      const two = lanes.length > 1;
+      const view = (canvas, said) => make('div', {}, make('div', {}, said), canvas);
+      const all = lanes.flatMap(({ canvases, maps, alt }) => [
+        ...canvases.map((canvas) => view(canvas, two ? `${canvas.title}: ${alt}` : canvas.title)), maps.element,
+      ]);
+      views.replaceChildren(...all, ...(two ? [view(change, 'the difference of the two x0_hat')] : []));
       add(lane, { t: 1, x: noise, x0: noise.map(() => 0) }); // until the model has answered
     },
     // The answer x0 was read off the last frame, on the way to x; at the end x is the answer itself.
-    step(lane, { t, x, x0 }) {
-      lanes[lane].frames.at(-1).x0 = x0;
-      add(lane, { t, x, x0: t > 0 ? x0 : x });
+    step(lane, { t, x, x0, attention }) {
+      Object.assign(lanes[lane].frames.at(-1), { x0, attention });
+      add(lane, { t, x, x0: t > 0 ? x0 : x, attention });
     },
   };
 }
@@ -194,7 +225,9 @@ function live(root, name, info, { controls, request, alt }) {
       } else if (data.noise) {
         if (!walk.element.isConnected) (still ?? panel).before(walk.element);
         still?.remove();
-        walk.begin(data.lane, data.noise, info[name].picture ?? info[name].shape, words[data.lane]);
+        const { picture, shape, words: known, length } = info[name];
+        const read = known && asked.ys[data.lane].filter(Boolean).map((token) => known[token - 1]);
+        walk.begin(data.lane, data.noise, picture ?? shape, words[data.lane], read, length);
       }
       else walk.step(data.lane, data);
       if (data.done || data.error) waiting.delete(id);

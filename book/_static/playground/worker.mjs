@@ -1,8 +1,8 @@
 // The model's own thread, so that the page stays alive while it thinks.
 //
 // {load: name} is answered by {key: name, received: bytes} as they come, and {key: name, ms} at the end;
-// {draw: id, model, ys, scale, steps, seed, known, mask} by {key: id, lane, noise}, {key: id, lane, t, x, x0} after every
-// step, lane 0 of the first of ys, then 1, from the same noise, and {key: id, done, ms} at the end, all as pictures: where
+// {draw: id, model, ys, scale, steps, seed, known, mask} by {key: id, lane, noise}, {key: id, lane, t, x, x0, attention}
+// after every step, lane 0 of the first of ys, then 1, from the same noise, and {key: id, done, ms} at the end, all as pictures: where
 // a model draws codes, they are decoded. A newer request to the same model ends the older one. {key, error} says what
 // failed; where it is fatal, this thread is not used again.
 
@@ -27,9 +27,11 @@ async function draw(id, request) {
   const picture = model.decode ?? ((x) => x);
   for (const [lane, y] of request.ys.entries()) {
     postMessage({ key: id, lane, noise: await picture(noise) });
-    for await (const { t, x, x0 } of dpmpp2m(denoiserFor(model, { ...request, y }), noise, grid(request.steps))) {
+    let attention;
+    const denoise = denoiserFor(model, { ...request, y }, (weights) => { attention = weights; });
+    for await (const { t, x, x0 } of dpmpp2m(denoise, noise, grid(request.steps))) {
       if (id !== current.get(request.model)) return;
-      postMessage({ key: id, lane, t, x: await picture(x), x0: await picture(x0) });
+      postMessage({ key: id, lane, t, x: await picture(x), x0: await picture(x0), attention });
       await pause();
     }
   }
