@@ -1,8 +1,9 @@
 """The course compared with other projects: `python benchmarks/peers.py COMMAND`.
 
-Peers are diffusers, denoising-diffusion-pytorch and smalldiffusion. `make peers` installs them into an environment of
-their own; run this with .venv-peers/bin/python. Each command prints tables and stores them, with hardware, versions,
-command and date, in benchmarks/results/COMMAND.json. Nothing here is a test; seconds are never asserted.
+Peers are diffusers, denoising-diffusion-pytorch, smalldiffusion and azula (its samplers alone). `make peers` installs
+them into an environment of their own; run this with .venv-peers/bin/python. Each command prints tables and stores them,
+with hardware, versions, command and date, in benchmarks/results/COMMAND.json. Nothing here is a test; seconds are never
+asserted.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 RESULTS = Path(__file__).resolve().parent / "results"
 COMMANDS = {
-    "parity": "our samplers and diffusers' schedulers on the same network: the largest difference",
+    "parity": "our samplers, diffusers' schedulers and azula's samplers on the same network: the largest difference",
     "throughput": "training pictures a second, alternating in one process",
     "operations": "where the time of a training step goes, by kind of operation",
     "sampling": "quality against network calls, the same weights in ours and in diffusers' schedulers",

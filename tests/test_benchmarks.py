@@ -16,7 +16,7 @@ BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
 def run(code: str) -> str:
     """What Python prints in the folder of benchmarks, where no peer is installed."""
-    peers = ("diffusers", "denoising_diffusion_pytorch", "smalldiffusion", "accelerate")
+    peers = ("diffusers", "denoising_diffusion_pytorch", "smalldiffusion", "azula", "accelerate")
     whole = f"import sys; sys.modules.update(dict.fromkeys({peers}))\n{code}"
     done = subprocess.run([sys.executable, "-c", whole], cwd=BENCHMARKS, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -100,6 +100,6 @@ def test_the_list_of_peers_pins_each_and_agrees_with_the_course():
         return dict(line.split("==") for line in lines if line and not line.startswith("#"))
 
     peers, course = pins(BENCHMARKS / "peers.txt"), pins(BENCHMARKS.parent / "constraints.txt")
-    assert peers.keys() >= {"diffusers", "denoising-diffusion-pytorch", "smalldiffusion"}
+    assert peers.keys() >= {"diffusers", "denoising-diffusion-pytorch", "smalldiffusion", "azula"}
     assert not peers.keys() & {"torch", "torchvision"}
     assert all(course.get(name, version) == version for name, version in peers.items())

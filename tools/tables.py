@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("learn_diffusion", "torch", "diffusers", "denoising-diffusion-pytorch", "smalldiffusion")
+PACKAGES = ("learn_diffusion", "torch", "diffusers", "denoising-diffusion-pytorch", "smalldiffusion", "azula")
 
 
 @dataclass

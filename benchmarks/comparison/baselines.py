@@ -30,6 +30,7 @@ PEERS = {
     "denoising-diffusion-pytorch": "denoising_diffusion_pytorch",
     "smalldiffusion": "smalldiffusion",
 }
+SAMPLERS_ONLY = {"azula": "azula"}  # its networks and losses are not compared
 # two peers import these for data sets and scores that are not used here
 UNUSED = ("torchvision", "pytorch_fid", "pytorch_fid.fid_score", "pytorch_fid.inception")
 Shape = tuple[int, int]  # (channels, side) of a picture
@@ -47,7 +48,7 @@ def peer(name: str) -> ModuleType:
             importlib.import_module("accelerate")  # looks for torchvision itself, so it comes before the stand-ins
             missing = [part for part in UNUSED if importlib.util.find_spec(part.split(".")[0]) is None]
             sys.modules.update({part: MagicMock() for part in missing})
-        return importlib.import_module(PEERS[name])
+        return importlib.import_module({**PEERS, **SAMPLERS_ONLY}[name])
     except ModuleNotFoundError as error:
         raise MissingPeerError(
             f"{name} is not installed here (no module {error.name}): `make peers` installs it into .venv-peers; "

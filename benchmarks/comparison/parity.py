@@ -1,8 +1,9 @@
-"""Do our samplers and diffusers' schedulers draw the same picture, from the same noise, with the same network?
+"""Do our samplers, diffusers' schedulers and azula's samplers draw the same picture, from the same noise and network?
 
-Both follow Ho's table of 1000 betas, where diffusers' step i is our t = (i + 1) / 1000. The network is the model of
-digits in data/, in double precision and converted to that schedule, so that what is left is the samplers' own.
-diffusers keeps its tables in single precision; the last column puts our table, in double precision, in their place.
+Ours and diffusers' follow Ho's table of 1000 betas, where diffusers' step i is our t = (i + 1) / 1000. The network is
+the model of handwriting in data/, in double precision and converted to that schedule, so that what is left is the
+samplers' own. diffusers keeps its tables in single precision; the last column puts our table, in double precision, in
+their place. With azula every point is compared at which a sampler asks the network.
 """
 
 from __future__ import annotations
@@ -12,19 +13,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from comparison.baselines import peer
 from learn_diffusion import checkpoints
-from learn_diffusion.process import Denoise
+from learn_diffusion.process import Denoise, Estimate
 from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.samplers import ddim, dpmpp_2m, final_sample, heun
-from learn_diffusion.schedules import DDPM, EDM, Cosine, convert_schedule
+from learn_diffusion.schedules import DDPM, EDM, Cosine, Flow, Schedule, convert_schedule
 from tools.tables import Table
 
 PATH = DDPM()
+SHAPE = (1, 28, 28)
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,11 @@ class Case:
 
 EQUAL = {"timestep_spacing": "trailing"}
 UNCLIPPED = {**EQUAL, "clip_sample": False}
-DDPM = partial(ddim, eta=1.0)
+ANCESTRAL = partial(ddim, eta=1.0)
 ALIKE = (
     Case("ddim", "DDIMScheduler", UNCLIPPED, ddim, "spacing trailing, no clipping"),
-    Case("ddim, eta 1", "DDPMScheduler", UNCLIPPED, DDPM, "spacing trailing, no clipping, the same noise"),
-    Case("ddim, eta 1", "DDIMScheduler, eta 1", UNCLIPPED, DDPM, "spacing trailing, no clipping, the same noise"),
+    Case("ddim, eta 1", "DDPMScheduler", UNCLIPPED, ANCESTRAL, "spacing trailing, no clipping, the same noise"),
+    Case("ddim, eta 1", "DDIMScheduler, eta 1", UNCLIPPED, ANCESTRAL, "spacing trailing, no clipping, the same noise"),
     Case("ddim on EDM", "EulerDiscreteScheduler", EQUAL, ddim, "spacing trailing; ours on its sigmas", True),
     Case("heun on EDM", "HeunDiscreteScheduler", EQUAL, heun, "spacing trailing; ours on its sigmas", True),
     Case("dpmpp_2m", "DPMSolverMultistepScheduler", {**EQUAL, "final_sigmas_type": "zero"}, dpmpp_2m,
@@ -61,13 +65,13 @@ UNLIKE = (
 
 
 def network() -> Denoise:
-    """The model of digits in double precision, converted from its own schedule to DDPM."""
-    model, _ = checkpoints.load(pretrained_path("digits_by_label"), "cpu")
-    return convert_schedule(model.double().eval(), Cosine(), PATH)
+    """The model of handwriting in double precision, on its own schedule, the cosine."""
+    model, _ = checkpoints.load(pretrained_path("mnist_by_label"), "cpu")
+    return model.double().eval()
 
 
 def ours(case: Case, denoise: Denoise, x: Tensor, grid: Tensor, generator: torch.Generator) -> Tensor:
-    """Our sampler: on the EDM schedule along the scheduler's own sigmas (grid), else along DDPM' own grid."""
+    """Our sampler: on the EDM schedule along the scheduler's own sigmas (grid), else along DDPM's own grid."""
     extra = {"generator": generator} if case.ours.startswith("ddim") else {}
     if case.sigmas:
         schedule = EDM(sigma_max=grid[0].item())
@@ -111,7 +115,7 @@ def theirs(case: Case, made, denoise: Denoise, x: Tensor, generator: torch.Gener
 def difference(case: Case, denoise: Denoise, steps: int, n: int, double: bool) -> float:
     """The largest difference between the two pictures, whose values lie in [-1, 1]."""
     made = scheduler(case, steps, double)
-    z = torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    z = torch.randn(n, *SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     seed = lambda: torch.Generator().manual_seed(1)  # noqa: E731
     if case.sigmas:
         levels = made.sigmas.double().unique().flip(0)
@@ -122,10 +126,91 @@ def difference(case: Case, denoise: Denoise, steps: int, n: int, double: bool) -
     return (one - theirs(case, made, denoise, start, seed())).abs().max().item()
 
 
+# ---- azula: sampler, its class, schedule, its class and range; both from TOP to BOTTOM, short of the ends, where azula
+# divides by 0
+
+TOP, BOTTOM = 0.99, 0.01
+CIRCLE = (Cosine(), "CosineSchedule", (0, 0))
+LINE = (Flow(), "RectifiedSchedule", (0, 0))
+SIGMAS = (EDM(), "VESchedule", (EDM.sigma_min, EDM.sigma_max))
+AZULA = (
+    ("ddim", "DDIMSampler", ddim, *CIRCLE),
+    ("ddim, eta 1", "DDPMSampler", ANCESTRAL, *CIRCLE),
+    ("ddim", "EulerSampler", ddim, *CIRCLE),
+    ("ddim", "EulerSampler", ddim, *LINE),
+    ("heun on EDM", "HeunSampler", heun, *SIGMAS),
+    ("dpmpp_2m", "xEABSampler", dpmpp_2m, *CIRCLE),
+)
+
+
+def asked_at(denoise: Denoise, points: list[Tensor]) -> Denoise:
+    """The same function; points collects where it is asked."""
+
+    def asked(x: Tensor, t: Tensor) -> Estimate:
+        points.append(x)
+        return denoise(x, t)
+
+    return asked
+
+
+def from_azula(
+    model: Denoise, ours: Callable, theirs: str, schedule: Schedule, steps: int, z: Tensor, made: Any
+) -> float:
+    """The largest difference at any point where the two ask the network, and at the end. made: azula's schedule."""
+    azula, denoise, points = peer("azula"), convert_schedule(model, Cosine(), schedule), ([], [])
+    levels = torch.linspace(TOP, BOTTOM, steps + 1, dtype=torch.float64)
+    # on EDM the level is sigma itself; azula's t is even in its logarithm
+    t = made.sigma if isinstance(schedule, EDM) else (lambda u: u)
+    x = z * made.sigma(levels[0])
+
+    class Asked(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.schedule = made
+
+        def forward(self, x: Tensor, u: Tensor) -> SimpleNamespace:
+            return SimpleNamespace(mean=asked_at(denoise, points[1])(x, t(u)).x0)
+
+    extra = {"generator": torch.Generator().manual_seed(1)} if ours is ANCESTRAL else {}
+    points[0].append(final_sample(ours(asked_at(denoise, points[0]), schedule, x, t(levels), **extra)))
+    torch.manual_seed(1)
+    sampler = getattr(azula.sample, theirs)(
+        Asked(), start=TOP, stop=BOTTOM, steps=steps, silent=True, dtype=torch.float64
+    )
+    points[1].append(sampler(x))
+    return max((one - two).abs().max().item() for one, two in zip(*points, strict=True))
+
+
+def beside_azula(model: Denoise, all_steps: list[int], n: int) -> Table:
+    """Every sampler that azula has too, on the schedules that both have."""
+    azula = peer("azula")
+    table = Table(
+        f"Largest difference of a pixel between ours and azula's, wherever they ask the network, {n} pictures",
+        ("ours", "azula", "schedule", "steps", "difference"),
+        notes=[
+            f"double precision; t from {TOP} to {BOTTOM}, on EDM even in log(sigma); azula's reach their ends",
+            "xEABSampler integrates the straight line through the last two estimates exactly, dpmpp_2m by its value in "
+            "the middle of a step, as in the paper: they are not the same thing",
+        ],
+    )  # fmt: skip
+    z = torch.randn(n, *SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for (name, theirs, ours, schedule, cls, ends), steps in product(AZULA, all_steps):
+        made = getattr(azula.noise, cls)(*ends)
+        if not isinstance(schedule, EDM):
+            ts = torch.linspace(TOP, BOTTOM, 100, dtype=torch.float64)
+            for one, two in zip((schedule.alpha(ts), schedule.sigma(ts)), made(ts), strict=True):
+                torch.testing.assert_close(one, two)
+        found = from_azula(model, ours, theirs, schedule, steps, z, made)
+        table.rows.append((name, theirs, type(schedule).__name__, steps, found))
+    return table
+
+
 def run(options: Namespace) -> Iterator[Table]:
     """The largest difference of every case at every number of steps."""
     peer("diffusers")
-    denoise = network()
+    peer("azula")
+    model = network()
+    denoise = convert_schedule(model, Cosine(), PATH)
     columns = ("ours", "diffusers", "steps", "difference", "with double tables", "settings")
     alike = Table(
         f"Largest difference of a pixel between ours and diffusers', {options.n} pictures in [-1, 1]", columns,
@@ -144,3 +229,4 @@ def run(options: Namespace) -> Iterator[Table]:
             table.rows.append((case.ours, case.theirs, steps, *found, case.settings_in_words))
     yield alike
     yield unlike
+    yield beside_azula(model, options.steps, options.n)

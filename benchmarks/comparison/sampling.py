@@ -1,7 +1,7 @@
 """Quality against network calls: the same weights and the same clipping, in our samplers and in diffusers' schedulers.
 
-The model of digits in data/ was trained on our cosine schedule. diffusers' nearest one is squaredcos_cap_v2, a table of
-1000 levels; for each of them the model gets the time of the same signal-to-noise ratio.
+The model of handwriting in data/ was trained on our cosine schedule. diffusers' nearest one is squaredcos_cap_v2, a
+table of 1000 levels; for each of them the model gets the time of the same signal-to-noise ratio.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from comparison.baselines import peer
 from learn_diffusion import checkpoints, sampling
-from learn_diffusion.datasets.digits import small_digits
+from learn_diffusion.datasets.mnist import mnist_sample
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.guidance import clip_x0
 from learn_diffusion.metrics import frechet
@@ -27,14 +27,15 @@ from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.samplers import ddim, dpmpp_2m, final_sample, heun
 from tools.tables import Table
 
-Draw = Callable[[Denoise, int, int, int], Tensor]  # (model, network calls, pictures, seed) -> (n, 1, 8, 8)
+SHAPE = (1, 28, 28)
+Draw = Callable[[Denoise, int, int, int], Tensor]  # (model, network calls, pictures, seed) -> (n, *SHAPE)
 
 
 def ours(sampler: Callable, a_step: int, model: Denoiser, calls: int, n: int, seed: int) -> Tensor:
     """Our sampler with that many network calls: a_step of them a step, one in Heun's last."""
     schedule, steps = model.schedule, (calls + a_step - 1) // a_step
     extra = {"generator": torch.Generator().manual_seed(seed + 1)} if "eta" in getattr(sampler, "keywords", {}) else {}
-    noise = sampling.initial_noise(schedule, (n, 1, 8, 8), seed)
+    noise = sampling.initial_noise(schedule, (n, *SHAPE), seed)
     return final_sample(
         sampler(clip_x0(with_labels(model, n), schedule), schedule, noise, schedule.timesteps(steps), **extra)
     )
@@ -54,7 +55,7 @@ def theirs(name: str, settings: dict, a_step: int, model: Denoiser, calls: int, 
     made.set_timesteps((calls + a_step - 1) // a_step)
     g = torch.Generator().manual_seed(seed + 1)
     extra = {"generator": g} if name == "DDPMScheduler" else {}
-    x = sampling.initial_noise(model.schedule, (n, 1, 8, 8), seed) * made.init_noise_sigma
+    x = sampling.initial_noise(model.schedule, (n, *SHAPE), seed) * made.init_noise_sigma
     denoise = clip_x0(with_labels(model, n), model.schedule)
     alpha_bar = made.alphas_cumprod.double()
     for i in made.timesteps:
@@ -93,11 +94,11 @@ REFERENCES = ("ours: ddim, eta 1", "diffusers: DDPM")
 def run(options: Namespace) -> Iterator[Table]:
     """Every sampler at every number of calls, beside DDPM with a thousand of them."""
     peer("diffusers")
-    model, _ = checkpoints.load(pretrained_path("digits_by_label"), "cpu")
-    reader, _ = checkpoints.load(pretrained_path("digit_classifier"), "cpu")
+    model, _ = checkpoints.load(pretrained_path("mnist_by_label"), "cpu")
+    reader, _ = checkpoints.load(pretrained_path("mnist_classifier"), "cpu")
     model.eval()
-    held_out, train = small_digits("held_out")[0][: options.n], small_digits("train")[0]
-    floor = frechet(reader.features(train[: options.n]), reader.features(held_out))
+    held_out, train = (mnist_sample(split)[0][: options.n] for split in ("held_out", "train"))
+    floor = frechet(reader.features(train), reader.features(held_out))
     table = Table(
         f"Fréchet distance of {options.n} samples to as many held-out digits, {options.seeds} seeds",
         ("sampler", "calls", "distance", "± over seeds", "pictures/s"),
