@@ -54,6 +54,22 @@ def playground(page, address: str, part: str) -> list[float]:
     return [float(ms) / 1000 for ms in root.evaluate("part => [part.dataset.loaded, part.dataset.ms]")]
 
 
+def first_slider(page, address: str) -> float:
+    """Seconds from the address of the first page to a slider that moves a picture."""
+    start = time.perf_counter()
+    page.goto(address, wait_until="commit")
+    page.wait_for_selector(".ld-scrubber[data-state=ready]", state="attached")
+    return time.perf_counter() - start
+
+
+def trained(page, address: str) -> float:
+    """Seconds of training until the samples of "Train a model here" lie on the two moons, to 0.13 on average."""
+    page.goto(f"{address}/playground.html")
+    page.locator("[data-points]").get_by_role("button", name="train").click()
+    page.wait_for_function("() => document.querySelector('[data-points]').dataset.near < 0.13", timeout=120_000)
+    return int(page.locator("[data-points]").get_attribute("data-ms")) / 1000
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
@@ -68,13 +84,20 @@ def main() -> None:
             [f"largest chapter ({largest.stem})", "MB", largest.stat().st_size / 1e6, None],
         ]
         with served(pages) as address, launched() as browser:
-            page = browser.new_page()
+            page, outside = browser.new_page(), []
+            page.on(
+                "request", lambda sent: sent.url.startswith((address, "data:", "blob:")) or outside.append(sent.url)
+            )
+            for what, visit in (("first slider", first_slider), ("trained points", trained)):
+                taken = [visit(page, address) for _ in range(5)]
+                rows.append([what, "s", statistics.median(taken), max(taken)])
             scrubs = scrubbing(page, address, pages)
             rows.append([f"scrub, {len(scrubs)} moves", "ms", statistics.median(scrubs), max(scrubs)])
             for part in ("digits", "scenes", "repair"):
                 taken = [playground(page, address, part) for _ in range(5)]
                 for what, seconds in zip(("ready", "20 guided steps"), zip(*taken, strict=True), strict=True):
                     rows.append([f"{part}, {what}", "s", statistics.median(seconds), max(seconds)])
+            rows.append(["requests to other hosts", "", len(outside), None])
     print(markdown(Table(f"The website on {machine()}", ["what", "unit", "median", "most"], rows)))
 
 
