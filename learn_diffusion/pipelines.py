@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from math import log, pi
-from typing import final
+from typing import TYPE_CHECKING, final
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when huggingface_hub is imported
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -27,6 +27,9 @@ from learn_diffusion.denoiser import LOGSNR_RANGE, Denoiser
 from learn_diffusion.nets.text import Tokeniser
 from learn_diffusion.nets.vae import Normal
 from learn_diffusion.schedules import Cosine, Schedule
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
 
 STEPS = 1000  # rows in the table of a scheduler
 PREDICTION_TYPES = {"x0": "sample", "eps": "epsilon", "v": "v_prediction"}  # targets under the names of diffusers
@@ -231,6 +234,8 @@ class Table(Schedule):
 
 def to_pipeline(model: Denoiser) -> StableDiffusionPipeline:
     """The pipeline of a Denoiser whose network is a StableDiffusion; it shares the networks."""
+    from diffusers import StableDiffusionPipeline  # warns that torchvision is missing, which nothing here needs
+
     net = getattr(model, "net", model)
     if not isinstance(net, StableDiffusion):
         raise TypeError(f"model: expected a Denoiser of a StableDiffusion, got one of {type(net).__name__}")
