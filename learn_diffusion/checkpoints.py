@@ -193,6 +193,8 @@ def _renamed(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: expected a .safetensors file written by save, got a folder")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint; expected a .safetensors file written by save")
     try:
@@ -250,7 +252,12 @@ def describe(model: nn.Module) -> dict[str, Any]:
         return {"class": "Denoiser", "net": describe(model.net), "schedule": spec, "target": model.target}
     if NETS.get(type(model).__name__) is not type(model):
         got = f"{type(model).__module__}.{type(model).__name__}"
-        raise TypeError(f"model: expected a Denoiser or one of {', '.join(NETS)}, got {got}")
+        raise TypeError(
+            f"model: expected a Denoiser or one of {', '.join(NETS)}, got {got}; a network of your own needs "
+            f"self.config, its arguments, and checkpoints.NETS[{type(model).__name__!r}] = {type(model).__name__}"
+        )
+    if not isinstance(getattr(model, "config", None), Mapping):
+        raise TypeError(f"model: expected {type(model).__name__}.config, the arguments that build it, got none")
     return {"class": type(model).__name__, "arguments": _as_json(model.config)}
 
 

@@ -94,6 +94,11 @@ def train(recipe: str, out: Path | None, checkpoint_dir: Path | None, restart: b
     from learn_diffusion.distributed import is_main_process
     from learn_diffusion.recipes.run import run_recipe
 
+    if Path(recipe).is_dir():
+        raise click.UsageError(
+            f"RECIPE: expected a name of `learn-diffusion list`, got the folder {recipe}; "
+            "book/own_pictures.md trains on pictures of your own"
+        )
     chosen = {name: value for name, value in options.items() if value is not None}
     if out is None and chosen.keys() & {"steps", "seed"}:
         raise click.UsageError("--steps and --seed make another model than the one in data/: name its file with --out")

@@ -140,7 +140,7 @@ def repaint(
     """
     _check(known, mask)
     validation.positive_int("resample", resample)
-    return _repaint(denoise, schedule, known, mask, list(step_pairs(schedule, known, ts)), resample, generator)
+    return _repaint(denoise, schedule, known, mask, list(step_pairs(denoise, schedule, known, ts)), resample, generator)
 
 
 @torch.no_grad()
@@ -233,7 +233,9 @@ def invert(
     picture (B, ...) at level ts[-1], where there must be signal; ts (N + 1,) decreasing.
     """
     validation.positive_int("fixed_point_iters", fixed_point_iters)
-    return _invert(denoise, schedule, picture, list(step_pairs(schedule, picture, ts))[::-1], fixed_point_iters)
+    return _invert(
+        denoise, schedule, picture, list(step_pairs(denoise, schedule, picture, ts))[::-1], fixed_point_iters
+    )
 
 
 @torch.no_grad()

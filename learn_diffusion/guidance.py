@@ -11,7 +11,7 @@ from torch import Tensor
 
 from learn_diffusion import validation
 from learn_diffusion.process import Denoise, Estimate, from_x0, where_rows
-from learn_diffusion.schedules import BLIND, Schedule
+from learn_diffusion.schedules import BLIND, Schedule, known_schedule
 
 LogProb = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, ...), t () or (B,)) -> log p(y | x_t) of each row, (B,)
 
@@ -152,9 +152,11 @@ def _gradient(log_prob: LogProb, x: Tensor, t: Tensor) -> Tensor:
 def clip_x0(denoise: Denoise, schedule: Schedule, lo: float = -1.0, hi: float = 1.0) -> Denoise:
     """Keep the estimated picture inside [lo, hi], and correct the noise so that the two still explain x_t.
 
-    Clamping x0 alone would break the invariant, and with it every sampler that uses both.
+    Clamping x0 alone would break the invariant, and with it every sampler that uses both. Raises ValueError for a
+    schedule that is not the model's.
     """
     validation.ordered(lo, hi, "lo < hi")
+    known_schedule(denoise, schedule)
 
     def clipped(x: Tensor, t: Tensor) -> Estimate:
         return from_x0(x, denoise(x, t).x0.clamp(lo, hi), *schedule.at(t, x))

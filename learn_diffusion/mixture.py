@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from learn_diffusion import validation
 from learn_diffusion.process import Estimate, from_x0
 from learn_diffusion.schedules import Schedule
 
@@ -24,6 +25,18 @@ class GaussianMixture:
     classes: Tensor
     width: float
     schedule: Schedule
+
+    def __post_init__(self):
+        validation.floats("centres", self.centres, ndim=2)
+        validation.floats("share", self.share, ndim=1)
+        n = len(self.centres)
+        if len(self.share) != n or self.share.min() < 0 or abs(self.share.sum().item() - 1) > 1e-3:
+            raise ValueError(f"share: expected {n} shares that add up to 1, got {self.share.tolist()}")
+        if not isinstance(self.classes, Tensor) or self.classes.shape != (n,):
+            raise ValueError(f"classes: expected a tensor of {n} whole numbers, got {self.classes!r:.80}")
+        validation.number("width", self.width)
+        if self.width < 0:
+            raise ValueError(f"width: expected a standard deviation of 0 or more, got {self.width}")
 
     def __call__(self, x: Tensor, t: Tensor, y: Tensor | None = None, cond_mask: Tensor | None = None) -> Estimate:
         """y (B,): of the class that each row asks for; where cond_mask (B,) is False, the row asks for nothing."""
@@ -50,6 +63,8 @@ class GaussianMixture:
 
     def _log_blobs(self, x: Tensor, t: Tensor) -> Tensor:
         """log(share times density) of each blob, (B, K), up to a constant of this level."""
+        if x.ndim != 2 or x.shape[1] != self.centres.shape[1]:
+            raise ValueError(f"x: expected points (B, {self.centres.shape[1]}), got shape {tuple(x.shape)}")
         alpha, sigma = self.schedule.at(t, x)
         off = x[:, None] - alpha * self.centres
         return self.share.log() - off.square().sum(2) / (2 * (alpha**2 * self.width**2 + sigma**2))

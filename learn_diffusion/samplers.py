@@ -17,7 +17,7 @@ from torch import Tensor
 
 from learn_diffusion import validation
 from learn_diffusion.process import Denoise, Estimate, expand_like, from_x0, randn_like
-from learn_diffusion.schedules import Schedule
+from learn_diffusion.schedules import Schedule, known_schedule
 
 
 class State(NamedTuple):
@@ -28,8 +28,11 @@ class State(NamedTuple):
     est: Estimate  # of the level the step came from
 
 
-def step_pairs(schedule: Schedule, x: Tensor, ts: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """The steps (t, s) of a decreasing grid ts (N + 1,). Raises TypeError or ValueError before the first of them."""
+def step_pairs(denoise: Denoise, schedule: Schedule, x: Tensor, ts: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The steps (t, s) of a decreasing grid ts (N + 1,). Raises TypeError or ValueError before the first of them, also
+    for a model of another schedule, whose pictures would be silently wrong.
+    """
+    known_schedule(denoise, schedule)
     validation.floats("x", x)
     validation.finite("x", x)
     validation.floats("ts", ts, ndim=1)
@@ -58,7 +61,7 @@ def ddim(
     validation.number("eta", eta)
     if not 0.0 <= eta <= 1.0:
         raise ValueError(f"eta: expected a number from 0 (DDIM) to 1 (DDPM), got {eta}")
-    steps = step_pairs(schedule, x, ts)
+    steps = step_pairs(denoise, schedule, x, ts)
 
     @torch.no_grad()
     def run(x: Tensor) -> Iterator[State]:
@@ -80,7 +83,7 @@ def heun(denoise: Denoise, schedule: Schedule, x: Tensor, ts: Tensor) -> Iterato
 
     Second order; two network calls a step, one for the last step to sigma = 0. x (B, ...) at ts[0]; ts (N + 1,).
     """
-    steps = step_pairs(schedule, x, ts)
+    steps = step_pairs(denoise, schedule, x, ts)
 
     @torch.no_grad()
     def run(x: Tensor) -> Iterator[State]:
@@ -103,7 +106,7 @@ def dpmpp_2m(denoise: Denoise, schedule: Schedule, x: Tensor, ts: Tensor) -> Ite
     Second order; one network call a step. The first step, and the last where sigma reaches 0, are plain DDIM.
     x (B, ...) at ts[0]; ts (N + 1,) decreasing.
     """
-    steps = step_pairs(schedule, x, ts)
+    steps = step_pairs(denoise, schedule, x, ts)
 
     @torch.no_grad()
     def run(x: Tensor) -> Iterator[State]:

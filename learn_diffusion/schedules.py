@@ -255,6 +255,18 @@ class Flow(Schedule):
 SCHEDULES: dict[str, type[Schedule]] = {cls.__name__: cls for cls in (DDPM, VP, Cosine, EDM, Flow)}
 
 
+def known_schedule(denoise: Denoise, schedule: Schedule) -> None:
+    """Raises TypeError for what is no Schedule, ValueError where denoise says that it knows another path."""
+    if not isinstance(schedule, Schedule):
+        raise TypeError(f"schedule: expected a Schedule such as Cosine(), got {schedule!r:.80}")
+    own = getattr(denoise, "schedule", schedule)
+    if own == schedule:
+        return
+    t = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64, device="cpu") * min(own.t_max, schedule.t_max)
+    if not (torch.equal(own.alpha(t), schedule.alpha(t)) and torch.equal(own.sigma(t), schedule.sigma(t))):
+        raise ValueError(f"schedule: expected {own}, as the model's, got {schedule}; see schedules.convert_schedule")
+
+
 def convert_schedule(denoise: Denoise, src: Schedule, dst: Schedule) -> Denoise:
     """Let a model trained on path src be sampled along path dst.
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass
 from math import cos, inf, isfinite, pi, ulp
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -219,6 +220,7 @@ def train(
     validation.one_of("optimizer", optimizer, ("muon", "adamw"))
     halflife = max(1.0, steps / 20) if halflife is None else halflife
     _check_choices(model, data, labels, image_cond, cond_drop, lr, halflife, noisiest)
+    _check_fit(getattr(model.net, "config", {}), data, labels)
     if checkpoint is not None:
         checkpoints.describe(model)  # raises TypeError for a network that cannot be saved
     device, processes = devices.resolve_device(device), world(distributed)
@@ -314,6 +316,15 @@ def _check_choices(
         validation.number(name, value)
         if not low <= value <= high:
             raise ValueError(f"{name}: expected {expected}, got {value}")
+
+
+def _check_fit(takes: Mapping[str, Any], data: Tensor, labels: Tensor | None) -> None:
+    """Whether data and labels are what the network takes, where its config says so."""
+    if data.ndim == 4 and takes.get("channels", data.shape[1]) != data.shape[1]:
+        raise ValueError(f"data: expected {takes['channels']} channels, as the network has, got {tuple(data.shape)}")
+    classes = takes.get("classes", 0)
+    if labels is not None and labels.ndim == 1 and classes and not -1 <= labels.min() <= labels.max() < classes:
+        raise ValueError(f"labels: expected numbers from 0 to {classes - 1}, got {labels.min()} to {labels.max()}")
 
 
 class _Batches:

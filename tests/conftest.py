@@ -11,7 +11,9 @@ from filelock import FileLock
 
 from tools.browser import launched, served
 
-WEB = "test_browser", "test_book", "test_playground", "test_points", "test_slides"  # pytest -m web
+WEB = (  # pytest -m web
+    *("test_browser", "test_book", "test_firefox", "test_handouts", "test_playground", "test_points", "test_slides"),
+)
 # files that take minutes: begun first, or one worker would sit through them at the end while the others are done
 SLOW = *WEB, "test_robustness", "test_training", "test_distributed", "test_bundle"
 

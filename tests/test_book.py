@@ -55,7 +55,7 @@ def test_the_page_on_adding_your_own_runs_from_top_to_bottom(monkeypatch):
     boxes = re.findall(
         r"^```python\n(.*?)^```", (ROOT / "book" / "add_your_own.md").read_text(encoding="utf-8"), re.M | re.S
     )
-    assert len(boxes) == 7
+    assert len(boxes) == 8
     names = {}
     for box in boxes:
         exec(compile(box, "add_your_own.md", "exec"), names)

@@ -221,7 +221,9 @@ def test_info_prints_the_header(shelf):
     assert "a label from 0 to 9" in run("info", shelf / "labels").stdout
     assert "Classifier" in run("info", shelf / "reader").stdout
     assert "no whole safetensors file" in fails("info", shelf / "truncated")
-    assert "no such checkpoint" in fails("info", shelf)
+    assert "expected a .safetensors file written by save, got a folder" in fails("info", shelf)
+    assert "no such checkpoint" in fails("info", shelf / "missing")
+    assert "book/own_pictures.md" in fails("train", shelf, code=2)
 
 
 def test_a_file_cannot_steer_the_terminal(tmp_path):

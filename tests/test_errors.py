@@ -33,6 +33,7 @@ from learn_diffusion.metrics import (
     precision_recall,
     with_standard_error,
 )  # fmt: skip
+from learn_diffusion.mixture import GaussianMixture
 from learn_diffusion.nets import MLP, VAE, Classifier, DiT, UNet
 from learn_diffusion.nets.text import TextEncoder, Tokeniser, record_attention
 from learn_diffusion.process import from_x0, renoise
@@ -45,6 +46,7 @@ PATH = Cosine()
 PICTURES = torch.zeros(4, 1, 8, 8)
 NOISE = torch.zeros(4, 1, 8, 8)
 ROWS, ONE = torch.randn(20, 4), torch.zeros(1)
+BLOBS = GaussianMixture(torch.eye(2), torch.full((2,), 0.5), torch.arange(2), 0.1, PATH)
 DRAGON = Scene("dragon", "nothing", "moon", "blue")
 TOKENISE, ENCODE = Tokeniser(["a", "cat"], length=8), TextEncoder(["a", "cat"], 16, length=8)
 
@@ -152,8 +154,20 @@ CASES = {
         lambda: first(train(tiny(), PICTURES, 1, labels=torch.zeros(4).long())), ValueError, "cond",
     ),
     "labels out of range": (
-        lambda: first(train(tiny(classes=2), PICTURES, 1, labels=torch.full((4,), 7))), ValueError, "cond",
+        lambda: first(train(tiny(classes=2), PICTURES, 1, labels=torch.full((4,), 7))), ValueError, "labels",
     ),
+    "pictures of other channels": (lambda: first(train(tiny(), PICTURES.repeat(1, 3, 1, 1), 1)), ValueError, "data"),
+    "a model of another schedule": (
+        lambda: ddim(tiny(), VP(), NOISE, VP().timesteps(2)), ValueError, "schedule",
+    ),
+    "a schedule's class": (lambda: ddim(tiny(), Cosine, NOISE, Cosine().timesteps(2)), TypeError, "schedule"),
+    "clipped on another schedule": (lambda: clip_x0(tiny(), VP()), ValueError, "schedule"),
+    "shares of a mixture": (
+        lambda: GaussianMixture(torch.zeros(2, 2), torch.tensor([1.5, -0.5]), torch.zeros(2), 0.1, Cosine()),
+        ValueError, "share",
+    ),
+    "points of another dimension": (lambda: BLOBS(torch.zeros(5, 1), torch.tensor(0.5)), ValueError, "x"),
+    "pictures for features": (lambda: frechet(PICTURES, PICTURES), ValueError, "a"),
     "steps": (lambda: first(train(tiny(), PICTURES, 0)), ValueError, "steps"),
     "batch": (lambda: first(train(tiny(), PICTURES, 1, batch=0)), ValueError, "batch"),
     "grad_accum_steps": (lambda: first(train(tiny(), PICTURES, 1, grad_accum_steps=0)), ValueError, "grad_accum_steps"),

@@ -35,7 +35,7 @@ Exercise(
         "What is not data is noise: sigma^2 = 1 - alpha^2.",
     ],
     solution=my_leak,
-    inputs=[(DDPM(T=T).betas(),) for T in (50, 150, 1000)],
+    inputs=[*((DDPM(T=T).betas(),) for T in (50, 150, 1000)), (DDPM(T=50, beta_T=0.01).betas(),)],  # not Ho's alone
     result="the log-SNR at the end",
     mistakes={
         "This is alpha^2 at the end. The log-SNR compares it with sigma^2, and takes the logarithm.": lambda betas: (
@@ -61,6 +61,7 @@ Exercise(
         "Only the last step counts here. The picture has been through all of them.": lambda betas: _snr(
             1 - betas[-1]
         ).log(),
+        "The length of the chain is used, and its betas are not.": lambda betas: DDPM(T=len(betas)).logsnr(END),
         "One step is missing: the last.": lambda betas: _snr((1 - betas[:-1]).prod()).log(),
         "The largest beta stands for all of them here: the log-SNR is {expected:.2f}, not {got:.2f}.": (
             lambda betas: _snr((1 - betas.max()) ** len(betas)).log()
@@ -69,11 +70,10 @@ Exercise(
     variants=[
         lambda betas: (1 - betas).prod().logit(),
         lambda betas: (left := math.prod(1 - b for b in betas.tolist()), math.log(left) - math.log(1 - left))[1],
-        lambda betas: 2 * (DDPM(T=len(betas)).alpha(END).log() - DDPM(T=len(betas)).sigma(END).log()).numpy(),
     ],
     right="0.42 for 50 steps, more data than noise; -1.27 for 150; -10.12 for 1000.",
     otherwise=lambda got, expected, betas: (
-        f"With {len(betas)} steps of Ho's betas the log-SNR at the end is {expected:.3f}, not {got:.3f}."
+        f"With {len(betas)} steps of these betas the log-SNR at the end is {expected:.3f}, not {got:.3f}."
     ),
 )
 

@@ -98,7 +98,7 @@ def eps_from_x0(xt, v, alpha, sigma):
 Exercise(
     "04.from_v",
     r"""Un-mix. `my_from_v(xt, v, alpha, sigma)` gets a noised picture and a guess of $v = \alpha\varepsilon - \sigma x_0$, and returns $x_0$ and
-    $\varepsilon$. It has to be right on *any* path. (In chapter 07 you will meet $\hat x_0 = \alpha x_t - \sigma \hat v$. That holds only where
+    $\varepsilon$. It has to be right on *any* path. (Elsewhere you may meet $\hat x_0 = \alpha x_t - \sigma \hat v$. That holds only where
     $\alpha^2+\sigma^2=1$.)""",
     hints=[
         "The row of v is a = -sigma, b = alpha. What is its determinant?",

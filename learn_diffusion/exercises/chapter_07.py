@@ -133,7 +133,8 @@ Exercise(
     variants=[training.loss, by_cosines],
     right="Exact answers cost nothing, and silence costs what it should.",
     otherwise=lambda got, expected, *args: (
-        f"An answer that is off by {expected**0.5:.0f} everywhere costs {got:.2f}, and should cost {expected:.0f}."
+        (f"An answer that is off by {expected**0.5:.0f} everywhere" if expected else "The exact answer")
+        + f" costs {got:.2f}, and should cost {expected:.0f}."
     ),
     check=_check_noise,
 )

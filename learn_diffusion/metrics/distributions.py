@@ -131,7 +131,10 @@ def modes(points: Tensor, centres: Tensor, radius: float) -> Modes:
 def feature_pair(name_a: str, a: Tensor, name_b: str, b: Tensor, at_least: int = 1) -> tuple[Tensor, Tensor]:
     """Both in double precision. Raises TypeError or ValueError that names a bad one."""
     for name, x in ((name_a, a), (name_b, b)):
-        validation.floats(name, x, ndim=2)
+        validation.floats(name, x)
+        if x.ndim != 2:
+            hint = "; of pictures, a classifier's features, or x.flatten(1) for their pixels" if x.ndim == 4 else ""
+            raise ValueError(f"{name}: expected features (N, D), got shape {tuple(x.shape)}{hint}")
         validation.finite(name, x)
         if len(x) < at_least:
             raise ValueError(f"{name}: expected at least {at_least} rows of features, got {len(x)}")
@@ -148,6 +151,7 @@ def nn_distance_ratio(samples: Tensor, train: Tensor, held_out: Tensor) -> float
     """
     for name, x in (("samples", samples), ("train", train), ("held_out", held_out)):
         validation.floats(name, x)
+        validation.finite(name, x)
         if len(x) == 0:
             raise ValueError(f"{name}: expected at least one row, got none")
         if x.shape[1:] != train.shape[1:]:
@@ -165,7 +169,7 @@ def nn_distance_ratio(samples: Tensor, train: Tensor, held_out: Tensor) -> float
 
 
 class AllMetrics(NamedTuple):
-    """What realism finds: every metric of this module that pictures can be measured with."""
+    """What all_metrics finds: every metric of this module that pictures can be measured with."""
 
     frechet: float
     kernel: float

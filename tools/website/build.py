@@ -16,10 +16,12 @@ from pathlib import Path
 
 import yaml
 
+from learn_diffusion.widgets.interactive import NO_KERNEL
 from tools import ROOT, tables
-from tools.website import landing, launch, playground, sharing
+from tools.website import handouts, landing, launch, playground, sharing
 
 BOOK = ROOT / "book"
+PLAYGROUND = "Or draw in <a href='../playground.html'>the playground</a>, without Python."  # within JSON
 
 
 def assemble(source: Path) -> None:
@@ -28,7 +30,8 @@ def assemble(source: Path) -> None:
     shutil.copytree(BOOK, source, ignore=shutil.ignore_patterns("_build", "node_modules", "package*.json"))
     (source / "notebooks").mkdir()
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
-        shutil.copy(notebook, source / "notebooks")
+        text = notebook.read_text(encoding="utf-8").replace(NO_KERNEL, f"{NO_KERNEL} {PLAYGROUND}")
+        (source / "notebooks" / notebook.name).write_text(text, encoding="utf-8")
     chapters = table()
     for page in source.glob("*.md"):
         page.write_text(filled(page.read_text(encoding="utf-8"), chapters), encoding="utf-8")
@@ -37,6 +40,7 @@ def assemble(source: Path) -> None:
         config[part] |= more
     (source / "_config.yml").write_text(yaml.safe_dump(config))
     landing.fill(source)
+    (source / "_static" / "handouts.html").write_text(handouts.page(), encoding="utf-8")
     (source / "painter.html").write_text(playground.painter(playground.repair()))
     try:
         playground.fill(source / "_static" / "playground")

@@ -23,6 +23,7 @@ from tools import ROOT, readme_images
 from tools.notebooks import measured, title
 
 SIZE = (320, 200)  # pixels of a card's picture
+MOST = 1.6  # times as wide or as high as a card: of a picture that is more, and not on white, a part is shown
 CHOSEN = "card"  # the tag of the cell whose picture stands for its chapter
 
 
@@ -47,7 +48,7 @@ def walk(frames: np.ndarray) -> str:
         alt="Noise turns into a cat with dark glasses under a black sky.",
         caption=f'"{readme_images.PROMPT}", by the model of chapter 12. Its training data has no such picture.',
         smooth=True,
-        start=last - 2,  # where a cat can be seen, and noise too
+        start=round(0.4 * last),  # where a cat can be seen, and noise too
     )
     return scrubber.html
 
@@ -144,7 +145,12 @@ def frame(sheet: np.ndarray, settings: dict) -> np.ndarray:
 
 
 def fitted(rgb: np.ndarray) -> Image.Image:
-    """The left of a picture (H, W, 3), as large as a card shows it; pixels stay squares when they are enlarged."""
+    """A picture (H, W, 3) as large as a card shows it: whole, on the colour of its corner, or a part that fills it.
+    Pixels stay squares when they are enlarged."""
     height, width, _ = rgb.shape
     zoom = max(1, -(-SIZE[0] // width), -(-SIZE[1] // height))
-    return ImageOps.fit(Image.fromarray(rgb.repeat(zoom, 0).repeat(zoom, 1)), SIZE, centering=(0, 0.5))
+    large = Image.fromarray(rgb.repeat(zoom, 0).repeat(zoom, 1))
+    corner, wide = large.getpixel((0, 0)), width * SIZE[1] / (height * SIZE[0])
+    if max(wide, 1 / wide) < MOST or min(corner) > 250:
+        return ImageOps.pad(large, SIZE, color=corner)
+    return ImageOps.fit(large, SIZE, centering=(0, 0.5))

@@ -132,16 +132,17 @@ function link(part, controls) {
   return location.href;
 }
 
-// Fill in what the address says: ranges and choices refuse by themselves what they cannot be.
+// Fill in what the address says, if it speaks of this part: ranges and choices refuse by themselves what they cannot be.
 function follow(part, root, controls) {
-  if (linked.get('part') !== part) return;
+  if (linked.get('part') !== part) return false;
   for (const control of controls.filter(({ name }) => linked.has(name))) {
     const before = control.value;
     control.value = linked.get(control.name).slice(0, 200);
     if (control.value === '' && control.type !== 'text') control.value = before;
     control.dispatchEvent(new Event('input'));
   }
-  root.scrollIntoView();
+  (root.closest('section') ?? root).scrollIntoView();
+  return true;
 }
 
 // ---- the model, in a thread of its own
@@ -192,14 +193,15 @@ function live(root, name, info, { controls, request, alt }) {
   status.setAttribute('role', 'status');
   const button = make('button', { type: 'button' });
   const seed = make('input', { type: 'number', name: 'seed', min: 0, max: 9999, value: 1 });
+  const again = make('button', { type: 'button' }, 'Draw');
   const another = make('button', { type: 'button' }, 'Other noise');
   const share = make('button', { type: 'button' }, 'Link to this');
-  const seeds = make('div', { className: 'ld-row' }, make('label', {}, 'seed ', seed), another, share);
+  const seeds = make('div', { className: 'ld-row' }, make('label', {}, 'seed ', seed), again, another, share);
   const panel = make('div', { className: 'ld-panel', hidden: true }, ...controls, seeds);
   const walk = film();
   const named = [...panel.querySelectorAll('[name]')];
   let latest; // this part's request that is being drawn
-  root.append(panel, make('div', { className: 'ld-row' }, button), status);
+  root.append(status, panel, make('div', { className: 'ld-row' }, button));
   buttons.set(name, button);
   sizes(info, true);
 
@@ -223,7 +225,7 @@ function live(root, name, info, { controls, request, alt }) {
         root.dataset.ms = data.ms;
         tell('done', `Drawn in ${(data.ms / 1000).toFixed(1)} s: ${asked.steps} steps. The slider goes back through them.`);
       } else if (data.noise) {
-        if (!walk.element.isConnected) (still ?? panel).before(walk.element);
+        if (!walk.element.isConnected) (still ?? status).before(walk.element);
         still?.remove();
         const { picture, shape, words: known, length } = info[name];
         const read = known && asked.ys[data.lane].filter(Boolean).map((token) => known[token - 1]);
@@ -254,16 +256,17 @@ function live(root, name, info, { controls, request, alt }) {
       draw();
     });
   };
+  again.onclick = draw;
   another.onclick = () => { seed.value = seed.valueAsNumber + 1; draw(); };
   share.onclick = async () => {
     const address = link(name, named);
     const copied = await navigator.clipboard?.writeText(address).then(() => true, () => false);
     status.textContent = `The address of this page leads to this picture now${copied ? ', and is copied' : ': copy it'}.`;
   };
-  follow(name, root, named);
+  const came = follow(name, root, named);
   panel.addEventListener('change', draw);
   root.classList.toggle('ld-smooth', 'picture' in info[name]); // decoded: no pixel is the point
-  root.dataset.state = 'ready';
+  tell('ready', came ? `This link leads to "${alt().join('" and "')}", seed ${seed.value}. The button below draws it.` : '');
   return draw;
 }
 
@@ -364,8 +367,8 @@ async function noise(root) {
   still.remove();
   root.append(
     make('div', { className: 'ld-views' }, canvas),
-    make('div', { className: 'ld-panel' }, level.element, make('label', {}, 'your picture ', file)),
     status,
+    make('div', { className: 'ld-panel' }, level.element, make('label', {}, 'your picture, or drop one here ', file)),
   );
   draw();
   root.dataset.state = 'ready';

@@ -228,6 +228,7 @@ function begin(root) {
   function place(x, y) {
     if (points.length >= 2 * MOST) return tell(root.dataset.state, `That is enough: ${MOST} points.`);
     points.push(...[x, y].map((value) => Math.min(2, Math.max(-2, value))));
+    if (root.dataset.state === 'refused' && points.length >= 2 * LEAST) tell('ready', 'Ready. Press train.');
     worker?.postMessage({ points: Float32Array.from(points) });
     draw();
   }

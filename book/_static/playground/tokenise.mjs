@@ -10,6 +10,6 @@ export function tokenise(caption, words, length) {
   if (!found.length) throw new PromptError('Type at least one word, such as "a cat".');
   if (found.length > length) throw new PromptError(`At most ${length} words, please; these are ${found.length}.`);
   const unknown = [...new Set(found)].filter((word) => !words.includes(word)).map((word) => `"${word.slice(0, 40)}"`);
-  if (unknown.length) throw new PromptError(`The model never learned ${unknown.join(', ')}. It knows: ${words.join(', ')}.`);
+  if (unknown.length) throw new PromptError(`The model never learned ${unknown.join(', ')}. The words it knows are listed below.`);
   return Array.from({ length }, (_, i) => (i < found.length ? words.indexOf(found[i]) + 1 : 0));
 }
