@@ -109,16 +109,20 @@ def slides(nb: nbformat.NotebookNode, topic: str, wanted: dict[str, str]) -> Ite
 
 
 def body(kind: str, content: str, question: str) -> str:
-    """What stands below the heading. What answers the question appears at the next key."""
+    """What stands below the heading. A picture that answers the question appears at the next key; what is printed is
+    what the question is about."""
     if kind == "exercise":
         return markdown(content)
-    if kind == "box":  # its name, its formula, and the sentence that says it in words
+    if kind == "box":  # its name, its formula, where it holds, and the sentence that says it in words
         parts = re.split(r"\n\s*\n", re.sub(r"^> ?", "", content, flags=re.M))
-        words = (re.search(r"In words: \*.*?\*|$", part, re.S)[0] for part in parts)
+        words = (" ".join(re.findall(r"This holds [^.]*\.|In words: \*.*?\*", part, re.S)) for part in parts)
         kept = (part if part.startswith(("**", "$$")) else said for part, said in zip(parts, words, strict=True))
         return '<div class="box">' + markdown("\n\n".join(kept)) + "</div>"
-    shown = enlarged(content, question) if kind == "picture" else content
-    return f'<div class="question">{question}</div><div class="fragment">{shown}</div>' if question else shown
+    asked = f'<div class="question">{question}</div>' if question else ""
+    if kind == "printed":
+        return asked + content
+    shown = enlarged(content, question)
+    return f'{asked}<div class="fragment">{shown}</div>' if asked else shown
 
 
 def section(name: str, shown: str, notes: str, kind: str = "") -> str:
