@@ -96,7 +96,7 @@ def export(name: str, folder: str | Path) -> Path:
 _PIPELINE = """from diffusers import DiffusionPipeline
 
 pipeline = DiffusionPipeline.from_pretrained("FOLDER")
-pipeline("a cat wearing sunglasses on the moon").images[0].save("cat.png")"""
+pipeline("a cat wearing sunglasses on the moon", guidance_scale=3.0).images[0].save("cat.png")"""
 _CHECKPOINT = """from learn_diffusion import checkpoints
 
 model, metadata = checkpoints.load("FOLDER/model.safetensors")"""
