@@ -322,9 +322,10 @@ def _check_fit(takes: Mapping[str, Any], data: Tensor, labels: Tensor | None) ->
     """Whether data and labels are what the network takes, where its config says so."""
     if data.ndim == 4 and takes.get("channels", data.shape[1]) != data.shape[1]:
         raise ValueError(f"data: expected {takes['channels']} channels, as the network has, got {tuple(data.shape)}")
-    classes = takes.get("classes", 0)
-    if labels is not None and labels.ndim == 1 and classes and not -1 <= labels.min() <= labels.max() < classes:
-        raise ValueError(f"labels: expected numbers from 0 to {classes - 1}, got {labels.min()} to {labels.max()}")
+    if labels is not None and labels.ndim == 1 and (classes := takes.get("classes", 0)):
+        low, high = int(labels.min()), int(labels.max())  # bytes know no -1, a dropped label
+        if low < -1 or high >= classes:
+            raise ValueError(f"labels: expected numbers from 0 to {classes - 1}, got {low} to {high}")
 
 
 class _Batches:
