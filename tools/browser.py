@@ -34,11 +34,16 @@ ARGUMENTS = [
 PATIENCE = 120  # seconds for JupyterLab or a kernel to start on a busy machine
 
 
+def installed(variable: str, *names: str) -> str | None:
+    """The path of the first of these programs that is there; the environment's variable decides where it is set."""
+    asked = os.environ.get(variable)
+    return next(filter(None, map(shutil.which, [asked] if asked else names)), None)
+
+
 def chromium() -> str | None:
     """The path of an installed browser; LEARN_DIFFUSION_CHROMIUM decides where it is set."""
-    asked = os.environ.get("LEARN_DIFFUSION_CHROMIUM")
-    names = [asked] if asked else ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
-    return next(filter(None, map(shutil.which, names)), None)
+    names = "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
+    return installed("LEARN_DIFFUSION_CHROMIUM", *names)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tools.browser import PATIENCE
+from tools.browser import PATIENCE, installed
 
 NO_FIREFOX = "no Firefox found: apt-get install firefox-esr, or set LEARN_DIFFUSION_FIREFOX"
 KEYS = {"Home": "\ue011", "End": "\ue010", "ArrowLeft": "\ue012", "ArrowRight": "\ue014"}  # as WebDriver names them
@@ -37,8 +36,7 @@ ALLOWED = {"MOZ_REMOTE_SETTINGS_DEVTOOLS": "1"}
 
 def firefox() -> str | None:
     """The path of an installed Firefox; LEARN_DIFFUSION_FIREFOX decides where it is set."""
-    asked = os.environ.get("LEARN_DIFFUSION_FIREFOX")
-    return next(filter(None, map(shutil.which, [asked] if asked else ["firefox-esr", "firefox"])), None)
+    return installed("LEARN_DIFFUSION_FIREFOX", "firefox-esr", "firefox")
 
 
 class Page:

@@ -17,7 +17,6 @@ from tools.website import landing, slides
 
 ASKED = re.compile(r"(?:\*\*(?:Predict|Before|Guess)\b|\*\*What [^*]*\?\*\*).*")
 POINTS_BACK = re.compile(r"\b(?:the first|it|they|them|these|this|that)\b|^\*\*Predict\*\*")
-LONG = 250  # characters of a paragraph that is shown whole
 RULE = '<p class="rule"></p>'
 
 
@@ -46,8 +45,8 @@ def prediction(nb: nbformat.NotebookNode) -> str:
     for _, kind, content in slides.pieces(nb):
         text = " ".join(content.split())
         if kind == "text" and (asked := ASKED.search(text)):
-            shown = re.sub(r" \([^()]*\)$", "", asked[0] if len(text) >= LONG else text)  # less a hint
-            if len(text) >= LONG and POINTS_BACK.search(shown):
+            shown = re.sub(r" \([^()]*\)$", "", asked[0] if len(text) >= slides.LONG else text)  # less a hint
+            if len(text) >= slides.LONG and POINTS_BACK.search(shown):
                 before = re.split(r"(?<=[.?!]) |(?<=[.?!]\)) ", text[: asked.start()].strip())[-1]
                 shown = f"{before} {shown}"
             return shown.strip()

@@ -40,6 +40,7 @@ SLIDES = {
           "Exhibit 9: uphill": "printed"},
 }  # fmt: skip
 QUESTION = re.compile(r"\*\*(?:Predict|Before|Guess|What)\b.*", re.S)
+LONG = 250  # characters: of a paragraph that is as long, only the question is shown
 WIDE, HIGH, GAP = 1184, 590, 32  # pixels that slides.html leaves below a heading, and between panels
 PLAYER = "LICENSE", "dist/reveal.css", "dist/reveal.js", "dist/plugin/notes.js"
 
@@ -96,7 +97,7 @@ def slides(nb: nbformat.NotebookNode, topic: str, wanted: dict[str, str]) -> Ite
         if heading != before:
             question, before = "", heading
         if kind == "text" and (asked := QUESTION.search(content)):
-            question = content if len(content) < 250 else asked[0]
+            question = content if len(content) < LONG else asked[0]
         elif kind == "answer" and made and made[-1][0] == heading:
             made[-1][2] += markdown(content)
         elif left.get(heading, [])[:1] == [kind]:
