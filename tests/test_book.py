@@ -598,7 +598,7 @@ def test_there_is_one_search_button_and_it_opens_the_search(browser, site, width
     buttons = page.locator(".search-button__button >> visible=true")
     assert buttons.count() == 1
     buttons.click()
-    assert page.locator("#pst-search-dialog input[type=search]").is_visible()
+    page.locator("#pst-search-dialog input[type=search]").wait_for()
     page.close()
 
 

@@ -356,7 +356,7 @@ def test_a_live_control_asks_the_kernel_in_jupyterlab(lab, page, tmp_path):
     drag(page, page.locator(".noUi-target"), 0.02, 0.5)
     page.wait_for_function("src => document.querySelector('.jp-OutputArea-output img').src !== src", arg=first)
     assert "(level = 5)" in picture.get_attribute("alt")
-    assert page.get_by_text("drawn in").is_visible()
+    page.get_by_text("drawn in").wait_for()  # a message of its own, after the picture's
 
     second = picture.get_attribute("src")
     handle.press("ArrowRight")
