@@ -21,7 +21,8 @@ COMMANDS = {
     "operations": "where the time of a training step goes, by kind of operation",
     "sampling": "quality against network calls, the same weights in ours and in diffusers' schedulers",
     "quality": "distance to real digits: each project's own recipe, and ours in a tenth of its seconds",
-    "ablation": "the same in a tenth of the seconds for all: ours without one of its parts, and networks of its size",
+    "quality_scenes": "the same with scenes in colour at 32x32 in place of digits",
+    "ablation": "digits in a tenth of the seconds for all: ours without one of its parts, and networks of its size",
     "model_scaling": "our seconds and memory against batch, resolution and size of the network",
 }
 
@@ -50,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     own["sampling"].add_argument("--seeds", type=int, default=3)
     own["sampling"].add_argument("--n", type=int, default=500, help="pictures a seed")
     own["sampling"].add_argument("--reference", type=int, default=1000, help="calls of the DDPM that is the reference")
-    for name in ("quality", "ablation"):
+    for name in ("quality", "quality_scenes", "ablation"):
         own[name].add_argument("--seconds", type=float, default=450.0, help="of one core, for a stock recipe")
         own[name].add_argument("--seeds", type=int, default=3, help="trainings of each")
         own[name].add_argument("--workers", type=int, default=2, help="trainings at a time, a core each")

@@ -42,7 +42,8 @@ for command in peers.COMMANDS:
             print("ended:", command, stop.code)
 """
     printed = [line for line in run(code).splitlines() if line.startswith("ended:")]
-    commands = ["parity", "throughput", "operations", "sampling", "quality", "ablation", "model_scaling"]
+    commands = ["parity", "throughput", "operations", "sampling"]
+    commands += ["quality", "quality_scenes", "ablation", "model_scaling"]
     assert [line.split()[1] for line in printed if line.endswith(" 0")] == commands
     assert [line.split()[1] for line in printed if "not installed" in line and "`make peers`" in line] == commands[:-1]
     assert not list(tmp_path.iterdir())

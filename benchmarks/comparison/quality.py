@@ -1,4 +1,4 @@
-"""Quality against seconds of training, MNIST at 28x28: ours in a tenth of the seconds of each project's own recipe.
+"""Quality against seconds of training, digits at 28x28: ours in a tenth of the seconds of each project's own recipe.
 
 Each recipe gets the same number of tuning trials (the learning rates below, one training each at a fifth of its
 seconds), and the best of them is trained with every seed. A training runs on one core. Its number of steps is fixed
@@ -22,18 +22,36 @@ from statistics import mean, stdev
 import torch
 from torch import Tensor, nn
 
-from comparison.baselines import MAKERS, PEERS, matched, parameters, peer, stock
+from comparison.baselines import MAKERS, PEERS, Shape, matched, parameters, peer, stock
 from learn_diffusion import checkpoints, devices
 from learn_diffusion.datasets.mnist import mnist_sample
+from learn_diffusion.datasets.scenes import draw_scenes
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.metrics import frechet
+from learn_diffusion.recipes.evaluation import all_features
 from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.schedules import Cosine
 from learn_diffusion.training import train
 from tools.tables import Table
 
-SHAPE, N, CALLS = (1, 28), 500, 15
+N, CALLS = 500, 15
 TRIAL, SHARE = 0.2, 0.1  # of the seconds: what a trial gets, what ours gets
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learned, and what is held out to compare with."""
+
+    shape: Shape
+    train: Callable[[], Tensor]  # (N, C, H, W) in [-1, 1]
+    held_out: Callable[[], Tensor]
+    reader: str  # the shipped classifier whose features measure
+
+
+TASKS = {
+    "digits": Task((1, 28), lambda: mnist_sample("train")[0], lambda: mnist_sample("held_out")[0], "mnist_classifier"),
+    "scenes": Task((3, 32), lambda: draw_scenes(8000, 0)[0], lambda: draw_scenes(1000, 1)[0], "scene_classifier"),
+}
 
 
 @dataclass(frozen=True)
@@ -41,7 +59,7 @@ class Recipe:
     """How one baseline is trained."""
 
     who: str
-    build: Callable[[str, tuple[int, int]], nn.Module]
+    build: Callable[[str, Shape], nn.Module]
     batch: int
     rates: tuple[float, ...]  # the trials
     said: str = ""  # where it comes from
@@ -89,17 +107,18 @@ def rate_at(recipe: Recipe, step: int, steps: int, peak: float) -> float:
 def training(recipe: Recipe, data: Tensor, steps: int, lr: float, seed: int) -> Iterator[nn.Module]:
     """A training from new weights of this seed; yields the running average of the weights after each step."""
     torch.manual_seed(seed)
-    net = recipe.build(recipe.who, SHAPE).to(memory_format=torch.channels_last)
+    shape = data.shape[1], data.shape[2]
+    net = recipe.build(recipe.who, shape).to(memory_format=torch.channels_last)
     if recipe.who == "ours":
         model = Denoiser(net, Cosine(), recipe.target)
         how = {"batch": recipe.batch, "lr": lr, "optimizer": recipe.optimizer, "seed": seed, "device": "cpu"}
         yield from (state.ema for state in train(model, data, steps, **how))
         return
-    baseline, average = MAKERS[recipe.who](net.train(), SHAPE), copy.deepcopy(net).requires_grad_(False)
+    baseline, average = MAKERS[recipe.who](net.train(), shape), copy.deepcopy(net).requires_grad_(False)
     optimiser = torch.optim.AdamW(net.parameters(), lr=lr, betas=recipe.betas, weight_decay=recipe.decay, fused=True)
     for step in range(steps):
         optimiser.zero_grad()
-        with as_ours():
+        with as_ours(shape):
             value = baseline.loss(data[torch.randint(len(data), (recipe.batch,))])
         value.backward()
         optimiser.param_groups[0]["lr"] = rate_at(recipe, step, steps, lr)
@@ -121,46 +140,47 @@ def steps_in(recipe: Recipe, data: Tensor, seconds: float) -> int:
     return max(2, round(seconds * done / (time.process_time() - begun)))
 
 
-def as_ours() -> torch.autocast:
+def as_ours(shape: Shape) -> torch.autocast:
     """In it, what computes in bfloat16 here if ours does."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=devices.use_bf16(torch.device("cpu"), SHAPE[1]))
+    return torch.autocast("cpu", torch.bfloat16, enabled=devices.use_bf16(torch.device("cpu"), shape[1]))
 
 
 @torch.no_grad()
-def distance(recipe: Recipe, average: nn.Module, reader: nn.Module, n: int) -> float:
-    """Fréchet distance of n samples to the held-out digits."""
+def distance(recipe: Recipe, average: nn.Module, task: Task, n: int) -> float:
+    """Fréchet distance of n samples to what is held out."""
+    reader, _ = checkpoints.load(pretrained_path(task.reader), "cpu")
     average = copy.deepcopy(average).eval()
-    baseline = MAKERS[recipe.who](average, SHAPE)
-    with as_ours():
+    baseline = MAKERS[recipe.who](average, task.shape)
+    with as_ours(task.shape):
         samples = torch.cat([baseline.sample(100, CALLS) for _ in range(n // 100)])
-    return frechet(reader.features(samples.float()), reader.features(mnist_sample("held_out")[0]))
+    return frechet(all_features(reader, samples.float()), all_features(reader, task.held_out()))
 
 
-def one(name: str, lr: float, seed: int, seconds: float, n: int = N) -> tuple[float, float]:
+def one(name: str, what: str, lr: float, seed: int, seconds: float, n: int = N) -> tuple[float, float]:
     """A training in a process of its own: (seconds of the core, distance of n samples)."""
     torch.set_num_threads(1)
     devices.disable_malloc_trim()
-    recipe, data = RECIPES[name], mnist_sample("train")[0]
-    reader, _ = checkpoints.load(pretrained_path("mnist_classifier"), "cpu")
+    recipe, task = RECIPES[name], TASKS[what]
+    data = task.train()
     steps = steps_in(recipe, data, seconds)
     begun = time.process_time()
     *_, average = training(recipe, data, steps, lr, seed)
     spent = time.process_time() - begun
-    found = spent, distance(recipe, average, reader, n)
+    found = spent, distance(recipe, average, task, n)
     print(f"{name}, lr {lr:g}, seed {seed}: {steps} steps, {found[0]:.0f} s, {found[1]:.2f}", flush=True)
     return found
 
 
-def tuned(pool: ProcessPoolExecutor, names: list[str], seconds: float) -> tuple[dict[str, float], Table]:
+def tuned(pool: ProcessPoolExecutor, names: list[str], what: str, seconds: float) -> tuple[dict[str, float], Table]:
     """The best of each recipe's learning rates after a fifth of its seconds, and all trials."""
     jobs = {
-        (name, lr): pool.submit(one, name, lr, 0, TRIAL * RECIPES[name].share * seconds, 200)
+        (name, lr): pool.submit(one, name, what, lr, 0, TRIAL * RECIPES[name].share * seconds, 200)
         for name in names
         for lr in RECIPES[name].rates
     }
     found = {key: job.result()[-1] for key, job in jobs.items()}
     table = Table(
-        f"Tuning: distance of 200 digits after {TRIAL:.0%} of the seconds, seed 0",
+        f"Tuning: distance of 200 {what} after {TRIAL:.0%} of the seconds, seed 0",
         ("recipe", "from", "batch", "trials: learning rate, distance"),
     )
     best = {}
@@ -172,7 +192,7 @@ def tuned(pool: ProcessPoolExecutor, names: list[str], seconds: float) -> tuple[
     return best, table
 
 
-def results(title: str, names: list[str], best: dict, found: dict, seeds: int) -> Table:
+def results(title: str, names: list[str], what: str, best: dict, found: dict, seeds: int) -> Table:
     """Distance after the seconds of each, the mean over training seeds and its spread."""
     table = Table(
         title,
@@ -185,24 +205,25 @@ def results(title: str, names: list[str], best: dict, found: dict, seeds: int) -
         spread = f" ± {stdev(far):.2g}" if seeds > 1 else ""
         recipe = RECIPES[name]
         cells = (best[name], round(mean(spent)), f"{mean(far):.3g}{spread}")
-        table.rows.append((name, parameters(recipe.build(recipe.who, SHAPE)), *cells))
+        table.rows.append((name, parameters(recipe.build(recipe.who, TASKS[what].shape)), *cells))
     return table
 
 
-def compare(title: str, names: list[str], options: Namespace) -> Iterator[Table]:
+def compare(title: str, names: list[str], options: Namespace, what: str = "digits") -> Iterator[Table]:
     """The trials of these recipes, and their table."""
     for name in PEERS:
         peer(name)
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        best, table = tuned(pool, names, options.seconds)
+        best, table = tuned(pool, names, what, options.seconds)
         yield table
-        jobs = {(name, seed): pool.submit(one, name, best[name], 1 + seed, RECIPES[name].share * options.seconds)
+        jobs = {(name, seed): pool.submit(one, name, what, best[name], 1 + seed, RECIPES[name].share * options.seconds)
                 for name in names for seed in range(options.seeds)}  # fmt: skip
         found = {key: job.result() for key, job in jobs.items()}
-    yield results(title, names, best, found, options.seeds)
+    yield results(title, names, what, best, found, options.seeds)
 
 
-def run(options: Namespace) -> Iterator[Table]:
+def run(options: Namespace, what: str = "digits") -> Iterator[Table]:
     """Stock recipes, and ours in a part of their seconds."""
-    title = f"Fréchet distance to held-out digits at 28x28: stock recipes, and ours in {SHARE:.0%} of the seconds"
-    yield from compare(title, ["ours", *(name for name in RECIPES if name.endswith("stock"))], options)
+    side = TASKS[what].shape[1]
+    title = f"Fréchet distance to held-out {what} at {side}x{side}: stock recipes, and ours in {SHARE:.0%} of the time"
+    yield from compare(title, ["ours", *(name for name in RECIPES if name.endswith("stock"))], options, what)
