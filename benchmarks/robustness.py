@@ -131,7 +131,7 @@ def killed_download(times: int, folder: Path) -> Iterator[str]:
     server = [sys.executable, "-um", "http.server", "--bind", "127.0.0.1", "--directory", str(folder), "0"]
     with subprocess.Popen(server, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         mirrors = [f"http://127.0.0.1:{process.stdout.readline().split()[5]}/file"]
-        what = {"mirrors": mirrors, "sha256": hashlib.sha256(CONTENT).hexdigest(), "size": len(CONTENT)}
+        what = {"mirrors": mirrors, "sha256": hashlib.sha256(CONTENT).hexdigest()}
         try:
             yield from killed(partial(download.fetch, progress=False, **what), lost_file, times, folder)
         finally:

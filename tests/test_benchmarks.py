@@ -66,6 +66,21 @@ assert found["convolutions, forward"] > 0
     run(code)
 
 
+def test_every_fault_really_happens_and_nothing_is_lost(tmp_path):
+    """One trial of each; `python benchmarks/robustness.py` makes many."""
+    code = f"""
+import pathlib, robustness
+if __name__ == "__main__":
+    for name, (_, trial) in robustness.FAULTS.items():
+        (folder := pathlib.Path({str(tmp_path)!r}, name)).mkdir()
+        lost = list(trial(1, folder))
+        print(name, len(lost), *filter(None, lost))
+"""
+    done = [line.split() for line in run(code).splitlines() if "resuming" not in line]
+    assert len(done) == 10
+    assert [words for words in done if words[1:] not in (["1"], ["100"])] == []
+
+
 def test_a_table_is_printed_aligned_and_stored_with_what_a_reader_needs(tmp_path):
     table = tables.Table("Speed", ("who", "pictures/s", "note"), [("ours", 12345.6, None), ("x", 0.12345, "a")], ["n"])
     lines = tables.markdown(table).splitlines()
