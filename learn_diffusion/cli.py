@@ -21,6 +21,17 @@ import learn_diffusion
 if TYPE_CHECKING:
     from torch import nn
 
+
+class Checkpoint(click.Path):
+    """A file written by save, or the name of a model that ships."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        from learn_diffusion.recipes.pretrained import DATA
+
+        path, shipped = Path(super().convert(value, param, ctx)), DATA / f"{value}.safetensors"
+        return shipped if shipped.is_file() and not path.exists() else path
+
+
 SEED = click.IntRange(0, 2**32 - 1)
 DEVICE = click.option("--device", help="cpu, cuda or mps; by default cuda where there is one, else cpu.")
 
@@ -109,7 +120,7 @@ def train(recipe: str, out: Path | None, checkpoint_dir: Path | None, restart: b
 
 
 @commands.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=Checkpoint(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The picture to write, a .png.")
 @click.option("--prompt", help='What to draw, for a model that reads words: "a cat wearing sunglasses on the moon".')
 @click.option("--label", type=int, help="What to draw, for a model that knows labels: 7.")
@@ -126,7 +137,7 @@ def sample(
     checkpoint: Path, out: Path, prompt: str | None, label: int | None, n: int, steps: int, scale: float | None,
     seed: int, size: int | None, zoom: int | None, device: str | None,
 ) -> None:  # fmt: skip
-    """Sample from a CHECKPOINT.
+    """Sample from a CHECKPOINT: a file, or a name of `learn-diffusion list`.
 
     The pictures are written as one PNG, side by side. `learn-diffusion info` says whether a model takes a prompt, a
     label, or neither.
@@ -162,9 +173,9 @@ def sample(
 
 
 @commands.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=Checkpoint(path_type=Path))
 def info(checkpoint: Path) -> None:
-    """Print what a CHECKPOINT holds, from its header."""
+    """Print what a CHECKPOINT holds, from its header: a file, or a name of `learn-diffusion list`."""
     from learn_diffusion import checkpoints
 
     for line in describe(checkpoint, *checkpoints.load(checkpoint, "cpu")):
@@ -175,7 +186,7 @@ def info(checkpoint: Path) -> None:
 @click.argument("name")
 @click.argument("folder", type=click.Path(path_type=Path))
 def export(name: str, folder: Path) -> None:
-    """Write the model NAME into FOLDER, with a model card, for others to use.
+    """Write the model NAME, or a .safetensors file of your own, into FOLDER, with a model card, for others to use.
 
     stable_scenes becomes a pipeline that diffusers loads; every other model its checkpoint.
     """

@@ -223,6 +223,7 @@ def test_info_prints_the_header(shelf):
     assert "no whole safetensors file" in fails("info", shelf / "truncated")
     assert "expected a .safetensors file written by save, got a folder" in fails("info", shelf)
     assert "no such checkpoint" in fails("info", shelf / "missing")
+    assert run("info", "digits_by_label").stdout.startswith(str(pretrained_path("digits_by_label")))  # one that ships
     assert "book/own_pictures.md" in fails("train", shelf, code=2)
 
 

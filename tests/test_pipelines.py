@@ -312,3 +312,18 @@ def test_other_models_are_exported_as_they_are(tmp_path):
     with pytest.raises(ValueError, match="name: expected one of"):
         cards.export("no_such_model", tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_model_of_ones_own_is_exported_with_a_card_that_says_what_is_still_to_be_written(tmp_path):
+    model = Denoiser(UNet(widths=(8, 16)), Cosine(), "eps")
+    checkpoints.save(tmp_path / "mine.safetensors", model, data="my pictures")
+    card = ModelCard.load(cards.export(tmp_path / "mine.safetensors", tmp_path / "new") / "README.md")
+    assert card.data.license == "unknown"
+    assert "# mine\n" in card.text
+    assert '"my pictures"' in card.text
+    assert "| none | not measured |" in card.text
+    assert checkpoints.load(tmp_path / "new" / "model.safetensors", "cpu")[1]["data"] == "my pictures"
+
+    checkpoints.save(tmp_path / "again.safetensors", model, recipe="digit_classifier", metrics={})
+    card = ModelCard.load(cards.export(tmp_path / "again.safetensors", tmp_path / "recipe") / "README.md")
+    assert card.data.license == "cc-by-4.0"  # that of the recipe's data

@@ -43,11 +43,12 @@ def model_card(name: str) -> str:
 
 
 def _model_card(name: str, model: nn.Module, about: Mapping[str, Any]) -> str:
-    card, pipeline = data_card(name), _is_pipeline(model)
+    recipe, pipeline = RECIPES.get(about.get("recipe", "")), _is_pipeline(model)
+    card = data_card(about["recipe"]) if recipe else _own_data(about)
     licence = re.match(r"CC (BY(?:-SA)?) (\d\.\d)", card.get("Licence", ""))
     words = bool(getattr(getattr(model, "net", None), "text", None))
     head = {
-        "license": f"cc-{licence[1]}-{licence[2]}".lower() if licence else "mit",
+        "license": f"cc-{licence[1]}-{licence[2]}".lower() if licence else "mit" if recipe else "unknown",
         "library_name": "diffusers" if pipeline else "learn_diffusion",
         "tags": ["diffusion", "education", "learn_diffusion"],
     }
@@ -59,25 +60,30 @@ def _model_card(name: str, model: nn.Module, about: Mapping[str, Any]) -> str:
     trained = ("recipe", "steps", "seed", "seconds", "hardware", "package", "torch")
     return "\n".join([
         "---", *(f"{key}: {json.dumps(value)}" for key, value in head.items()), "---", "",
-        f"# {name}", "", RECIPES[name].__doc__.splitlines()[0], "", "## Use", "", "```python", use, "```", "",
+        f"# {name}", "", recipe.__doc__.splitlines()[0] if recipe else "A model that learn_diffusion saved.", "", "## Use", "", "```python", use, "```", "",
         INTENDED, "", "## Data", "", card["What"], "", card["Where from"], "",
         f"Licence: {card.get('Licence', 'MIT, as the code that draws them.')}", "", "## Training", "",
         *(f"- {key}: {about[key]}" for key in trained if key in about), "", "## Metrics", "",
-        "| metric | value |", "|---|---|", *(f"| {key} | {value} |" for key, value in _rows(about["metrics"])), "",
+        "| metric | value |", "|---|---|",
+        *(f"| {key} | {value} |" for key, value in _rows(about.get("metrics", {"none": "not measured"}))), "",
         "## Limits", "", card["Limits"], "",
     ])  # fmt: skip
 
 
-def export(name: str, folder: str | Path) -> Path:
-    """Write the model of a recipe into a new folder, with its model card: as a pipeline of diffusers where it is one,
-    in single precision; else as its checkpoint, with that of its autoencoder. Returns the folder.
+def export(name: str | Path, folder: str | Path) -> Path:
+    """Write the model of a recipe, or of a file of your own, into a new folder, with its model card: as a pipeline of
+    diffusers where it is one, in single precision; else as its checkpoint, with that of its autoencoder. Returns the
+    folder.
 
     Raises ValueError for an unknown name, FileNotFoundError for a model that was not trained, FileExistsError for a
     folder with something in it.
     """
-    one_of("name", name, RECIPES)
-    model, about = checkpoints.load(pretrained_path(name), "cpu")
-    folder, card = Path(folder), _model_card(name, model, about)
+    path = Path(name)
+    if path.suffix != ".safetensors":
+        one_of("name", name, RECIPES)
+        path = pretrained_path(name)
+    model, about = checkpoints.load(path, "cpu")
+    folder, card = Path(folder), _model_card(path.stem, model, about)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"folder: expected a new or empty folder, got {folder}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +92,7 @@ def export(name: str, folder: str | Path) -> Path:
 
         to_pipeline(model).save_pretrained(folder)
     else:
-        shutil.copyfile(pretrained_path(name), folder / "model.safetensors")
+        shutil.copyfile(path, folder / "model.safetensors")
         if decoder := about.get("autoencoder"):
             shutil.copyfile(pretrained_path(decoder), folder / "autoencoder.safetensors")
     (folder / "README.md").write_text(card, encoding="utf-8")
@@ -108,6 +114,15 @@ def _is_pipeline(model: object) -> bool:
     return type(getattr(model, "net", None)).__name__ == "StableDiffusion"
 
 
+def _own_data(about: Mapping[str, Any]) -> dict[str, str]:
+    """What a header says of the data of a model that no recipe made; the rest is for whoever publishes it."""
+    said = json.dumps(about["data"]) if "data" in about else "Its file does not say: write here what it learned from."
+    return {
+        "What": said, "Where from": "", "Licence": "write here under which one you publish it",
+        "Limits": "Write here what it draws badly, and what is missing in its data.",
+    }  # fmt: skip
+
+
 def _rows(metrics: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
     """Names and values, one a row; a mean with its spread is one value."""
     for key, value in metrics.items():
@@ -116,6 +131,8 @@ def _rows(metrics: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, s
             yield name, f"{value['mean']:.4g} ± {value['std']:.2g}"
         elif isinstance(value, Mapping):
             yield from _rows(value, f"{name}, ")
+        elif isinstance(value, str):
+            yield name, value
         elif isinstance(value, list):
             yield name, ", ".join(f"{one:.4g}" for one in value)
         else:
