@@ -11,7 +11,7 @@ from torch import Tensor
 
 from learn_diffusion import validation
 from learn_diffusion.process import Denoise, Estimate, from_x0, where_rows
-from learn_diffusion.schedules import BLIND, Schedule, known_schedule
+from learn_diffusion.schedules import BLIND, Schedule, known_schedule, knows
 
 LogProb = Callable[[Tensor, Tensor], Tensor]  # (x_t (B, ...), t () or (B,)) -> log p(y | x_t) of each row, (B,)
 
@@ -54,7 +54,7 @@ def cfg(model: Conditional, y: Tensor, scale: float) -> Denoise:
         cond, uncond = Estimate(both.x0[:n], both.eps[:n]), Estimate(both.x0[n:], both.eps[n:])
         return uncond.lerp(cond, scale)
 
-    return guided
+    return knows(guided, getattr(model, "schedule", None))
 
 
 def guidance_interval(guided: Denoise, plain: Denoise, schedule: Schedule, lo: float, hi: float) -> Denoise:
@@ -64,9 +64,11 @@ def guidance_interval(guided: Denoise, plain: Denoise, schedule: Schedule, lo: f
             The paper's limits are EDM's sigma: log-SNR = -2 log(sigma)
 
     One call where all rows agree on the side, both where t (B,) divides them. Raises ValueError where lo is not
-    below hi.
+    below hi, and for a schedule that is not that of both.
     """
     validation.ordered(lo, hi, "log-SNR with lo < hi, from the noisier level to the cleaner")
+    known_schedule(guided, schedule)
+    known_schedule(plain, schedule)
 
     def within(x: Tensor, t: Tensor) -> Estimate:
         logsnr = schedule.logsnr(validation.as_level("t", t))
@@ -77,7 +79,7 @@ def guidance_interval(guided: Denoise, plain: Denoise, schedule: Schedule, lo: f
             return plain(x, t)
         return where_rows(inside, guided(x, t), plain(x, t))
 
-    return within
+    return knows(within, schedule)
 
 
 def autoguidance(better: Denoise, worse: Denoise, scale: float) -> Denoise:
@@ -88,9 +90,12 @@ def autoguidance(better: Denoise, worse: Denoise, scale: float) -> Denoise:
     scale          0: the worse model, 1: the better one, above 1: past it
 
     Two calls, of networks that may differ in size; scale 0 and 1 need one. Raises ValueError for a scale that is not
-    a finite number.
+    a finite number, and for two paths.
     """
     validation.number("scale", scale)
+    schedule = getattr(better, "schedule", None)
+    if schedule is not None:
+        known_schedule(worse, schedule)
 
     def guided(x: Tensor, t: Tensor) -> Estimate:
         if scale == 1:
@@ -99,7 +104,7 @@ def autoguidance(better: Denoise, worse: Denoise, scale: float) -> Denoise:
             return worse(x, t)
         return worse(x, t).lerp(better(x, t), scale)
 
-    return guided
+    return knows(guided, schedule)
 
 
 def classifier_guidance(denoise: Denoise, log_prob: LogProb, schedule: Schedule, scale: float) -> Denoise:
@@ -116,9 +121,11 @@ def classifier_guidance(denoise: Denoise, log_prob: LogProb, schedule: Schedule,
     be told (0/0), and at sigma = 0 there is none: there denoise is left as it is.
 
     One call each of denoise and log_prob, and one way back through the latter. Raises ValueError for a scale that is
-    not a finite number, and for a log_prob of another shape or without a gradient.
+    not a finite number, for a log_prob of another shape or without a gradient, and for a schedule that is not the
+    model's.
     """
     validation.number("scale", scale)
+    known_schedule(denoise, schedule)
 
     def guided(x: Tensor, t: Tensor) -> Estimate:
         est = denoise(x, t)
@@ -130,7 +137,7 @@ def classifier_guidance(denoise: Denoise, log_prob: LogProb, schedule: Schedule,
         step = scale * sigma * _gradient(log_prob, x, t)
         return where_rows(steerable, Estimate(est.x0 + sigma / alpha * step, est.eps - step), est)
 
-    return guided
+    return knows(guided, schedule)
 
 
 def _gradient(log_prob: LogProb, x: Tensor, t: Tensor) -> Tensor:
@@ -161,4 +168,4 @@ def clip_x0(denoise: Denoise, schedule: Schedule, lo: float = -1.0, hi: float = 
     def clipped(x: Tensor, t: Tensor) -> Estimate:
         return from_x0(x, denoise(x, t).x0.clamp(lo, hi), *schedule.at(t, x))
 
-    return clipped
+    return knows(clipped, schedule)

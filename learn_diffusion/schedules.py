@@ -267,12 +267,21 @@ def known_schedule(denoise: Denoise, schedule: Schedule) -> None:
         raise ValueError(f"schedule: expected {own}, as the model's, got {schedule}; see schedules.convert_schedule")
 
 
+def knows(denoise: Denoise, schedule: Schedule | None) -> Denoise:
+    """denoise, which says from now on that this is its path: what wraps a model knows the path that the model knows."""
+    if schedule is not None:
+        denoise.schedule = schedule
+    return denoise
+
+
 def convert_schedule(denoise: Denoise, src: Schedule, dst: Schedule) -> Denoise:
     """Let a model trained on path src be sampled along path dst.
 
     At equal log-SNR the two paths show the same picture at another scale, so x is rescaled and the estimate of x0
     holds as it is. Where dst is noisier or cleaner than src ever gets, the model is asked at src's nearest end.
+    Raises ValueError for a src that is not the model's.
     """
+    known_schedule(denoise, src)
 
     def moved(x: Tensor, t: Tensor) -> Estimate:
         t_src = src.t_of_logsnr(dst.logsnr(t))
@@ -282,4 +291,4 @@ def convert_schedule(denoise: Denoise, src: Schedule, dst: Schedule) -> Denoise:
         scale = torch.hypot(alpha_src, sigma_src) / torch.hypot(alpha, sigma)
         return from_x0(x, denoise(scale * x, t_src).x0, alpha, sigma)
 
-    return moved
+    return knows(moved, dst)

@@ -13,7 +13,7 @@ from learn_diffusion.guidance import BLIND, autoguidance, cfg, classifier_guidan
 from learn_diffusion.nets import UNet
 from learn_diffusion.process import Estimate, expand_like, from_x0
 from learn_diffusion.samplers import ddim, dpmpp_2m, final_sample, heun
-from learn_diffusion.schedules import EDM, Cosine, Flow
+from learn_diffusion.schedules import EDM, Cosine, Flow, convert_schedule
 
 PATHS = [Flow(), Cosine(), EDM()]
 by_path = pytest.mark.parametrize("schedule", PATHS, ids=lambda schedule: type(schedule).__name__)
@@ -343,3 +343,32 @@ def test_they_compose(schedule):
     est = clip_x0(autoguidance(steered, model, 2.0), schedule)(x, t)
     assert est.x0.abs().max() <= 1
     explains(est, schedule, x, t)
+
+
+def test_what_wraps_a_model_knows_its_path_and_is_refused_on_another():
+    """Asked on another path than its own, a model answers all the same, and wrongly."""
+    model, y = Denoiser(UNet(widths=(8, 16), classes=3), Cosine(), "v"), torch.tensor([0, 1])
+    x, levels, logs = torch.randn(2, 1, 8, 8), Cosine().timesteps(2), lambda x, t: -x.square().flatten(1).sum(1)
+    wrapped = [
+        cfg(model, y, 2.0),
+        autoguidance(model, model, 2.0),
+        guidance_interval(cfg(model, y, 2.0), model, Cosine(), -1, 1),
+        classifier_guidance(model, logs, Cosine(), 1.0),
+        clip_x0(cfg(model, y, 2.0), Cosine()),
+        convert_schedule(model, Cosine(), EDM()),
+    ]
+    for denoise in wrapped[:-1]:
+        final_sample(ddim(denoise, Cosine(), x, levels))
+        with pytest.raises(ValueError, match="schedule: expected Cosine"):
+            ddim(denoise, Flow(), x, levels)
+    with pytest.raises(ValueError, match="schedule: expected EDM"):
+        ddim(wrapped[-1], Cosine(), x, levels)
+    for wrong in (
+        lambda: clip_x0(wrapped[0], EDM()),
+        lambda: guidance_interval(model, wrapped[-1], Cosine(), -1, 1),
+        lambda: autoguidance(model, wrapped[-1], 2.0),
+        lambda: classifier_guidance(model, logs, Flow(), 1.0),
+        lambda: convert_schedule(wrapped[0], Flow(), EDM()),
+    ):
+        with pytest.raises(ValueError, match="schedule: expected"):
+            wrong()

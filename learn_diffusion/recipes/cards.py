@@ -56,11 +56,12 @@ def _model_card(name: str, model: nn.Module, about: Mapping[str, Any]) -> str:
         head |= {"language": ["en"], "pipeline_tag": "text-to-image"}
     elif isinstance(model, Denoiser):
         head["pipeline_tag"] = "unconditional-image-generation"
+    first = recipe.__doc__.splitlines()[0] if recipe else "A model that learn_diffusion saved."
     use = _PIPELINE if pipeline else _CHECKPOINT + _DECODER * ("autoencoder" in about)
     trained = ("recipe", "steps", "seed", "seconds", "hardware", "package", "torch")
     return "\n".join([
         "---", *(f"{key}: {json.dumps(value)}" for key, value in head.items()), "---", "",
-        f"# {name}", "", recipe.__doc__.splitlines()[0] if recipe else "A model that learn_diffusion saved.", "", "## Use", "", "```python", use, "```", "",
+        f"# {name}", "", first, "", "## Use", "", "```python", use, "```", "",
         INTENDED, "", "## Data", "", card["What"], "", card["Where from"], "",
         f"Licence: {card.get('Licence', 'MIT, as the code that draws them.')}", "", "## Training", "",
         *(f"- {key}: {about[key]}" for key in trained if key in about), "", "## Metrics", "",
