@@ -59,7 +59,7 @@ def pretrained(name: str) -> Callable[[], Denoiser]:
 CAT, LATENT, PIXELS = "a cat on the moon", "photographs, 256x256 in codes", "photographs, 256x256"
 TRAININGS = (
     Work("mnist_by_label", (1, 28, 28), pretrained("mnist_by_label"), 32, 12_000),
-    Work("latent_scenes_by_caption", (4, 16, 16), pretrained("latent_scenes_by_caption"), 40, 8000, CAT),
+    Work("latent_scenes_by_caption", (4, 16, 16), pretrained("latent_scenes_by_caption"), 40, 11_500, CAT),
     Work(LATENT, (4, 32, 32), untrained(channels=4, widths=(320, 640, 1280)), 256, 500_000),
     Work(PIXELS, (3, 256, 256), untrained(channels=3, widths=(128, 256, 512, 512, 1024)), 256, 500_000),
 )  # the last two are invented

@@ -132,8 +132,8 @@ def test_the_autoencoder_is_made_as_its_header_says(small, tmp_path, shipped):
 
 
 def test_a_model_of_codes_trains_is_resumed_and_draws_pictures(small, tmp_path, shipped):
-    model, about = latents.latent_scenes_by_caption(steps=2, device="cpu", work=tmp_path / "work")
-    same, _ = latents.latent_scenes_by_caption(steps=2, device="cpu", work=tmp_path / "work")  # finished: codes agree
+    model, about = latents.latent_scenes_by_caption(2, 1, device="cpu", work=tmp_path / "work")
+    same, _ = latents.latent_scenes_by_caption(2, 1, device="cpu", work=tmp_path / "work")  # finished: codes agree
     assert all(map(torch.equal, model.state_dict().values(), same.state_dict().values()))
     assert about["data_shape"] == [4, 16, 16]
     assert {"frechet", "floor", "unseen pair, all"} <= about["metrics"].keys()

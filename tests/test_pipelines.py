@@ -251,7 +251,7 @@ def test_the_recipe_trains_all_three_parts(monkeypatch, tmp_path, shipped):
     monkeypatch.setattr(stable, "train_vae", lambda vae, x, steps, **how: latents.train_vae(vae, x, 1, **how))
     quality = partial(evaluation.scene_quality, n=8, n_seen=8, seeds=(1, 2), steps=2)
     monkeypatch.setattr(stable, "scene_quality", quality)
-    model, about = stable.stable_scenes(steps=1, device="cpu")
+    model, about = stable.stable_scenes(1, 1, device="cpu")
     assert about.keys() <= shipped[1].keys()
     assert about["metrics"].keys() == shipped[1]["metrics"].keys()
     assert model.net.config == shipped[0].net.config

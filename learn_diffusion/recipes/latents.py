@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,9 @@ def scene_autoencoder(
 
 
 def latent_scenes_by_caption(
-    steps: int = 8000, seed: int = 0, device: str | torch.device | None = None, work: Path | None = None
-) -> tuple[Denoiser, dict[str, Any]]:
+    steps: int = 8000, more: int = 3500, seed: int = 0, device: str | torch.device | None = None,
+    work: Path | None = None,
+) -> tuple[Denoiser, dict[str, Any]]:  # fmt: skip
     """Draws the code of a scene at 64x64 from a caption; scene_autoencoder decodes it.
 
     Its text encoder is that of scenes_by_caption, frozen: it has read captions of seen combinations only.
@@ -89,18 +90,35 @@ def latent_scenes_by_caption(
     torch.manual_seed(seed)
     devices.disable_malloc_trim()
     vae, _ = checkpoints.load(pretrained_path("scene_autoencoder"), "cpu")
-    codes, captions = scene_codes(vae, 24_000, seed)
     net = UNet(channels=4, widths=(64, 128), blocks=(1, 1), attentions=3, words=vocabulary())
     net.text = checkpoints.load(pretrained_path("scenes_by_caption"), "cpu")[0].net.text.requires_grad_(False)
-    *_, end = train(
-        Denoiser(net, Cosine(), "x0"), codes, steps, labels=net.text.tokenise(captions),
-        batch=40, seed=seed, device=device, checkpoint=work, progress=True,
-    )  # fmt: skip
-    model = checkpoints.to_fp16(end.ema.cpu())
+    model = train_on_codes(Denoiser(net, Cosine(), "x0"), vae, (steps, more), seed, device, work)
     classifier, _ = checkpoints.load(pretrained_path("scene_classifier"), "cpu")
-    metadata = {"data": "codes of scenes, hold_out=True", "data_shape": list(codes.shape[1:]), "steps": steps}
+    metadata = {"data": "codes of scenes, hold_out=True", "data_shape": [4, 16, 16], "steps": [steps, more]}
     metadata |= {"seed": seed, "autoencoder": "scene_autoencoder"}
     return model, {**metadata, "metrics": scene_quality(model, classifier, vae=vae), "half": True}
+
+
+def train_on_codes(
+    model: Denoiser, vae: VAE, rounds: Sequence[int], seed: int, device: str | torch.device | None, work: Path | None
+) -> Denoiser:
+    """model, trained to draw the codes of vae from captions: rounds of so many steps.
+
+    Each round has 24,000 scenes of its own and begins with the average weights of the one before, as their file would
+    hold them; the second has half the learning rate, and so on. What work is for the first, a file beside it is for
+    each further round.
+    """
+    for i, steps in enumerate(rounds):
+        codes, captions = scene_codes(vae, 24_000, seed + i)
+        *_, end = train(
+            model, codes, steps, labels=model.net.text.tokenise(captions), batch=40, lr=2e-3 / (1 + i), seed=seed + i,
+            device=device, checkpoint=work and work.with_name(f"{work.name}{i or ''}"), progress=True,
+        )  # fmt: skip
+        model.load_state_dict(checkpoints.to_fp16(end.ema.cpu()).state_dict())
+    for i in range(1, len(rounds)):
+        if work:
+            work.with_name(f"{work.name}{i}").unlink(missing_ok=True)
+    return model.cpu().eval()
 
 
 def scene_codes(vae: VAE, n: int, seed: int) -> tuple[Tensor, list[str]]:

@@ -16,11 +16,11 @@ from learn_diffusion.datasets.scenes import draw_scenes, vocabulary
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import VAE
 from learn_diffusion.recipes.evaluation import all_features, reconstruction_quality, scene_quality
-from learn_diffusion.recipes.latents import SIDE, edge_loss, scene_codes, train_vae
+from learn_diffusion.recipes.latents import SIDE, edge_loss, train_on_codes, train_vae
 from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.recipes.transforms import downsample
 from learn_diffusion.schedules import Cosine
-from learn_diffusion.training import lr_at_step, train
+from learn_diffusion.training import lr_at_step
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -84,8 +84,9 @@ def train_clip(
 
 
 def stable_scenes(
-    steps: int = 7000, seed: int = 0, device: str | torch.device | None = None, work: Path | None = None
-) -> tuple[Denoiser, dict[str, Any]]:
+    steps: int = 7000, more: int = 5000, seed: int = 0, device: str | torch.device | None = None,
+    work: Path | None = None,
+) -> tuple[Denoiser, dict[str, Any]]:  # fmt: skip
     """A small Stable Diffusion of scenes at 64x64: `learn-diffusion export` makes a pipeline of diffusers from it.
 
     Three trainings, one after the other, each on what is trained already: a text encoder, as CLIP, on captions and
@@ -109,16 +110,11 @@ def stable_scenes(
     no_spread(net.vae)
     for part in (net.text, net.vae):
         part.requires_grad_(False)
-    codes, captions = scene_codes(ours.cpu(), 24_000, seed)
-    *_, end = train(
-        Denoiser(net, Cosine(), "x0"), codes, steps, labels=net.text.tokenise(captions),
-        batch=40, seed=seed, device=device, checkpoint=work, progress=True,
-    )  # fmt: skip
-    model = checkpoints.to_fp16(end.ema.cpu())
-    return model, about(model, steps, seed)
+    model = train_on_codes(Denoiser(net, Cosine(), "x0"), ours.cpu(), (steps, more), seed, device, work)
+    return model, about(model, [steps, more], seed)
 
 
-def about(model: Denoiser, steps: int, seed: int) -> dict[str, Any]:
+def about(model: Denoiser, steps: list[int], seed: int) -> dict[str, Any]:
     """What its header says."""
     classifier, _ = checkpoints.load(pretrained_path("scene_classifier"), "cpu")
     vae = model.net.autoencoder
