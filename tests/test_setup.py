@@ -7,9 +7,12 @@ import re
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import yaml
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -61,6 +64,15 @@ def test_every_place_names_the_same_pythons():
     for file in ("Makefile", "learn_diffusion/doctor.py", "README.md", "book/instructors.md"):
         text = " ".join((ROOT / file).read_text(encoding="utf-8").split())
         assert f"3.{least} to 3.{most}" in text
+
+
+def test_every_pinned_version_runs_on_the_oldest_python_that_is_named():
+    """pip would search for ten minutes, and end in a conflict that names another package."""
+    oldest = PROJECT["requires-python"].split(",")[0].removeprefix(">=") + ".0"
+    for name in CONSTRAINTS:
+        with suppress(PackageNotFoundError):  # of another system
+            wants = distribution(name).metadata["Requires-Python"]
+            assert not wants or oldest in SpecifierSet(wants), f"{name} wants Python {wants}"
 
 
 def test_the_workflow_runs_every_group_of_make_test():
