@@ -162,7 +162,7 @@ def refused(limits: list[int], words: str, path: Path) -> str:
 def signed(part: str, key: str, value: object) -> bytes:  # with the right digest
     spec = checkpoints.describe(model())
     (spec[part] if key == "class" else spec[part]["arguments"])[key] = value
-    with mock.patch.object(checkpoints, "_describe", return_value=spec), tempfile.TemporaryDirectory() as folder:
+    with mock.patch.object(checkpoints, "describe", return_value=spec), tempfile.TemporaryDirectory() as folder:
         checkpoints.save(Path(folder) / "a", model())
         return (Path(folder) / "a").read_bytes()
 
