@@ -132,7 +132,9 @@ def test_the_autoencoder_is_made_as_its_header_says(small, tmp_path, shipped):
 
 
 def test_a_model_of_codes_trains_is_resumed_and_draws_pictures(small, tmp_path, shipped):
+    (tmp_path / "work1").write_text("what a second round of another training left")
     model, about = latents.latent_scenes_by_caption(2, 1, device="cpu", work=tmp_path / "work")
+    assert not (tmp_path / "work1").exists()
     same, _ = latents.latent_scenes_by_caption(2, 1, device="cpu", work=tmp_path / "work")  # finished: codes agree
     assert all(map(torch.equal, model.state_dict().values(), same.state_dict().values()))
     assert about["data_shape"] == [4, 16, 16]

@@ -108,16 +108,20 @@ def train_on_codes(
     hold them; the second has half the learning rate, and so on. What work is for the first, a file beside it is for
     each further round.
     """
-    for i, steps in enumerate(rounds):
+    files = [work and work.with_name(f"{work.name}{i or ''}") for i in range(len(rounds))]
+    if work and not work.exists():  # begun anew: what later rounds left belongs to another training
+        for file in files[1:]:
+            file.unlink(missing_ok=True)
+    for i, (steps, file) in enumerate(zip(rounds, files, strict=True)):
         codes, captions = scene_codes(vae, 24_000, seed + i)
         *_, end = train(
             model, codes, steps, labels=model.net.text.tokenise(captions), batch=40, lr=2e-3 / (1 + i), seed=seed + i,
-            device=device, checkpoint=work and work.with_name(f"{work.name}{i or ''}"), progress=True,
+            device=device, checkpoint=file, progress=True,
         )  # fmt: skip
         model.load_state_dict(checkpoints.to_fp16(end.ema.cpu()).state_dict())
-    for i in range(1, len(rounds)):
-        if work:
-            work.with_name(f"{work.name}{i}").unlink(missing_ok=True)
+    if work:
+        for file in files[1:]:
+            file.unlink(missing_ok=True)
     return model.cpu().eval()
 
 
