@@ -316,7 +316,7 @@ def test_other_models_are_exported_as_they_are(tmp_path):
 
 def test_a_model_of_ones_own_is_exported_with_a_card_that_says_what_is_still_to_be_written(tmp_path):
     model = Denoiser(UNet(widths=(8, 16)), Cosine(), "eps")
-    checkpoints.save(tmp_path / "mine.safetensors", model, data="my pictures")
+    checkpoints.save(tmp_path / "mine.safetensors", model, data="my pictures", recipe={"steps": 3})
     card = ModelCard.load(cards.export(tmp_path / "mine.safetensors", tmp_path / "new") / "README.md")
     assert card.data.license == "unknown"
     assert "# mine\n" in card.text

@@ -43,7 +43,7 @@ def model_card(name: str) -> str:
 
 
 def _model_card(name: str, model: nn.Module, about: Mapping[str, Any]) -> str:
-    recipe, pipeline = RECIPES.get(about.get("recipe", "")), _is_pipeline(model)
+    recipe, pipeline = RECIPES.get(str(about.get("recipe"))), _is_pipeline(model)
     card = data_card(about["recipe"]) if recipe else _own_data(about)
     licence = re.match(r"CC (BY(?:-SA)?) (\d\.\d)", card.get("Licence", ""))
     words = bool(getattr(getattr(model, "net", None), "text", None))
