@@ -94,7 +94,12 @@ def on_a_server(n: int, threads: str, chapters: list[Path]) -> list:
         client.init_connection_args()
         # the client sends its token with every request but those that open a socket
         connect = partial(websocket.create_connection, header={"Authorization": f"token {lab.token}"})
-        with mock.patch.object(websocket, "create_connection", connect):
+        # and asks its queues for messages without a pause: in a lesson the browsers have processors of their own
+        sleep = asyncio.sleep
+        with (
+            mock.patch.object(websocket, "create_connection", connect),
+            mock.patch.object(asyncio, "sleep", lambda delay, result=None: sleep(max(delay, 0.05), result)),
+        ):
             return asyncio.run(lesson(n, chapters))
 
 

@@ -10,13 +10,14 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from functools import partial
+from unittest import mock
 
 import torch
 from comparison.timing import pairs
 
 from learn_diffusion import devices
 from learn_diffusion.denoiser import Denoiser
-from learn_diffusion.nets import UNet
+from learn_diffusion.nets import UNet, unet
 from learn_diffusion.schedules import Cosine
 from learn_diffusion.training import loss
 from tools.tables import Table, machine, markdown
@@ -32,11 +33,13 @@ def imports() -> Table:
 
 
 def training() -> Table:
-    """A training step in bfloat16 and float32, and with weights in either layout, on digits and colour pictures."""
+    """A training step in bfloat16 and float32, with weights in either layout, and with norms in either precision, on
+    digits and colour pictures."""
     device = devices.resolve_device()
     table = Table("A training step at batch 64, ms", ("pictures", "A / B", "A", "B", "ratio"))
     for name, net, shape in (
         ("8x8", UNet(widths=(32, 64)), (64, 1, 8, 8)),
+        ("28x28", UNet(widths=(32, 64)), (64, 1, 28, 28)),
         ("32x32", UNet(channels=3, widths=(32, 64)), (64, 3, 32, 32)),
         ("32x32, patch_size 2", UNet(channels=3, widths=(32, 64), patch_size=2), (64, 3, 32, 32)),
     ):
@@ -51,7 +54,16 @@ def training() -> Table:
 
         fp32, bf16 = partial(step, False, torch.channels_last), partial(step, True, torch.channels_last)
         nchw = partial(step, False, torch.contiguous_format)
-        for what, a, b in (("fp32 / bf16", fp32, bf16), ("weights nchw / nhwc", nchw, fp32)):
+
+        def bf16_norms(bf16=bf16) -> None:
+            with mock.patch.object(unet.GroupNorm, "forward", torch.nn.GroupNorm.forward):
+                bf16()
+
+        for what, a, b in (
+            ("fp32 / bf16", fp32, bf16),
+            ("weights nchw / nhwc", nchw, fp32),
+            ("bf16, norms too / not", bf16_norms, bf16),
+        ):
             seconds_b, seconds_a, ratio = pairs(b, a, 5, 0.5)
             table.rows.append((name, what, seconds_a * 1e3, seconds_b * 1e3, ratio))
     return table

@@ -301,14 +301,27 @@ def test_the_other_pages_say_what_their_measured_tables_say():
     assert 30 < crowd["s to the first picture, median"] < 60  # "after more than half a minute"
     busy = lessons[4, "torch's choice"]
     assert round(busy["minutes in all"] / four["minutes in all"]) == 3  # "three times as long"
-    sizes = [row["GB of a batch"] / row["GB of weights"] for row in kept("scaling", 0)]
-    assert sizes == sorted(sizes)  # "the larger the pictures, the more so"
-    assert sizes[0] > 1  # "in each row the batch takes more memory"
-    bound = {row["training"]: row["here"] for row in kept("scaling", 1)}["scenes_by_caption, 32x32"].split()
-    took = checkpoints.read(pretrained_path("scenes_by_caption"))[2]["seconds"] / 60
-    assert bound[1] == "min"
-    assert float(bound[0]) < took / 3  # "the bound is less than a third of that"
-    assert round(took) == 86
+    asked = {row["training"]: row for row in kept("scaling", 0)}
+    ratios = [row["GB of a batch"] / row["GB of weights"] for row in asked.values()]
+    assert [round(ratio) for ratio in ratios[:3]] == [3, 3, 4]  # "about three to four times as much"
+    assert ratios[3] > 100  # "for the pixels more than a hundred times"
+    codes, pixels = "photographs, 256x256 in codes", "photographs, 256x256"
+    assert 9 < asked[pixels]["GFLOP a picture"] / asked[codes]["GFLOP a picture"] < 11  # "ten times the operations"
+    assert round(asked[pixels]["MB a picture"] / asked[codes]["MB a picture"]) == 25
+    assert round(asked[codes]["million weights"]) == 246
+    plan = {row["training"]: row for row in kept("scaling", 1)}
+    bound, unit = plan["latent_scenes_by_caption"]["here"].split()
+    took = checkpoints.read(pretrained_path("latent_scenes_by_caption"))[2]["seconds"] / 60
+    assert unit == "min"
+    assert 0.24 < float(bound) / took < 0.26  # "the bound is a quarter of that"
+    assert round(took) == 164
+    alone, eight = (float(plan[name][key].split()[0]) for name, key in ((codes, "1 GPU"), (pixels, "8 GPUs, one host")))
+    assert "days" in plan[codes]["1 GPU"]
+    assert alone < eight  # "fewer days on one GPU than the fourth on eight"
+    on_eight, on_many = (plan[codes][key].split() for key in ("8 GPUs, one host", "64 GPUs, 8 hosts"))
+    assert on_eight[1] == on_many[1]
+    assert float(on_eight[0]) < float(on_many[0])  # "from 8 GPUs to 64 their training gets slower"
+    assert round(float(plan[codes]["share of talking, 64 GPUs"].rstrip("%")), -1) == 90  # "9 parts in 10"
     measured = kept("scaling", 2)
     gains = {(row["pictures"], row["batch"]): row["speed-up"] for row in measured}
     assert gains["8x8", 16] == min(gains.values()) < 1  # "two processes are slower than one"

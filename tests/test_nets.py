@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from learn_diffusion.nets import MLP, VAE, Classifier, DiT, UNet
 from learn_diffusion.nets.dit import DiTBlock, patchify, positions, unpatchify
+from learn_diffusion.nets.unet import GroupNorm
 from learn_diffusion.nets.vae import Normal
 
 
@@ -75,6 +76,14 @@ def test_a_new_unet_answers_zero_and_is_told_nothing_of_diffusion():
     net = UNet()
     assert net(torch.randn(2, 1, 8, 8), torch.zeros(2)).abs().max() == 0
     assert not any(name in vars(net) for name in ("schedule", "target", "alpha", "sigma"))
+
+
+def test_the_norm_of_bfloat16_is_that_of_float32_rounded():
+    torch.manual_seed(0)
+    norm, x = GroupNorm(32), torch.randn(4, 32, 8, 8).bfloat16().contiguous(memory_format=torch.channels_last)
+    answer = norm(x.requires_grad_())
+    assert_close(answer, norm(x.float()).bfloat16(), rtol=0, atol=0)
+    assert answer.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_patches_are_tokens_row_by_row_and_come_back():
