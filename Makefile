@@ -32,14 +32,14 @@ help:
 	@echo "make book       build the website into book/_build/html"
 	@echo "make slides     build the slides of the workshop of 90 minutes into book/_build/slides; they need npm once"
 	@echo "make bundle     pack course, website and wheels into one archive, for a classroom without network"
-	@echo "make clean      remove the environment and everything built"
+	@echo "make clean      remove the environment and everything built (a bundle keeps its website)"
 
 $(VENV)/.course: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; have = sys.version_info[:2]; (3, 11) <= have <= (3, 14) or sys.exit("$(PYTHON) is \
 	Python %d.%d; the course needs 3.11 to 3.14. Where there is another: make PYTHON=python3.12 ..." % have)'
 	@echo "Setting up $(VENV) (once, about a minute; PyTorch is the large part)"
 	@[ -z "$(OFFLINE)" ] || echo "... from wheels/ $$(cat wheels/made_for.txt 2>/dev/null)"
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(if $(wildcard $@),,--clear) $(VENV)
 	$(PIP) $(TORCH)
 	$(PIP) $(OFFLINE) --editable ".[course]"
 	@touch $@
@@ -118,4 +118,4 @@ bundle: $(VENV)/.test
 	@ls -lh $(PACKED)-$(KIND).zip
 
 clean:
-	rm -rf $(VENV) .venv-peers book/_build build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-peers $(if $(OFFLINE),,book/_build) build dist *.egg-info .pytest_cache .ruff_cache

@@ -25,6 +25,11 @@ INSTALL = f'{PYTHON} -m pip install {WHEELS}--constraint constraints.txt --edita
 READY = "The course can run here."
 
 
+def restored(path: str) -> str:
+    """How a file of the course comes back: a bundle has no git."""
+    return f"git checkout {path}" if (ROOT / ".git").exists() else f"unpack the course again, or copy its {path}"
+
+
 class Line(NamedTuple):
     """The result of one check."""
 
@@ -128,7 +133,9 @@ def models() -> Iterator[Line]:
             good += 1
         except Exception as error:
             found = _in_one_line(error) if path.exists() else f"{path} is missing"
-            yield Line("model", found, f"git checkout data/{path.name}, or: learn-diffusion train {name}", needed=True)
+            yield Line(
+                "model", found, f"{restored(f'data/{path.name}')}, or: learn-diffusion train {name}", needed=True
+            )
     yield Line("models", f"{good} of {len(RECIPES)} complete in {pretrained.DATA}")
 
 
@@ -147,7 +154,7 @@ def notebooks() -> Iterator[Line]:
     """The chapters: present, and in a folder that can be written."""
     found = len(list((folder := ROOT / "notebooks").glob("*.ipynb")))
     fix = "" if os.access(folder, os.W_OK) else "copy the course to a folder where you may write"
-    fix = fix if found else "git checkout notebooks"
+    fix = fix if found else restored("notebooks")
     yield Line("notebooks", f"{found} in {folder}", fix, not found)
 
 

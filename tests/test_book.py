@@ -322,6 +322,13 @@ def test_the_other_pages_say_what_their_measured_tables_say():
     assert on_eight[1] == on_many[1]
     assert float(on_eight[0]) < float(on_many[0])  # "from 8 GPUs to 64 their training gets slower"
     assert round(float(plan[codes]["share of talking, 64 GPUs"].rstrip("%")), -1) == 90  # "9 parts in 10"
+    power = {row["what grows"]: row["s a training step"] for row in kept("model_scaling", 1)}
+    assert 0 < power["weights"] < 1  # "less than the weights"
+    assert 0 < power["batch"] < 1  # "less than its batch"
+    assert 1 < power["side"] < 2  # "less than the number of pixels"
+    assert abs(power["pictures"]) < 0.1  # "more data cost no time"
+    same = [r for r in kept("model_scaling", 0) if (r["batch"], r["side"], r["widths"]) == (64, 32, "32-64")]
+    assert len(same) == 6  # "timed six times here"
     measured = kept("scaling", 2)
     gains = {(row["pictures"], row["batch"]): row["speed-up"] for row in measured}
     assert gains["8x8", 16] == min(gains.values()) < 1  # "two processes are slower than one"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import functools
 import re
+import symtable
 import sys
 import time
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 
@@ -54,6 +58,39 @@ def test_a_mistake_is_refused_in_its_own_words(it, words, wrong):
     verdict = it.check(given(it, wrong))
     assert not verdict.solved
     assert says(words, verdict.message), verdict
+
+
+def _bound(tree: ast.AST) -> set[str]:
+    """The names that code gives something to."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
+
+
+def _wanted(table: symtable.SymbolTable) -> set[str]:
+    """The names that code takes from outside of its functions."""
+    own = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_global() and symbol.is_referenced()}
+    return own.union(*map(_wanted, table.get_children()))
+
+
+@every
+def test_the_solution_runs_where_the_answer_stands(it):
+    (path,) = NOTEBOOKS.glob(f"{it.name.split('.')[0]}_*.ipynb")
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    here = next(i for i, source in enumerate(cells) if f'exercise("{it.name}")' in source)
+    answered = next(i for i in range(here, len(cells)) if ".check(" in cells[i])
+    known = set(dir(builtins)).union(*(_bound(ast.parse(source)) for source in cells[:answered]))
+    code = it.solution().text.removeprefix("```python").removesuffix("```")
+    assert _wanted(symtable.symtable(code, "solution", "exec")) <= known | _bound(ast.parse(code))
+    assert "noqa" not in code
+    (asked,) = re.findall(r"def (\w+)", cells[answered])[:1] or re.findall(r"check\((\w+)", cells[answered])
+    assert it.builds or f"def {asked}(" in code
 
 
 @every
@@ -259,6 +296,29 @@ def test_a_missing_return_is_no_empty_answer():
     assert "returns nothing" in step.check(lambda x, b, z: print(end="")).message
     for empty in (still_empty, eval("lambda x, b, z: None")):
         assert step.check(empty).message == "01.one_step: not solved yet"
+
+
+def test_a_forgotten_return_is_told_where_the_dots_were_left():
+    def answer(x, beta_i, z):
+        ...  # your code
+        out = x - z  # noqa: F841
+
+    assert "returns nothing" in core.REGISTRY["01.one_step"].check(answer).message
+
+
+def test_a_result_without_numbers_is_told_with_its_arguments_and_its_mistake():
+    def wraps(x_i, betas, i, j, eps):
+        alpha_bar = (1 - betas).cumprod(0)
+        left = alpha_bar[j - 1] / alpha_bar[i - 1]
+        return left**0.5 * x_i + (1 - left) ** 0.5 * eps
+
+    said = core.REGISTRY["01.jump"].check(wraps).message
+    assert re.search(r"With i = 0, j = 1: The picture is not a number \(NaN\) in 2 of 2 places. At i = 0", said)
+
+
+def test_torch_on_a_plain_number_is_told_so():
+    said = core.REGISTRY["01.one_step"].check(lambda x, b, z: (x - b.sqrt() * z) / (1 - b).sqrt()).message
+    assert said.endswith("Some of what you are given are plain numbers: their root is x ** 0.5.")
 
 
 def test_an_error_of_torch_is_no_empty_answer():

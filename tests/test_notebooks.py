@@ -158,6 +158,19 @@ def test_the_verdict_of_the_race_is_quoted_as_chapter_15_prints_it():
         assert quoted == [verdict], path.name
 
 
+def test_the_guide_quotes_the_table_of_chapter_12():
+    outputs = [
+        str(out.get("data", {}).get("text/plain", ""))
+        for cell in read(NOTEBOOKS / "12_text_to_image.ipynb").cells
+        for out in cell.get("outputs", [])
+    ]
+    printed = re.findall(r"unseen triple .+ ([\d.]+)% ± .+\n +unseen pair .+ ([\d.]+)% ± ", "\n".join(outputs))
+    guide = " ".join((ROOT / "book" / "instructors.md").read_text(encoding="utf-8").split())
+    quoted = re.findall(r"right in ([\d.]+) % of unseen triples, and in ([\d.]+) % of unseen pairs", guide)
+    assert quoted == printed
+    assert len(quoted) == 1
+
+
 def test_links_between_chapters_lead_somewhere():
     for path in PATHS:
         for cell in read(path).cells:

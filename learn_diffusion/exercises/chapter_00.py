@@ -15,7 +15,8 @@ Exercise(
     "00.decided",
     """Some digits change their mind on the way. `decided` has one row for each of the 50 steps and one column for each of
     the 100 walks; it is True from the step on after which the reading never changes. Write `first_step(decided)`: for each
-    walk, the number of the first step at which it is decided, counted from 0.""",
+    walk, the number of the first step at which it is decided, counted from 0. (The check has a smaller table: take the
+    sizes from `decided.shape`.)""",
     hints=[
         "Once a walk is decided it stays decided: down its column come first only False, then only True. (`argmax` may refuse "
         "a tensor of True and False; `.int()` turns it into 1 and 0.)",

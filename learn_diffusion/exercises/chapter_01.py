@@ -106,6 +106,12 @@ def walking(x_i, betas, i, j, eps):
     return keep * x_i + variance**0.5 * eps
 
 
+def _drawing(x_i, betas, i, j, eps):
+    for beta in betas[i:j]:
+        x_i = (1 - beta) ** 0.5 * x_i + beta**0.5 * torch.randn_like(x_i)
+    return x_i
+
+
 PICTURE, NOISE = torch.tensor([1.0, 0.0]).reshape(2, 1, 1, 1), torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)
 
 Exercise(
@@ -146,6 +152,14 @@ Exercise(
         "The picture is right. The noise is that of the whole way from 0 to j; only what came after step i is new.": (
             lambda x_i, betas, i, j, eps: _left(betas, i, j) ** 0.5 * x_i + (1 - _left(betas, 0, j)) ** 0.5 * eps
         ),
+        "Shifted by one: the steps i + 1 to j have the variances betas[i:j].": [
+            lambda x_i, betas, i, j, eps: _mix(_left(betas, i - 1, j - 1), x_i, eps),
+            lambda x_i, betas, i, j, eps: _mix(_left(betas, i + 1, j + 1), x_i, eps),
+        ],
+        "At i = 0 alpha_bar[i - 1] is the last entry, which is that of step 1000: Python counts -1 from the end.": (
+            lambda x_i, betas, i, j, eps: _mix((a := (1 - betas).cumprod(0))[j - 1] / a[i - 1], x_i, eps)
+        ),
+        "The result is not a sum of x_i times a number and eps times a number. Did you draw other noise?": _drawing,
         "Only the last step is in it. There are j - i of them.": lambda x_i, betas, i, j, eps: _mix(
             1 - betas[j - 1], x_i, eps
         ),

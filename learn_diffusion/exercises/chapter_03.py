@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -91,8 +93,8 @@ def _exponents(xt, data, alpha, sigma):
     return -_distances(xt, data, alpha) / (2 * sigma**2)
 
 
-def underflows(xt, data, counts, alpha, sigma):
-    weights = counts * _exponents(xt, data, alpha, sigma).exp() + 1e-30
+def underflows(xt, data, counts, alpha, sigma, least=1e-30):
+    weights = counts * _exponents(xt, data, alpha, sigma).exp() + least
     return weights / weights.sum(dim=1, keepdim=True) @ data
 
 
@@ -201,7 +203,7 @@ Exercise(
             lambda xt, data, counts, alpha, sigma: (counts.log() + alpha * xt @ data.T / sigma**2).softmax(dim=1) @ data
         ),
         "With points far apart and little noise the nearest one should be the answer. Do your exponentials become 0? "
-        "Softmax subtracts the largest first.": underflows,
+        "Softmax subtracts the largest first.": [underflows, partial(underflows, least=0.0)],
     },
     variants=[known, by_repeating, by_loops_in_numpy],
     right="It agrees in four worlds whose answer is known.",

@@ -13,15 +13,15 @@ from learn_diffusion.nets import UNet
 from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.schedules import Cosine
 
-PATH = Cosine()
+schedule = Cosine()
 
 # the planted bug
 
 PICTURE, LEVELS = torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8), torch.linspace(0.1, 0.9, 512)
 
 
-def loss_with_one_noise(model, x0, t):
-    alpha, sigma = PATH.at(t, x0)
+def mended_loss(model, x0, t):
+    alpha, sigma = schedule.at(t, x0)
     eps = torch.randn_like(x0)
     v = alpha * eps - sigma * x0
     return (model.raw_output(alpha * x0 + sigma * eps, t) - v).square().mean()
@@ -30,7 +30,7 @@ def loss_with_one_noise(model, x0, t):
 class _Model:
     """Answers scale * v + off where all data is PICTURE, and keeps the noise it was last shown."""
 
-    schedule = PATH
+    schedule = schedule  # as a Denoiser has it
 
     def __init__(self, scale=1.0, off=0.0):
         self.scale, self.off = scale, off
@@ -39,7 +39,7 @@ class _Model:
         return -sigma, alpha
 
     def raw_output(self, xt, t, *_):
-        alpha, sigma = PATH.at(t, xt)
+        alpha, sigma = schedule.at(t, xt)
         self.noise = (xt - alpha * PICTURE) / sigma
         return self.scale * (alpha * self.noise - sigma * PICTURE) + self.off
 
@@ -58,7 +58,7 @@ def _check_noise(loss):
 
 def _noised(x0, t, eps=None):
     """x_t, the noise in it, and v."""
-    alpha, sigma = PATH.at(t, x0)
+    alpha, sigma = schedule.at(t, x0)
     eps = torch.randn_like(x0) if eps is None else eps
     return alpha * x0 + sigma * eps, eps, alpha * eps - sigma * x0
 
@@ -104,7 +104,7 @@ Exercise(
         "Print the mean and the standard deviation of eps. What should they be?",
         "Noise drawn twice would be a bug of this kind. Here it is drawn once; but is it standard normal noise?",
     ],
-    solution=loss_with_one_noise,
+    solution=mended_loss,
     inputs=[(_Model(off=off), PICTURE.repeat(512, 1, 1, 1), LEVELS) for off in (0.0, 2.0)],
     result="the loss",
     tolerance=1e-5,
@@ -120,7 +120,7 @@ Exercise(
         ),
         "Every answer gets a loss of 0. The network can learn nothing from that.": compares_with_itself,
         "Exact answers cost nothing, but silence gets far too much: take the mean over all pixels, not their sum.": [
-            lambda model, x0, t: 64 * loss_with_one_noise(model, x0, t),
+            lambda model, x0, t: 64 * mended_loss(model, x0, t),
             _against(_v, error=lambda guess, v: (guess - v).square().sum()),
         ],
         "An answer that is off by 2 everywhere costs {got:.2f}, and should cost 4: the mean of the *squared* error.": [
@@ -148,8 +148,7 @@ STEPS, LOSS_TO_BEAT = 500, 0.285
 def my_step():
     torch.manual_seed(0)
     model = Denoiser(UNet(widths=(32, 64)), Cosine(), "v")
-    for step in training.train(model, small_digits("train")[0], steps=500, batch=128):  # noqa: B007 - the last one stays
-        pass
+    *_, step = training.train(model, small_digits("train")[0], steps=500, batch=128)
     return step
 
 

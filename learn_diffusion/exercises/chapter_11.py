@@ -131,7 +131,7 @@ Exercise(
 # classifier-free guidance, with a negative prompt
 
 
-def my_cfg(model, x, t, y, y_bad, scale):
+def my_cfg_exercise(model, x, t, y, y_bad, scale):
     given, bad = model(x, t, y), model(x, t, y_bad)
     x0 = bad.x0 + scale * (given.x0 - bad.x0)
     eps = bad.eps + scale * (given.eps - bad.eps)
@@ -170,20 +170,20 @@ def noise_from_the_invariant(model, x, t, y, y_bad, scale):
 
 Exercise(
     "11.cfg",
-    r"""Steer towards one thing and away from another, which programs call a *negative prompt*: what is not wanted takes the place of $\emptyset$ in the formula. `my_cfg(model, x, t, y, y_bad, scale)` gets a model that you may ask `model(x, t, y)` for an estimate with the parts `.x0` and `.eps`. `x` is (B, D), `t` one level for all; `y` and `y_bad` are (B,) labels, wanted and not wanted.
+    r"""Steer towards one thing and away from another, which programs call a *negative prompt*: what is not wanted takes the place of $\emptyset$ in the formula. `my_cfg_exercise(model, x, t, y, y_bad, scale)` gets a model that you may ask `model(x, t, y)` for an estimate with the parts `.x0` and `.eps`. `x` is (B, D), `t` one level for all; `y` and `y_bad` are (B,) labels, wanted and not wanted.
     Return the two parts of the steered estimate, `x0` and `eps`, in this course's convention: scale 1 is the model asked for `y`, more goes on from there, away from `y_bad`. (The check uses three Gaussian blobs, whose exact denoiser is the model.)""",
     hints=[
         "Ask the model twice: for y, and for y_bad.",
         "bad + scale * (given - bad), for x0 and for eps alike.",
         "One call is enough: join the batches, torch.cat([x, x]) and torch.cat([y, y_bad]), and cut the answer in two.",
     ],
-    solution=my_cfg,
+    solution=my_cfg_exercise,
     inputs=[(_Model(), X, torch.tensor(0.5), Y, BAD, scale) for scale in (3.0, 1.0, 0.0, -1.0)],
     result=("x0", "eps"),
     tolerance=1e-3,
     mistakes={
         "The model is never asked.": lambda model, x, *args: (0 * x, 0 * x),
-        "The two results are exchanged: x0 comes first, then eps.": lambda *args: my_cfg(*args)[::-1],
+        "The two results are exchanged: x0 comes first, then eps.": lambda *args: my_cfg_exercise(*args)[::-1],
         "It starts from the model that nobody asked anything. Here y_bad takes that place.": (
             lambda model, x, t, y, y_bad, scale: model(x, t).lerp(model(x, t, y), scale)
         ),

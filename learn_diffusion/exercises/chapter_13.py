@@ -13,8 +13,8 @@ from learn_diffusion.exercises.core import Exercise
 
 
 def your_hold(x, x0, small, alpha, sigma):
-    off = small - F.avg_pool2d(x0, 2)  # by how much each mean is wrong
-    x0 = x0 + F.interpolate(off, scale_factor=2)  # all four pixels move by that
+    off = small - torch.nn.functional.avg_pool2d(x0, 2)  # by how much each mean is wrong
+    x0 = x0 + torch.nn.functional.interpolate(off, scale_factor=2)  # all four pixels move by that
     return x0, (x - alpha * x0) / sigma
 
 

@@ -153,8 +153,8 @@ Exercise(
 
 
 def your_bits(log_p, pixels, top):
-    width = 2 / top
-    return -(log_p / pixels + math.log(width)) / math.log(2)
+    width = 2 / torch.tensor(top)
+    return -(log_p / pixels + width.log()) / torch.tensor(2.0).log()
 
 
 def _bits(base=2.0, width=lambda top: 2 / top, each=True, sign=-1.0, scale=1.0):

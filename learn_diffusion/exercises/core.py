@@ -140,7 +140,9 @@ class Exercise:
             try:
                 got, used = self._results(answer, args, expected)
             except IncorrectAnswer as form:
-                raise IncorrectAnswer(f"{form} {self._mistake(answer, inputs[: i + 1]) or ''}".rstrip()) from None
+                special = f"With {given}: " if i and (given := self._given(args)) else ""  # the first input passed
+                words = self._mistake(answer, inputs[: i + 1]) or ""
+                raise IncorrectAnswer(f"{special}{form} {words}".rstrip()) from None
             if not self._same(got, expected):
                 words = self._mistake(answer, inputs) or self._mistake(answer, inputs[: i + 1]) or self.otherwise
                 raise IncorrectAnswer(self._say(words, got, expected, used))
@@ -162,17 +164,25 @@ class Exercise:
         return all(agrees(x, y, self.tolerance) for x, y in zip(a, b, strict=True))
 
     def _mistake(self, answer: Any, inputs: Sequence[tuple]) -> str | None:
-        """The words of the mistake that gives what the answer gives for all these inputs."""
-        try:
-            got = [self._results(answer, args)[0] for args in inputs]
-        except (IncorrectAnswer, Unsolved):  # right or wrong in another way further on
-            return None
+        """The words of the mistake that gives what the answer gives for all these inputs, numbers or none (NaN)."""
+
+        def outcome(f: Callable, args: tuple, like: list[Tensor] | None = None) -> list[Tensor] | str:
+            try:
+                return self._results(f, args, like)[0]
+            except (IncorrectAnswer, Unsolved) as form:
+                return str(form)
 
         def repeats(wrong: Callable) -> bool:
-            try:
-                return all(self._same(self._results(wrong, args, g)[0], g) for args, g in zip(inputs, got, strict=True))
-            except (IncorrectAnswer, Unsolved):  # of another form
-                return False
+            for args, mine in zip(inputs, got, strict=True):
+                other = outcome(wrong, args, None if isinstance(mine, str) else mine)
+                if isinstance(mine, str) or isinstance(other, str):
+                    if mine != other:
+                        return False
+                elif not self._same(other, mine):
+                    return False
+            return True
+
+        got = [outcome(answer, args) for args in inputs]
 
         return next((words for words, wrong in self.mistakes.items() if any(map(repeats, wrong))), None)
 
@@ -185,14 +195,18 @@ class Exercise:
             return words(got, expected, *args)
         return words.format(got=got, expected=expected, **inspect.signature(self.answer).bind(*args).arguments)
 
+    def _given(self, args: tuple) -> str:
+        """The plain numbers among the arguments, in words."""
+        given = inspect.signature(self.answer).bind(*args).arguments
+        return ", ".join(f"{name} = {value:g}" for name, value in given.items() if isinstance(value, (int, float)))
+
     def _difference(self, got: Tensor | list[Tensor], expected: Tensor | list[Tensor], *args: Any) -> str:
         """Where the answer differs most, where no mistake explains it."""
         if isinstance(got, Tensor):
             got, expected = [got], [expected]
         k = next((k for k in range(len(got)) if not agrees(got[k], expected[k], self.tolerance)), 0)
         i = np.unravel_index(int((got[k] - expected[k]).abs().argmax()), got[k].shape)
-        given = inspect.signature(self.answer).bind(*args).arguments
-        given = ", ".join(f"{name} = {value:g}" for name, value in given.items() if isinstance(value, (int, float)))
+        given = self._given(args)
         place = f"{self.names[k]}{f' at index {tuple(map(int, i))}' if i else ''}"
         return f"{f'With {given}, {place}' if given else _up(place)} should be {expected[k][i]:.4g}, and is {got[k][i]:.4g}."
 
@@ -242,6 +256,7 @@ def call(answer: Callable, *args: Any) -> Any:
             raise Unsolved from None
         raise IncorrectAnswer(
             f"Your code stops with {type(error).__name__}: {_one_line(error)}{_where(answer, error)}."
+            f"{_of_plain_numbers(given, error)}"
         ) from None
     if out is None and not _empty(answer):
         raise IncorrectAnswer("Your code returns nothing: is a `return` missing?")
@@ -257,11 +272,12 @@ def call(answer: Callable, *args: Any) -> Any:
 def _empty(answer: Callable) -> bool:
     """Whether a function is still that of the notebook, with ... where the answer should be."""
     try:
-        body = ast.parse(textwrap.dedent(inspect.getsource(answer)))
+        source = ast.parse(textwrap.dedent(inspect.getsource(answer)))
     except (OSError, TypeError, SyntaxError):  # no source: a function made by exec, a lambda within other code
         code = getattr(answer, "__code__", None)
         return code is not None and not code.co_names and len(code.co_code) <= 8  # it does nothing but return
-    return any(isinstance(node, ast.Expr) and getattr(node.value, "value", 0) is ... for node in ast.walk(body))
+    lines = getattr(source.body[0], "body", [])  # a docstring and ..., which are constants
+    return bool(lines) and all(isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) for line in lines)
 
 
 def numbers(out: Any, shape: Sequence[int] | None = None, name: str = "the result") -> Tensor:
@@ -352,6 +368,13 @@ def _where(answer: Callable, error: BaseException) -> str:
     code = getattr(answer, "__code__", None)
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if code and f.filename == code.co_filename]
     return f" (line {lines[-1] - code.co_firstlineno + 1} of your function)" if lines else ""
+
+
+def _of_plain_numbers(given: Sequence[Any], error: BaseException) -> str:
+    """A hint, where torch's functions or methods were used on a plain number."""
+    here = any(isinstance(x, (int, float)) for x in given)
+    said = any(words in str(error) for words in ("'float' object has", "'int' object has", "must be Tensor, not"))
+    return " Some of what you are given are plain numbers: their root is x ** 0.5." if here and said else ""
 
 
 def _one_line(error: BaseException) -> str:
