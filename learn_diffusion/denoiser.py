@@ -66,6 +66,7 @@ class Denoiser(nn.Module):
 
         Arguments and errors as in forward; at: (alpha, sigma) at t, where they are known already.
         """
+        t = validation.as_level("t", t)
         validation.fits_weights("x", x, self.net)
         y = _checked_condition(x, y, cond_mask, image_cond)
         _check_channels(self.net, image_cond)

@@ -105,6 +105,7 @@ class EMA:
     """
 
     def __init__(self, model: Denoiser, halflife: float = 500.0):
+        validation.number("halflife", halflife)
         if not halflife > 0:
             raise ValueError(f"halflife: expected a number of steps above 0, got {halflife}")
         self.source = model

@@ -93,8 +93,9 @@ def as_level(name: str, t: object) -> Tensor:
     return t
 
 
-def level(name: str, t: Tensor, batch: int | None, lo: float, hi: float) -> None:
+def level(name: str, t: Tensor | float, batch: int | None, lo: float, hi: float) -> None:
     """t must be () or (batch,) and lie in [lo, hi], which is seen where it can be read without waiting."""
+    t = as_level(name, t)
     if t.ndim > 1 or (t.ndim == 1 and batch is not None and len(t) != batch):
         expected = "()" if batch is None else f"() or ({batch},)"
         raise ValueError(f"{name}: expected shape {expected}, got {tuple(t.shape)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, call, numbers
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, call, differentiable, noise_of_its_own, numbers
 from learn_diffusion.schedules import Cosine
 
 # the least possible loss
@@ -107,7 +107,7 @@ def by_mse_loss(net, x0, t, schedule):
 def point_by_point(net, x0, t, schedule):
     eps = torch.randn(x0.shape)
     alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
-    return float(((net(alpha * x0 + sigma * eps, t) - eps) ** 2).mean(dim=1).mean())
+    return ((net(alpha * x0 + sigma * eps, t) - eps) ** 2).mean(dim=1).mean()
 
 
 POINT = torch.tensor([[1.5, -0.5, 2.0]])
@@ -130,6 +130,19 @@ NETS = {
 }
 
 
+def _can_train(loss):
+    """Asks what no silent network can: whether the noise is new everywhere, and whether there is a gradient."""
+    seen, weight = [], torch.ones((), requires_grad=True)
+    t = torch.linspace(0.1, 0.9, 2000)
+
+    def net(xt, t):
+        seen.append(xt.detach())
+        return weight * xt
+
+    differentiable(call(loss, net, POINT.expand(2000, 3), t, Cosine()))
+    noise_of_its_own(knows(seen[-1], t), ("points of the batch", "coordinates of a point"))
+
+
 def _questions():
     t = torch.linspace(0.1, 0.9, 2000)
     return [(net, POINT.expand(2000, 3), t if net is not told_09 else 0 * t + 0.9, Cosine()) for net in NETS]
@@ -145,6 +158,7 @@ Exercise(
     ],
     solution=my_loss,
     inputs=_questions,
+    check=_can_train,
     result="the loss",
     key=lambda loss: (loss + 1e-5).log(),  # 0 to about 1e-5, the others to ten per cent: noise is drawn
     tolerance=0.1,
@@ -164,6 +178,9 @@ Exercise(
         ),
         "Exact answers cost nothing and silence costs 1, but always answering 2 costs {got:.2f}, and should cost 5: the mean "
         "of the *squares* of 2 - eps. Is there a root?": lambda *args: my_loss(*args).sqrt(),
+        "points of the batch get the same noise": _loss(noise=lambda x0: torch.randn(1, x0.shape[1]).expand_as(x0)),
+        "coordinates of a point get the same noise": _loss(noise=lambda x0: torch.randn(len(x0), 1).expand_as(x0)),
+        "backward() cannot start from it": [torch.no_grad()(my_loss), lambda *args: my_loss(*args).item()],
         "The guess is compared with the data. It is a guess of the noise.": _loss(target=lambda x0, eps, guess: x0),
         "The exact answer costs {got:.2f} and should cost 0. Is noise drawn twice?": _loss(
             target=lambda x0, eps, guess: torch.randn_like(x0)

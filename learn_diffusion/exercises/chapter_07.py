@@ -8,7 +8,15 @@ import torch.nn.functional as F
 from learn_diffusion import checkpoints, training
 from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.denoiser import Denoiser
-from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, agrees, call, numbers
+from learn_diffusion.exercises.core import (
+    Exercise,
+    IncorrectAnswer,
+    agrees,
+    call,
+    differentiable,
+    noise_of_its_own,
+    numbers,
+)
 from learn_diffusion.nets import UNet
 from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.schedules import Cosine
@@ -52,8 +60,9 @@ def _check_noise(loss):
         raise IncorrectAnswer(
             f"The exact answer gets 0, but silence gets {got:.2f}; expected {expected:.2f}, the mean square of v."
         )
-    if len(silent.noise) > 1 and silent.noise.std(dim=0).mean() < 0.5:
-        raise IncorrectAnswer("All pictures of the batch get the same noise. Each needs its own.")
+    rows, columns = "rows of pixels in a picture", "columns of pixels in a picture"
+    noise_of_its_own(silent.noise, ("pictures of the batch", "colours", rows, columns))
+    differentiable(call(loss, _Model(scale=torch.ones((), requires_grad=True)), x0, LEVELS))
 
 
 def _noised(x0, t, eps=None):
@@ -73,6 +82,10 @@ def _against(target, eps=None, error=F.mse_loss):
     return loss
 
 
+def seeded():
+    return torch.Generator().manual_seed(0)
+
+
 def _v(x0, eps, v):
     return v
 
@@ -90,13 +103,13 @@ def with_uniform_noise(model, x0, t):
 def by_cosines(model, x0, t):
     eps = torch.randn(x0.shape)
     alpha, sigma = torch.cos(torch.pi * t / 2)[:, None, None, None], torch.sin(torch.pi * t / 2)[:, None, None, None]
-    return F.mse_loss(model.raw_output(alpha * x0 + sigma * eps, t), alpha * eps - sigma * x0).item()
+    return F.mse_loss(model.raw_output(alpha * x0 + sigma * eps, t), alpha * eps - sigma * x0)
 
 
 Exercise(
     "07.mended_loss",
     r"""The loss below asks for another of chapter 04's targets, $v = \alpha\varepsilon - \sigma x_0$. It trains, and its curve falls. It even comes out lower than it should, and that is no good sign.
-    A bug like this one is easily written. Mend it. (The check uses a data set of *one* picture. There two answers are known without any
+    A bug like this one is easily written. Mend it. (Of the model there is only `raw_output`, which is asked for $v$ itself. The check uses a data set of *one* picture. There two answers are known without any
     training: $x_0$ is that picture, so $\varepsilon = (x_t - \alpha x_0)/\sigma$. A network that answers so makes no error,
     and a right loss must give it exactly 0. A silent one, which always answers 0, must get the mean square of $v$.)""",
     hints=[
@@ -128,7 +141,15 @@ Exercise(
             _against(_v, error=lambda guess, v: 1.2 * F.l1_loss(guess, v)),
         ],
         "the mean square of v": [_against(_v, eps=torch.zeros(1)), with_uniform_noise],
-        "get the same noise": _against(_v, eps=torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))),
+        "pictures of the batch get the same noise": _against(_v, eps=torch.randn(1, 1, 8, 8, generator=seeded())),
+        "rows of pixels in a picture get the same noise": [
+            _against(_v, eps=torch.randn(512, 1, 1, 1, generator=seeded()).expand(512, 1, 8, 8)),
+            _against(_v, eps=torch.randn(512, 1, 1, 8, generator=seeded()).expand(512, 1, 8, 8)),
+        ],
+        "backward() cannot start from it": [
+            torch.no_grad()(mended_loss),
+            lambda model, x0, t: mended_loss(model, x0, t).item(),
+        ],
     },
     variants=[training.loss, by_cosines],
     right="Exact answers cost nothing, and silence costs what it should.",

@@ -131,7 +131,8 @@ def in_float64_tensors(x, x0_hat, alpha_t, sigma_t, alpha_s, sigma_s):
 posterior = Exercise(
     "08.posterior",
     r"""Write one DDPM step that holds on any schedule, also where $\alpha^2+\sigma^2$ is not 1. `my_posterior(x, x0_hat, alpha_t, sigma_t, alpha_s,
-    sigma_s)` returns the mean and the standard deviation of $x_s$, given $x_t$ = `x` and $x_0$ = `x0_hat`. The box says what
+    sigma_s)` returns the mean and the standard deviation of $x_s$, given $x_t$ = `x` and $x_0$ = `x0_hat`. (The four coefficients are plain
+    numbers.) The box says what
     becomes of $1-a^2$; the code of this chapter holds on our schedule only. (The check knows the answer from another side. It takes two Gaussian variables, $x_s = \alpha_s x_0 + \sigma_s z$ and
     $x_t = a\,x_s + \sqrt{\sigma_t^2 - a^2\sigma_s^2}\,z'$, builds their joint covariance, and conditions $x_s$ on $x_t$, as
     in any statistics course.)""",

@@ -309,6 +309,22 @@ def _without_graph(out: Any) -> Any:
     return out.detach().cpu().double().numpy() if isinstance(out, Tensor) else out
 
 
+def differentiable(loss: Any) -> None:
+    """Raises IncorrectAnswer for the loss of a network in training that could not train it."""
+    if not isinstance(loss, Tensor) or not loss.requires_grad:
+        raise IncorrectAnswer(
+            "The number is right, but backward() cannot start from it, so it trains nothing. Is there an .item(), a float(), "
+            "a detach() or a no_grad?"
+        )
+
+
+def noise_of_its_own(noise: Tensor, what: Sequence[str]) -> None:
+    """Raises IncorrectAnswer where noise (B, ...) repeats itself along a dimension; what names them, in the plural."""
+    for dim, each in enumerate(what):
+        if noise.shape[dim] > 1 and noise.std(dim=dim).mean() < 0.5:
+            raise IncorrectAnswer(f"All {each} get the same noise. Each needs its own.")
+
+
 def agrees(x: Tensor | float, expected: Tensor | float, tolerance: float = 1e-4) -> bool:
     """Equal but for rounding: float32 answers are as good as float64 ones."""
     x, expected = torch.as_tensor(x, dtype=torch.float64), torch.as_tensor(expected, dtype=torch.float64)

@@ -35,8 +35,6 @@ class Embedding(nn.Module):
             raise ValueError(
                 f"cond: expected {len(h)} whole-number labels, got {label.dtype} of shape {tuple(label.shape)}"
             )
-        elif label.device.type == "cpu" and bool(((label < -1) | (label >= self.classes)).any()):
-            raise ValueError(
-                f"cond: expected labels from 0 to {self.classes - 1}, or -1 for none, got {label.tolist()}"
-            )
+        elif label.device.type == "cpu" and len(odd := label[(label < -1) | (label >= self.classes)]):
+            raise ValueError(f"cond: expected labels from 0 to {self.classes - 1}, or -1 for none, got {odd.tolist()}")
         return h + self.label(label + 1)
