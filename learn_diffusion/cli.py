@@ -1,4 +1,4 @@
-"""The command line: `learn-diffusion train`, `list`, `sample`, `info`, `export` and `doctor`.
+"""The command line: `learn-diffusion train`, `list`, `sample`, `info`, `export`, `challenge` and `doctor`.
 
 The commands import what they need when they run: PyTorch takes seconds, and --help should not.
 """
@@ -130,12 +130,13 @@ def train(recipe: str, out: Path | None, checkpoint_dir: Path | None, restart: b
     "--guidance-scale", "scale", type=float, help="1 is the conditional model; higher follows it more. [default: 3]"
 )
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of the noise: another seed, other pictures.")
+@click.option("--sampler", default="dpmpp_2m", show_default=True, help="Or ddim, or heun with two calls a step.")
 @click.option("--size", type=click.IntRange(1, 1024), help="Side in pixels, where the file does not say it.")
 @click.option("--zoom", type=click.IntRange(1, 64), help="Screen pixels a pixel. [default: about 128 a picture]")
 @DEVICE
 def sample(
     checkpoint: Path, out: Path, prompt: str | None, label: int | None, n: int, steps: int, scale: float | None,
-    seed: int, size: int | None, zoom: int | None, device: str | None,
+    seed: int, sampler: str, size: int | None, zoom: int | None, device: str | None,
 ) -> None:  # fmt: skip
     """Sample from a CHECKPOINT: a file, or a name of `learn-diffusion list`.
 
@@ -162,13 +163,13 @@ def sample(
     y, scale = sampling.condition(model, n, prompt, label), 3.0 if scale is None else scale
     vae = load_autoencoder(model, header, device)
     start = time.perf_counter()
-    pictures = sampling.sample(model, (n, *shape), y, scale, steps, seed, vae)
+    pictures = sampling.sample(model, (n, *shape), y, scale, steps, seed, vae, sampler)
     seconds = time.perf_counter() - start
     checkpoints.atomic_write(out, png(tile(to_uint8(pictures)), zoom or max(1, 128 // pictures.shape[3])))
     asked = f"label {label}" if prompt is None else repr(prompt)
     asked = "unconditional" if y is None else f"{asked} at guidance scale {scale:g}"
     height, width = pictures.shape[2:]
-    click.echo(f"{out}: {asked}; n {n}, {height}x{width} pixels, {steps} steps, seed {seed}")
+    click.echo(f"{out}: {asked}; n {n}, {height}x{width} pixels, {steps} steps of {sampler}, seed {seed}")
     click.echo(f"sampled in {seconds:.1f} s on {devices.hardware(next(model.parameters()).device)}")
 
 

@@ -210,6 +210,8 @@ def sdedit(
     picture   (B, ...); strength in (0, 1]: the share of the steps of ts that are taken. Low keeps the picture, 1 is
               (nearly) free of it
     ts        (N + 1,) decreasing, the whole way
+    generator  of the noise that is added; None: torch's own
+    sampler   (denoise, schedule, x, ts) -> States, such as those of samplers.SAMPLERS
 
     Yields a State after each step. Raises ValueError that names a bad argument.
     """

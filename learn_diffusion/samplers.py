@@ -8,7 +8,7 @@ caller can watch, stop early or keep every frame:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -125,6 +125,9 @@ def dpmpp_2m(denoise: Denoise, schedule: Schedule, x: Tensor, ts: Tensor) -> Ite
             yield State(s, x, est)
 
     return run(x)
+
+
+SAMPLERS: dict[str, Callable[..., Iterator[State]]] = {f.__name__: f for f in (ddim, heun, dpmpp_2m)}
 
 
 def final_sample(states: Iterable[State]) -> Tensor:

@@ -12,7 +12,7 @@ from learn_diffusion import devices, validation
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.guidance import cfg, clip_x0
 from learn_diffusion.process import Denoise
-from learn_diffusion.samplers import dpmpp_2m, final_sample
+from learn_diffusion.samplers import SAMPLERS, final_sample
 from learn_diffusion.schedules import Schedule
 
 BATCH = 64  # pictures at a time: enough to be fast, and memory does not grow with the number asked for
@@ -25,25 +25,29 @@ def initial_noise(schedule: Schedule, shape: Sequence[int], seed: int = 0) -> Te
     return noise * schedule.sigma(torch.tensor(schedule.t_max, device="cpu"))
 
 
-def run_sampler(denoise: Denoise, schedule: Schedule, noise: Tensor, steps: int, clip: bool = True) -> Tensor:
-    """From noise (n, C, H, W) to pictures in [-1, 1]: DPM-Solver++(2M), x0 clipped, one evaluation a step.
+def run_sampler(
+    denoise: Denoise, schedule: Schedule, noise: Tensor, steps: int, clip: bool = True, sampler: str = "dpmpp_2m"
+) -> Tensor:
+    """From noise (n, C, H, W) to pictures in [-1, 1], with x0 clipped.
 
-    clip=False: to an autoencoder's codes, which may lie anywhere.
+    clip=False: to an autoencoder's codes, which may lie anywhere. sampler: a name of samplers.SAMPLERS.
     """
+    validation.one_of("sampler", sampler, SAMPLERS)
     devices.disable_malloc_trim()
     denoise = clip_x0(denoise, schedule) if clip else denoise
-    return final_sample(dpmpp_2m(denoise, schedule, noise, schedule.timesteps(steps)))
+    return final_sample(SAMPLERS[sampler](denoise, schedule, noise, schedule.timesteps(steps)))
 
 
 def sample(
     model: Denoiser, shape: Sequence[int], y: Tensor | None = None, scale: float = 3.0, steps: int = 20, seed: int = 0,
-    vae: nn.Module | None = None,
+    vae: nn.Module | None = None, sampler: str = "dpmpp_2m",
 ) -> Tensor:  # fmt: skip
     """Pictures of this shape (n, C, H, W), float32 in [-1, 1], on the model's device.
 
     y      (n, ...) conditions, see `condition`; None: unconditional
     scale  of classifier-free guidance: 1 is the conditional model, above 1 it is followed more closely
     vae    the autoencoder that decodes what the model draws, a code of this shape; None: the model draws pictures
+    sampler  a name of samplers.SAMPLERS
 
     Raises ValueError that names a bad argument.
     """
@@ -60,7 +64,7 @@ def sample(
     noises = initial_noise(model.schedule, shape, seed).to(device).split(BATCH)
     guided = [model] * len(noises) if y is None else [cfg(model, part, scale) for part in y.to(device).split(BATCH)]
     batches = zip(guided, noises, strict=True)
-    drawn = [run_sampler(denoise, model.schedule, noise, steps, clip=vae is None) for denoise, noise in batches]
+    drawn = [run_sampler(denoise, model.schedule, noise, steps, vae is None, sampler) for denoise, noise in batches]
     return torch.cat(drawn if vae is None else [decode(vae, codes) for codes in drawn])
 
 

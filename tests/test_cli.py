@@ -109,6 +109,7 @@ def test_a_model_of_codes_draws_pictures(shelf, tmp_path, monkeypatch):
         ("labels", ["--label", "3"], "label 3 at guidance scale 3"),
         ("labels", ["--label", "3", "--guidance-scale", "-2.5"], "label 3 at guidance scale -2.5"),
         ("labels", ["--label", "3", "--guidance-scale", "1e30"], "label 3 at guidance scale 1e+30"),
+        ("labels", ["--label", "3", "--sampler", "heun"], "label 3 at guidance scale 3"),
         ("labels", [], "unconditional"),
         ("words", ["--prompt", "A cat, on the moon"], "'A cat, on the moon' at guidance scale 3"),
         ("words", ["--prompt", "a cat", "--guidance-scale", "0"], "'a cat' at guidance scale 0"),
@@ -121,6 +122,7 @@ def test_sample_draws_and_says_what(shelf, tmp_path, name, wanted, said):
     result = run("sample", shelf / name, "--out", out, "--n", 3, "--steps", 2, "--zoom", 2, *wanted)
     assert result.exit_code == 0, result.stderr
     assert f"{out}: {said}; n 3, " in result.stdout
+    assert f"2 steps of {'heun' if 'heun' in wanted else 'dpmpp_2m'}, seed 0" in result.stdout
     assert "sampled in" in result.stdout
     side = 16 if name == "words" else 8
     assert Image.open(out).size == (2 * (2 * side + 1), 2 * (2 * side + 1))  # 2 x 2 places and a gap

@@ -19,7 +19,7 @@ import torch
 from learn_diffusion import editing, guidance, training, validation
 from learn_diffusion.denoiser import Denoiser, with_image_cond
 from learn_diffusion.nets import VAE, DiT, UNet
-from learn_diffusion.samplers import ddim, dpmpp_2m, final_sample, heun
+from learn_diffusion.samplers import SAMPLERS, ddim, dpmpp_2m, final_sample
 from learn_diffusion.schedules import DDPM, EDM, VP, Cosine, Flow, convert_schedule
 from learn_diffusion.training import train
 
@@ -58,7 +58,7 @@ def denoiser(waits, kind="labels", schedule=None, target="v"):
 
 
 @pytest.mark.parametrize("schedule", [DDPM(), VP(), Cosine(), EDM(), Flow()], ids=lambda s: type(s).__name__)
-@pytest.mark.parametrize("sampler", [ddim, heun, dpmpp_2m], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 def test_no_sampler_mixes_devices_or_waits(waits, sampler, schedule):
     model, y = denoiser(waits, schedule=schedule)
     denoise = guidance.clip_x0(guidance.cfg(model, y, 3.0), schedule)

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from learn_diffusion.datasets.advection import draw_settings
 from learn_diffusion.datasets.digits import small_digits
+from learn_diffusion.datasets.patterns import draw_patterns, draw_sketches
+from learn_diffusion.datasets.products import draw_products
+from learn_diffusion.datasets.scenes import draw_scenes
+from learn_diffusion.datasets.sprites import walkers
+from learn_diffusion.datasets.terrain import height_maps
 from learn_diffusion.datasets.toy2d import gaussians, lattice, lattice_centres, moons, spiral
 
 
@@ -75,7 +82,18 @@ def test_moons_and_spiral_lie_on_their_curves():
     assert (curve - on_curve).abs().max() < 1e-4
 
 
-def test_seeds_reproduce():
-    for data in (lambda seed: gaussians(10, seed)[0], lambda seed: moons(10, seed)[0], lambda seed: spiral(10, seed)):
-        assert torch.equal(data(1), data(1))
-        assert not torch.equal(data(1), data(2))
+SEEDED = (gaussians, lattice, moons, spiral, draw_settings, draw_patterns, draw_sketches, height_maps, walkers,
+          draw_scenes, draw_products)  # fmt: skip
+
+
+@pytest.mark.parametrize("draw", SEEDED, ids=lambda f: f.__name__)
+def test_a_seed_is_a_whole_number_and_draws_the_same_again(draw):
+    def drawn(seed):
+        data = draw(3, seed=seed)
+        return data if isinstance(data, torch.Tensor) else data[0]
+
+    assert torch.equal(drawn(1), drawn(np.int64(1)))
+    assert not torch.equal(drawn(1), drawn(2))
+    for wrong in ("a", -1, True, 0.5):
+        with pytest.raises(ValueError, match=f"^seed: expected a whole number .*, got {wrong!r}"):
+            drawn(wrong)

@@ -26,7 +26,7 @@ from learn_diffusion.metrics.error_bars import mean_and_error
 from learn_diffusion.metrics.image_quality import psnr
 from learn_diffusion.nets import MLP, UNet
 from learn_diffusion.nets.text import Tokeniser
-from learn_diffusion.samplers import ddim, dpmpp_2m, final_sample, heun
+from learn_diffusion.samplers import SAMPLERS, ddim, final_sample, heun
 from learn_diffusion.schedules import DDPM, EDM, VP, Cosine, Flow, Schedule
 from learn_diffusion.training import loss, train
 from learn_diffusion.widgets import PaintedMask
@@ -488,7 +488,7 @@ def test_another_default_device_moves_nothing(tmp_path, schedule):
     noise = torch.randn(4, 2)
     torch.set_default_device("meta")
     try:
-        for sampler in (ddim, heun, dpmpp_2m):
+        for sampler in SAMPLERS.values():
             assert final_sample(sampler(model, schedule, noise, schedule.timesteps(3))).isfinite().all()
         assert sampling.sample(net, (1, 1, 8, 8), steps=2).isfinite().all()
         assert len(list(train(load(tmp_path / "m", "cpu")[0], POINTS, 2, batch=8, device="cpu"))) == 2

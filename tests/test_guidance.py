@@ -12,7 +12,7 @@ from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.guidance import BLIND, autoguidance, cfg, classifier_guidance, clip_x0, guidance_interval
 from learn_diffusion.nets import UNet
 from learn_diffusion.process import Estimate, expand_like, from_x0
-from learn_diffusion.samplers import ddim, dpmpp_2m, final_sample, heun
+from learn_diffusion.samplers import SAMPLERS, ddim, final_sample
 from learn_diffusion.schedules import EDM, Cosine, Flow, convert_schedule
 
 PATHS = [Flow(), Cosine(), EDM()]
@@ -203,7 +203,7 @@ def test_blind_is_far_below_what_any_network_is_told():
     assert EDM().logsnr(torch.tensor(EDM().t_max)) > BLIND
 
 
-@pytest.mark.parametrize("sampler", [ddim, heun, dpmpp_2m])
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 @by_path
 def test_all_samplers_run_with_a_classifier_though_they_turn_gradients_off(schedule, sampler):
     """At scale 1 the walk ends where that of the exact conditional model ends."""

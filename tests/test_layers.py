@@ -191,7 +191,10 @@ def test_arguments_are_checked_by_the_call_and_not_by_the_first_next():
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and layer(path) not in LINES:
                 manager = any("contextmanager" in ast.unparse(d) for d in node.decorator_list)
-                assert manager or not yields(node), f"{dotted(path)}: {node.name} is a generator function"
+                assert manager or not yields(node), (
+                    f"{dotted(path)}: {node.name} is a generator function: check the arguments outside, and loop in an "
+                    "inner generator that is returned, as samplers.ddim does"
+                )
 
 
 def test_public_functions_say_what_they_do():

@@ -10,10 +10,11 @@ import torch
 from scipy.stats import ks_2samp, kstest
 from torch.testing import assert_close
 
+from learn_diffusion import samplers
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.guidance import clip_x0
 from learn_diffusion.process import Estimate, expand_like, from_x0, randn_like, renoise
-from learn_diffusion.samplers import ddim, dpmpp_2m, final_sample, heun
+from learn_diffusion.samplers import SAMPLERS, ddim, dpmpp_2m, final_sample, heun
 from learn_diffusion.schedules import DDPM, EDM, VP, Cosine, Flow, convert_schedule
 from learn_diffusion.targets import TARGETS, solve
 from learn_diffusion.training import loss
@@ -485,11 +486,26 @@ def test_on_path_is_finite_at_both_noisy_ends():
 
 
 # heun on DDPM is left out: at each row of its table the slope jumps, so there is no order to observe in t
-@pytest.mark.parametrize(
-    ("sampler", "low", "high", "schedule"),
+ORDERS = (
     [(ddim, 0.9, 1.1, schedule) for schedule in PATHS]
     + [(heun, 1.9, 2.15, schedule) for schedule in PATHS[1:]]
-    + [(dpmpp_2m, 1.9, 2.2, schedule) for schedule in PATHS],
+    + [(dpmpp_2m, 1.9, 2.2, schedule) for schedule in PATHS]
+)
+
+
+def test_every_sampler_is_registered_and_has_an_order():
+    public = {
+        name: f
+        for name, f in vars(samplers).items()
+        if not name.startswith("_") and getattr(f, "__annotations__", {}).get("return") == "Iterator[State]"
+    }
+    assert public == SAMPLERS
+    assert {order[0] for order in ORDERS} == set(SAMPLERS.values())
+
+
+@pytest.mark.parametrize(
+    ("sampler", "low", "high", "schedule"),
+    ORDERS,
     ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )
 def test_observed_order_on_a_gaussian_with_a_known_answer(sampler, low, high, schedule):
@@ -511,7 +527,7 @@ def test_observed_order_on_a_gaussian_with_a_known_answer(sampler, low, high, sc
 
 
 @by_name
-@pytest.mark.parametrize("sampler", [ddim, heun, dpmpp_2m])
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 def test_samplers_reach_the_data_from_the_noisy_end(sampler, schedule):
     noise = schedule.alpha(torch.tensor(schedule.t_max)) * MEAN + schedule.sigma(torch.tensor(schedule.t_max)) * f64(
         20_000, 1

@@ -288,6 +288,11 @@ def test_a_pipeline_that_reads_a_picture_reads_it_without_noise(shipped):
     assert shipped[0].net.vae.encode(images).latent_dist.std.max() < 1e-6
 
 
+def test_a_model_without_a_data_card_is_refused():
+    with pytest.raises(ValueError, match="^name: expected a recipe of DATA_CARDS whose card is in data/README.md"):
+        cards.data_card("shapes_by_label")
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_model_has_a_card_that_a_hub_can_read(name):
     card = ModelCard(cards.model_card(name))

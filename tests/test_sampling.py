@@ -11,7 +11,7 @@ from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.guidance import cfg, clip_x0
 from learn_diffusion.nets import MLP, UNet
 from learn_diffusion.recipes import evaluation
-from learn_diffusion.samplers import dpmpp_2m, final_sample
+from learn_diffusion.samplers import SAMPLERS, final_sample
 from learn_diffusion.sampling import condition, initial_noise, picture_shape, sample, takes
 from learn_diffusion.schedules import EDM, Cosine
 
@@ -39,14 +39,19 @@ def worded() -> Denoiser:
     return lively(UNet(channels=3, widths=(8, 16), patch_size=2, words=WORDS, text=16), EDM(), "edm")
 
 
-def test_sample_is_guided_dpm_solver_in_range(labelled):
+def test_sample_is_a_guided_sampler_in_range(labelled):
     y, schedule = torch.tensor([1, 7]), labelled.schedule
     noise = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(5)) * schedule.sigma(
         torch.tensor(schedule.t_max)
     )
-    by_hand = final_sample(dpmpp_2m(clip_x0(cfg(labelled, y, 2.0), schedule), schedule, noise, schedule.timesteps(6)))
+    for name, sampler in SAMPLERS.items():
+        steps = sampler(clip_x0(cfg(labelled, y, 2.0), schedule), schedule, noise, schedule.timesteps(6))
+        pictures = sample(labelled, (2, 1, 8, 8), y, scale=2.0, steps=6, seed=5, sampler=name)
+        assert torch.equal(pictures, final_sample(steps))
+    with pytest.raises(ValueError, match="^sampler: expected one of 'ddim', 'heun', 'dpmpp_2m', got 'euler'"):
+        sample(labelled, (2, 1, 8, 8), sampler="euler")
     pictures = sample(labelled, (2, 1, 8, 8), y, scale=2.0, steps=6, seed=5)
-    assert torch.equal(pictures, by_hand)
+    assert torch.equal(pictures, sample(labelled, (2, 1, 8, 8), y, scale=2.0, steps=6, seed=5, sampler="dpmpp_2m"))
     assert pictures.abs().max() <= 1
     assert not torch.equal(pictures, sample(labelled, (2, 1, 8, 8), y, scale=3.0, steps=6, seed=5))
     assert not torch.equal(pictures, sample(labelled, (2, 1, 8, 8), None, steps=6, seed=5))

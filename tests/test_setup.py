@@ -14,6 +14,9 @@ from pathlib import Path
 import yaml
 from packaging.specifiers import SpecifierSet
 
+import learn_diffusion
+from learn_diffusion.samplers import SAMPLERS
+
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -106,8 +109,17 @@ def test_the_hooks_before_a_commit_use_the_tested_versions():
 def test_contributing_names_every_file_of_the_package():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     for path in (ROOT / "learn_diffusion").rglob("*.py"):
+        name = path.relative_to(ROOT / "learn_diffusion").as_posix()
         if path.name != "__init__.py" and not path.name.startswith("chapter_"):  # those stand there as chapter_NN.py
-            assert f"{path.name} " in text, f"the file tree of CONTRIBUTING.md lacks {path.name}"
+            assert f"  {name} " in text or f", {name} " in text, f"the file tree of CONTRIBUTING.md lacks {name}"
+
+
+def test_the_package_names_its_modules_and_samplers():
+    said = learn_diffusion.__doc__
+    for path in (ROOT / "learn_diffusion").glob("[a-z]*.py"):
+        assert re.search(rf"\b{path.stem}\b", said), f"the docstring of learn_diffusion lacks {path.stem}"
+    for text in (said, *((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md"))):
+        assert all(name in text for name in SAMPLERS)
 
 
 def test_importing_the_package_imports_no_plotting_and_no_torch():

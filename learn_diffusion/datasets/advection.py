@@ -64,7 +64,8 @@ def draw_settings(n: int, seed: int = 0) -> Tensor:
     to 0.4, and its phase, from 0 to 0.25. All are uniform and independent: an apparatus never set up twice alike.
     """
     validation.positive_int("n", n)
-    u = torch.rand(n, SETTINGS, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+    g = torch.Generator().manual_seed(validation.whole_number("seed", seed))
+    u = torch.rand(n, SETTINGS, generator=g, dtype=torch.float32)
     low, width = torch.tensor([[0, 0.2, 0, 0.2, 0], [0.25, 0.2, 0.25, 0.2, 0.25]], dtype=torch.float32)
     return low + width * u
 

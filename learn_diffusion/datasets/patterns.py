@@ -63,9 +63,7 @@ def draw_patterns(n: int, seed: int = 0, height: int = 32, width: int = 32) -> F
     """
     for name, value in (("n", n), ("height", height), ("width", width)):
         validation.positive_int(name, value)
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"seed: expected a whole number from 0, got {seed!r}")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(validation.whole_number("seed", seed))
     parts = [_printed(rng, min(CHUNK, n - i), height, width) for i in range(0, n, CHUNK)]
     pictures, labels = (np.concatenate(both) for both in zip(*parts, strict=True))
     return Fabrics(torch.from_numpy(pictures).float(), torch.from_numpy(labels))
@@ -160,7 +158,7 @@ def draw_sketches(n: int, seed: int = 0) -> Tensor:
     The palettes come in turn. The same seed gives the same drawings.
     """
     validation.positive_int("n", n)
-    g = torch.Generator().manual_seed(seed)
+    g = torch.Generator().manual_seed(validation.whole_number("seed", seed))
     return torch.stack([_sketch(g, palette(list(PALETTES)[i % len(PALETTES)])) for i in range(n)])
 
 

@@ -78,5 +78,6 @@ def crops(pixels: Tensor, size: int, n: int | None = None, seed: int = 0) -> Ten
     elif validation.positive_int("n", n) > rows * columns:
         raise ValueError(f"n: expected at most {rows * columns}, the number of places for a crop, got {n}")
     else:
-        places = torch.randperm(rows * columns, generator=torch.Generator().manual_seed(seed))[:n]
+        g = torch.Generator().manual_seed(validation.whole_number("seed", seed))
+        places = torch.randperm(rows * columns, generator=g)[:n]
     return every[:, places // columns, places % columns].movedim(1, 0).contiguous()

@@ -72,8 +72,7 @@ def draw_products(n: int, seed: int = 0, only: Sequence[Shot] | None = None, pro
     Raises ValueError that names a bad argument. Source: drawn here.
     """
     validation.positive_int("n", n)
-    if not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed: expected a whole number from 0 to 2^32 - 1, got {seed!r}")
+    seed = validation.whole_number("seed", seed, 0, 2**32 - 1)
     for shot in only or []:
         _check(shot)
     from tqdm.auto import trange

@@ -140,8 +140,7 @@ def draw_scenes(
     Raises ValueError that names a bad argument.
     """
     validation.positive_int("n", n)
-    if not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed: expected a whole number from 0 to 2^32 - 1, got {seed!r}")
+    seed = validation.whole_number("seed", seed, 0, 2**32 - 1)
     if isinstance(side, bool) or not isinstance(side, int) or side < 1 or SIDE * FINE % side:
         raise ValueError(f"side: expected a divisor of {SIDE * FINE}, such as 32 or 64, got {side!r}")
     for scene in only or []:

@@ -79,9 +79,7 @@ def walkers(n: int, seed: int = 0) -> Walkers:
     depends on n as well. Raises ValueError that names a bad argument. Source: drawn here.
     """
     validation.positive_int("n", n)
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"seed: expected a whole number from 0, got {seed!r}")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(validation.whole_number("seed", seed))
     style = rng.integers(len(HEADS), size=n), rng.integers(len(HATS), size=n)
     stencils = np.array([[_stencils(head, hat) for hat in HATS] for head in HEADS])  # (2, 3, 8, 24, 16)
     parts = stencils[style]  # (n, 8, 24, 16)

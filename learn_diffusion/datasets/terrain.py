@@ -35,9 +35,7 @@ def height_maps(n: int, seed: int = 0, height: int = 32, width: int = 32) -> Ten
     """
     for name, value in (("n", n), ("height", height), ("width", width)):
         validation.positive_int(name, value)
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"seed: expected a whole number from 0, got {seed!r}")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(validation.whole_number("seed", seed))
     parts = [_maps(rng, min(CHUNK, n - i), height + MARGIN, width + MARGIN) for i in range(0, n, CHUNK)]
     half = MARGIN // 2
     maps = np.concatenate([part[:, half : half + height, half : half + width] for part in parts])

@@ -11,7 +11,7 @@ from learn_diffusion import validation
 
 
 def _generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator().manual_seed(validation.whole_number("seed", seed))
 
 
 def gaussians(n: int, seed: int = 0, modes: int = 8, std: float = 0.08) -> tuple[Tensor, Tensor]:

@@ -17,10 +17,11 @@ from learn_diffusion.recipes import RECIPES
 from learn_diffusion.recipes.pretrained import DATA, pretrained_path
 from learn_diffusion.validation import one_of
 
-# how the names of recipes begin, and the data card in data/README.md of what they learned from
+# how the names of recipes begin, and the data card in data/README.md of what they learned from; the first that fits
 DATA_CARDS = {
     "digits_gan": "MNIST's sample", "digits_diffusion": "MNIST's sample", "mnist": "MNIST's sample", "digit": "digits",
-    "product": "products", "dahlia": "two photographs", "": "scenes",
+    "product": "products", "dahlia": "two photographs", "scene": "scenes", "latent_scenes": "scenes",
+    "stable_scenes": "scenes",
 }  # fmt: skip
 INTENDED = """To learn and to teach how diffusion models work: to draw with, to take apart, to change.
 Not for anything that depends on what a picture shows."""
@@ -28,8 +29,11 @@ Not for anything that depends on what a picture shows."""
 
 def data_card(name: str) -> dict[str, str]:
     """The data card of what a recipe learned from, from data/README.md: "What", "Licence", "Limits" ... -> text."""
-    title = next(card for begin, card in DATA_CARDS.items() if name.startswith(begin))
-    text = (DATA / "README.md").read_text(encoding="utf-8").split(f"## Data card: {title}\n")[1].split("\n## ")[0]
+    title = next((card for begin, card in DATA_CARDS.items() if name.startswith(begin)), None)
+    cards = (DATA / "README.md").read_text(encoding="utf-8").split(f"## Data card: {title}\n")
+    if len(cards) != 2:
+        raise ValueError(f"name: expected a recipe of DATA_CARDS whose card is in data/README.md, got {name!r}")
+    text = cards[1].split("\n## ")[0]
     parts = re.split(r"^- \*\*(.+?)\.\*\* ", text, flags=re.MULTILINE)[1:]
     return {key: " ".join(said.split()) for key, said in zip(parts[::2], parts[1::2], strict=True)}
 
