@@ -53,7 +53,7 @@ def timings(device: torch.device, budget: float) -> Table:
     for name, (model, shape, y) in models().items():
         model, data, y = model.to(device), torch.rand(shape, device=device) * 2 - 1, y.to(device)
         for compiled in (False, True)[: 1 + (device.type == "cuda")]:
-            steps = train(model, data, 10**9, labels=y, device=device, compile=compiled)
+            steps = train(model, data, 10_000, labels=y, device=device, compile=compiled)
             work = flops(lambda steps=steps: next(steps)) if not compiled else work  # noqa: F821
             each = seconds(lambda steps=steps: next(steps), repeats(lambda steps=steps: next(steps), budget))
             table.rows.append(
