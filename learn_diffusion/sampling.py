@@ -44,10 +44,10 @@ def sample(
 ) -> Tensor:  # fmt: skip
     """Pictures of this shape (n, C, H, W), float32 in [-1, 1], on the model's device.
 
-    y      (n, ...) conditions, see `condition`; None: unconditional
-    scale  of classifier-free guidance: 1 is the conditional model, above 1 it is followed more closely
-    vae    the autoencoder that decodes what the model draws, a code of this shape; None: the model draws pictures
-    sampler  a name of samplers.SAMPLERS
+    y        (n, ...) conditions, see `condition`; None: unconditional
+    scale    of classifier-free guidance: 1 is the conditional model, above 1 it is followed more closely
+    vae      the autoencoder that decodes what the model draws, a code of this shape; None: the model draws pictures
+    sampler  a name of samplers.SAMPLERS: "ddim", "heun" (two calls a step) or "dpmpp_2m"
 
     Raises ValueError that names a bad argument.
     """

@@ -172,15 +172,12 @@ class Exercise:
             except (IncorrectAnswer, Unsolved) as form:
                 return str(form)
 
+        def same(one: list[Tensor] | str, other: list[Tensor] | str) -> bool:
+            return one == other if isinstance(one, str) or isinstance(other, str) else self._same(one, other)
+
         def repeats(wrong: Callable) -> bool:
-            for args, mine in zip(inputs, got, strict=True):
-                other = outcome(wrong, args, None if isinstance(mine, str) else mine)
-                if isinstance(mine, str) or isinstance(other, str):
-                    if mine != other:
-                        return False
-                elif not self._same(other, mine):
-                    return False
-            return True
+            likes = (None if isinstance(mine, str) else mine for mine in got)
+            return all(same(outcome(wrong, *form), mine) for *form, mine in zip(inputs, likes, got, strict=True))
 
         got = [outcome(answer, args) for args in inputs]
 
