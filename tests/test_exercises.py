@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import functools
+import inspect
 import re
 import symtable
 import sys
@@ -28,11 +29,19 @@ MISTAKES = [
     for i, (words, functions) in enumerate(it.mistakes.items())
     for j, wrong in enumerate(functions)
 ]
+
+
+def parameters(answer):
+    """The names of what a function takes; none for what a reader passes otherwise."""
+    return set(inspect.signature(answer).parameters) if inspect.isfunction(answer) else set()
+
+
 RIGHT = [
     pytest.param(it, right, id=f"{name}-{i or 'solution'}")
     for name, it in ALL.items()
     for i, right in enumerate((it.answer, *it.variants))
 ]
+TOLD = {"alpha", "sigma"}
 every = pytest.mark.parametrize("it", [pytest.param(it, id=name) for name, it in ALL.items()])
 
 
@@ -91,6 +100,19 @@ def test_the_solution_runs_where_the_answer_stands(it):
     assert "noqa" not in code
     (asked,) = re.findall(r"def (\w+)", cells[answered])[:1] or re.findall(r"check\((\w+)", cells[answered])
     assert it.builds or f"def {asked}(" in code
+
+
+@pytest.mark.parametrize("it", [pytest.param(it, id=name) for name, it in ALL.items() if parameters(it.answer) >= TOLD])
+def test_sigma_may_not_be_taken_from_alpha(it):
+    """alpha^2 + sigma^2 is 1 on some paths only: who computes one of the other is not right."""
+    assumes = inspect.signature(it.answer)
+
+    def wrong(*args):
+        given = assumes.bind(*args)
+        given.arguments["sigma"] = max(1 - float(given.arguments["alpha"]) ** 2, 1e-4) ** 0.5
+        return it.answer(*given.args)
+
+    assert not it.check(wrong).solved
 
 
 @every

@@ -132,7 +132,7 @@ XT = torch.randn(5, 3, generator=torch.Generator().manual_seed(1), dtype=torch.f
 D = torch.tensor([[0.9, -0.4, 0.2]], dtype=torch.float64)
 WORLDS = [
     (XT, D, _counts(2), 0.6, 0.8),
-    (XT, torch.cat([-D, D]), _counts(1, 4), 0.6, 0.8),
+    (XT, torch.cat([-D, D]), _counts(1, 4), 0.7, 0.4),
     (XT, torch.cat([0 * D, D]), _counts(3, 1), 0.6, 0.8),
     (XT, 40 * torch.eye(3, dtype=torch.float64), _counts(1, 2, 5), 1.0, 0.1),
 ]

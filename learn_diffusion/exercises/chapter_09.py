@@ -182,7 +182,7 @@ def in_float32_arrays(guess_eps, schedule, x, ts):
 ddim = Exercise(
     "09.ddim",
     r"""Write DDIM for a network that tells only the noise, as many in use do. `your_ddim(guess_eps, schedule, x, ts)` starts from `x` at level `ts[0]` and
-    returns the picture at level `ts[-1]`. `ts` decreases. `guess_eps(x, t)` answers with $\hat\varepsilon$, a tensor; `schedule.alpha(s)` and
+    returns the picture at level `ts[-1]`. `ts` is a tensor of decreasing levels; hand them on as they are. `guess_eps(x, t)` answers with $\hat\varepsilon$, a tensor; `schedule.alpha(s)` and
     `schedule.sigma(s)` are the two coefficients at a level, none of which is 0 here. The check walks where the answer is known, and reads off the order.""",
     hints=[
         "`from itertools import pairwise`; `for t, s in pairwise(ts):` gives each step from t down to s.",
@@ -304,7 +304,7 @@ def as_array(denoise, schedule, x, ts):
 midpoint = Exercise(
     "09.heun",
     r"""Heun looks at the end of each step. Its relative, the **midpoint method**, looks half-way. Write it: `your_midpoint(denoise, schedule, x, ts)` is called
-    like `my_heun`. In each step: the velocity where you are, a trial step with it to the level half-way between $t$ and $s$, the velocity *there*, and then the whole
+    like `my_heun`, and `schedule.velocity(denoise(x, t), t)` is the velocity of `x` at level `t`. In each step: the velocity where you are, a trial step with it to the level half-way between $t$ and $s$, the velocity *there*, and then the whole
     step with that velocity alone. (It never looks at level $s$ itself, so $\sigma = 0$ at the end does it no harm. Its order is that of Heun.)""",
     hints=[
         "A step of Euler is x + (s - t) * slope. s - t is negative: t decreases. Half a step goes to (t + s) / 2.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, call, numbers
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, call, noise_of_its_own, numbers
 
 T = torch.linspace(0.1, 0.9, 2000)
 POINT = torch.tensor([[1.5, -0.5, 2.0]])
@@ -56,6 +56,7 @@ def _check_flow_loss(loss):
             raise IncorrectAnswer(
                 f"Exact answers cost nothing, but silence costs {silence:.2f}; expected {1 + square:.2f}. Is the noise Gaussian?"
             )
+        noise_of_its_own((knows.shown[0][0] - (1 - T[:, None]) * POINT) / T[:, None], ("points", "coordinates"))
         return "Exact answers cost nothing, and silence costs the mean square of u."
     if abs(silence - 1) < 0.1 * square:
         raise IncorrectAnswer("The guess is compared with the noise. Their velocity is x0 - eps.")
@@ -133,6 +134,12 @@ def one_level_for_all(net, x0, t):
     return (net(xt, t) - (x0 - eps)).square().mean()
 
 
+def one_noise_for_all_coordinates(net, x0, t):
+    eps = torch.randn(len(x0), 1)
+    xt = t[:, None] * x0 + (1 - t[:, None]) * eps
+    return (net(xt, t) - (x0 - eps)).square().mean()
+
+
 def levels_of_its_own(net, x0, t):
     return my_flow_loss(net, x0, torch.rand(len(x0)))
 
@@ -150,7 +157,7 @@ def point_by_point(net, x0, t):
 
 flow_loss = Exercise(
     "10.flow_loss",
-    r"""Half of the papers on flow matching let time run the other way: noise at $t = 0$, data at $t = 1$, and a velocity that points from the noise to the data.
+    r"""Many papers on flow matching let time run the other way: noise at $t = 0$, data at $t = 1$, and a velocity that points from the noise to the data.
     Write the loss in their way. `my_flow_loss(net, x0, t)` gets a network that guesses *their* velocity (`net(xt, t)`), points `x0` of shape (B, D), which are the data as always in this course, and
     their levels `t` of shape (B,). It draws noise, mixes on the straight path, and returns the mean squared error of the guess, a single number. (The check uses data that is one single point: there the exact velocity is $(x_0 - x_t)/(1-t)$.)""",
     hints=[
@@ -170,6 +177,7 @@ flow_loss = Exercise(
         "too much of the data": data_not_shrunk,
         "a level of its own": one_level_for_all,
         "other levels than those": levels_of_its_own,
+        "All coordinates get the same noise": one_noise_for_all_coordinates,
     },
     variants=[by_mse_loss, point_by_point],
 )

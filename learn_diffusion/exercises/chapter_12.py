@@ -61,7 +61,7 @@ def _questions():
 Exercise(
     "12.attention",
     r"""Write attention that does not look at the filling. `your_attention(Q, K, V, real)` gets questions `Q` of shape (spots, d), keys `K` of shape (words, d),
-    values `V` of shape (words, w), and `real` of shape (words,), bool: False where a zero fills the caption up. It returns one row for each spot, (spots, w):
+    values `V` of shape (words, c), and `real` of shape (words,), bool: False where a zero fills the caption up. It returns one row for each spot, (spots, c):
     the mean of the values, weighted by the softmax, over the *real* words only, of the products of questions and keys over the root of d; the filling gets the weight 0.
     (The check asks questions whose answer is known: one that fits a single key, one that fits all keys alike, and one between the keys of three words.)""",
     hints=[
@@ -151,13 +151,23 @@ def _check(your_drop):
         raise IncorrectAnswer(
             "The right share is dropped, but not by independent coins: which rows go follows a pattern."
         )
+    g = torch.Generator().manual_seed(3)
+    first, second = (numbers(call(your_drop, tokens, 0.2, g), tokens.shape) for _ in range(2))
+    if not torch.equal(first, out):
+        raise IncorrectAnswer("Which captions go is not up to `generator`: hand it on to torch.rand.")
+    if torch.equal(second, first):
+        raise IncorrectAnswer("Called twice, it drops the same captions: draw from the `generator` that is given.")
+    alone = [numbers(call(your_drop, tokens[:1], 0.2, g)).min() for _ in range(400)]
+    share = (torch.stack(alone) == -1).double().mean()
+    if abs(share - 0.2) > 0.1:
+        raise IncorrectAnswer(f"A caption that comes alone is dropped in {share:.0%} of the calls, expected 20%.")
 
 
 Exercise(
     "12.drop",
     r"""Guidance needs a model that can also do without the caption. Write `your_drop(tokens, share, generator)`: `tokens` of
-    shape (B, L) are captions, one a row. Take whole captions away, each with probability `share`, independently, by writing -1 in the place of all of
-    its tokens; leave the others, and the tensor you were given, as they are. (The check counts, over 4000 captions.)""",
+    shape (B, L) are captions, one a row. Take whole captions away, each with probability `share` and independently of the others, by writing -1 in the place of all of
+    its tokens; leave the others, and the tensor you were given, as they are. All chance comes from `generator`, a torch.Generator. (The check counts, over 4000 captions, and with one alone.)""",
     hints=[
         "Draw one random number for each row: torch.rand(len(tokens), generator=generator).",
         "A row is dropped where its number is below the share.",
@@ -183,6 +193,13 @@ Exercise(
         ),
         "follows a pattern": lambda tokens, share, generator: torch.where(
             (torch.arange(len(tokens)) < share * len(tokens))[:, None], -1, tokens
+        ),
+        "not up to `generator`": lambda tokens, share, generator: torch.where(
+            torch.rand(len(tokens), 1) < share, -1, tokens
+        ),
+        "Called twice": lambda tokens, share, generator: your_drop(tokens, share, torch.Generator().manual_seed(0)),
+        "comes alone": lambda tokens, share, generator: torch.where(
+            (torch.randperm(len(tokens), generator=generator) < round(share * len(tokens)))[:, None], -1, tokens
         ),
     },
     variants=[with_a_loop],
@@ -244,6 +261,9 @@ Exercise(
         "The variances are subtracted. The shares are, but what is uncertain in them adds up.": _with_error(
             lambda p, q, n, m: abs(p * (1 - p) / n - q * (1 - q) / m) ** 0.5
         ),
+        "You assumed that both models are equally good: each share has a p of its own.": _with_error(
+            lambda p, q, n, m: ((p * n + q * m) / (n + m) * (1 - (p * n + q * m) / (n + m)) * (1 / n + 1 / m)) ** 0.5
+        ),
         "Only the first share has an error bar here; the second one is uncertain, too.": _with_error(
             lambda p, q, n, m: (p * (1 - p) / n) ** 0.5
         ),
@@ -274,5 +294,5 @@ Exercise(
             (right.double().var() / len(right) + other.double().var() / len(other)).sqrt(),
         ],
     ],
-    right="So much would the difference change if both drew again: less than two of these errors may well be luck.",
+    right="So much would the difference change if both drew again: a difference of less than two such errors may well be luck.",
 )

@@ -33,7 +33,8 @@ def in_place(x, x0, small, alpha, sigma):
 
 
 def in_numpy(x, x0, small, alpha, sigma):
-    blocks = x0.numpy().reshape(2, 3, 2, 2, 2, 2)  # (B, C, rows, 2, columns, 2)
+    B, C, H, W = x0.shape
+    blocks = x0.numpy().reshape(B, C, H // 2, 2, W // 2, 2)
     blocks = blocks - blocks.mean((3, 5), keepdims=True) + small.numpy()[:, :, :, None, :, None]
     held = blocks.reshape(x0.shape)
     return held, (x.numpy() - alpha * held) / sigma
@@ -41,8 +42,8 @@ def in_numpy(x, x0, small, alpha, sigma):
 
 def pixel_by_pixel(x, x0, small, alpha, sigma):
     held = x0.clone()
-    for i in range(2):
-        for j in range(2):
+    for i in range(small.shape[2]):
+        for j in range(small.shape[3]):
             block = x0[:, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
             mean = block.mean((2, 3), keepdim=True)
             held[:, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2] = block - mean + small[:, :, i : i + 1, j : j + 1]
@@ -50,7 +51,10 @@ def pixel_by_pixel(x, x0, small, alpha, sigma):
 
 
 G = torch.Generator().manual_seed(0)
-HELD = *torch.randn(2, 2, 3, 4, 4, generator=G), torch.randn(2, 3, 2, 2, generator=G), 0.8, 0.6
+HELD = [
+    (*torch.randn(2, 2, 3, *side, generator=G), torch.randn(2, 3, *small, generator=G), *at)
+    for side, small, at in (((4, 4), (2, 2), (0.8, 0.6)), ((4, 6), (2, 3), (0.7, 0.3)))  # not on the circle
+]
 
 
 Exercise(
@@ -64,7 +68,7 @@ Exercise(
         "The noise is not the denoiser's any more: solve x = alpha * x0 + sigma * eps for eps, with the new x0.",
     ],
     solution=your_hold,
-    inputs=[HELD],
+    inputs=HELD,
     result=("x0", "eps"),
     mistakes={
         "x0 is still the denoiser's belief: nothing of what is known is in it.": (
@@ -94,6 +98,9 @@ Exercise(
         ),
         "alpha * x0 + sigma * eps does not give x: what x0 explains has to be subtracted.": (
             lambda x, x0, small, alpha, sigma: your_hold(x, x0, small, -alpha, sigma)
+        ),
+        "sigma is not the root of 1 - alpha^2 on every path: use the one that you are given.": (
+            lambda x, x0, small, alpha, sigma: your_hold(x, x0, small, alpha, (1 - alpha**2) ** 0.5)
         ),
         "changed what you were given": in_place,
         "Two results were expected": lambda x, x0, small, *args: x0 + _large(small - F.avg_pool2d(x0, 2)),
@@ -154,8 +161,8 @@ Exercise(
     "13.arc",
     """Go from one noise to another along the arc. `your_arc(a, b, w)` gets two tensors of one shape and a number `w` from 0 to 1.
     The cosine of the angle between them is their product, summed, divided by both lengths (the length is the root of the sum of squares, `a.norm()`). Return
-    `(sin((1 - w) * angle) * a + sin(w * angle) * b) / sin(angle)`. (The check looks at the ends, the length on the way,
-    and the angle, which has to grow evenly.)""",
+    `(sin((1 - w) * angle) * a + sin(w * angle) * b) / sin(angle)`. (Where both are equally long, the length stays
+    the same on the way, and the angle grows evenly. The check compares with the formula, also where their lengths differ.)""",
     hints=[
         "(a * b).sum() is the product of the two; a.norm() is a length.",
         "torch.acos turns the cosine into the angle.",
@@ -186,5 +193,5 @@ Exercise(
         ],
     },
     variants=[by_turning, in_float32],
-    right="Same length all the way, and the angle grows evenly.",
+    right="Between two of one length: the same length all the way, and the angle grows evenly.",
 )

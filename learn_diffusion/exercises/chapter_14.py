@@ -182,6 +182,7 @@ def _adapted(norm=None, how=None, swap=False):
 def _features():
     g = torch.Generator().manual_seed(0)
     h = 3 * torch.randn(2, 5, 8, generator=g) + torch.randn(2, 5, 1, generator=g)
+    h[0, 0] = h[0, 0] / 1000  # nearly constant: here the 1e-5 counts
     return [(h, torch.randn(2, 4, generator=g), torch.randn(16, 4, generator=g), torch.randn(16, generator=g))]
 
 
@@ -214,6 +215,9 @@ Exercise(
         "The mean is left in.": _adapted(norm=lambda h: F.rms_norm(h, h.shape[2:], eps=1e-5)),
         "This divides by C - 1 in the variance (std does): the variance here has C.": _adapted(
             norm=lambda h: (h - h.mean(2, keepdim=True)) / (h.var(2, keepdim=True) + 1e-5).sqrt()
+        ),
+        "A token that hardly varies is blown up: add 1e-5 to the variance before its root.": _adapted(
+            norm=lambda h: (h - h.mean(2, keepdim=True)) / h.std(2, keepdim=True, correction=0)
         ),
         "Shift and scale are added, where 1 + scale multiplies.": _adapted(
             how=lambda h, shift, scale: h + 1 + scale + shift

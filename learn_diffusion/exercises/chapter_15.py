@@ -24,7 +24,7 @@ def _sure(points):
 
 REAL = torch.tensor([[0.0], [1.2], [-0.7], [1.4], [2.0]])
 DRAWN = torch.tensor([[-2.0], [-0.5], [0.3], [1.0], [4.0]])
-ROUNDS = "Right for small differences, but not for -400: sigmoid rounds to 0 there. softplus does not."
+ROUNDS = "Right for small differences, but not for -400: sigmoid rounds to 0 there, and exp overflows. F.softplus does neither."
 
 Exercise(
     "15.generator_loss",

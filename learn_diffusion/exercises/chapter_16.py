@@ -105,19 +105,19 @@ Exercise(
 # colours that are wished for
 
 
-def my_pull(x, x0, palette, scale, alpha, sigma):
+def my_pull(x, x0, palette, strength, alpha, sigma):
     off = x0[:, None] - palette[:, :, None, None]  # (B, K, 3, H, W): every pixel against every colour
     nearest = off.square().sum(2).argmin(1)  # (B, H, W)
     wanted = palette[nearest].movedim(-1, 1)  # (B, 3, H, W)
-    x0 = x0 + scale * (wanted - x0)
+    x0 = x0 + strength * (wanted - x0)
     return x0, (x - alpha * x0) / sigma
 
 
 def _pull(wanted):
     """Towards wanted(x0, palette)."""
 
-    def pull(x, x0, palette, scale, alpha, sigma):
-        x0 = x0 + scale * (wanted(x0, palette) - x0)
+    def pull(x, x0, palette, strength, alpha, sigma):
+        x0 = x0 + strength * (wanted(x0, palette) - x0)
         return x0, (x - alpha * x0) / sigma
 
     return pull
@@ -135,45 +135,45 @@ def _by_channel(x0, palette):
     return torch.stack([palette[:, c][nearest[:, c]] for c in range(3)], dim=1)
 
 
-def pixel_by_pixel(x, x0, palette, scale, alpha, sigma):
+def pixel_by_pixel(x, x0, palette, strength, alpha, sigma):
     new = x0.clone()
     for b, row, column in torch.cartesian_prod(*(torch.arange(n) for n in (len(x0), *x0.shape[2:]))).tolist():
         pixel = x0[b, :, row, column]
         colour = min(palette, key=lambda c, pixel=pixel: ((c - pixel) ** 2).sum().item())
-        new[b, :, row, column] = (1 - scale) * pixel + scale * colour
+        new[b, :, row, column] = (1 - strength) * pixel + strength * colour
     return [new.numpy(), ((x - alpha * new) / sigma).numpy()]
 
 
 def _pictures():
     g = torch.Generator().manual_seed(0)
     palette, x0 = torch.rand(4, 3, generator=g) * 2 - 1, torch.rand(2, 3, 7, 6, generator=g) * 2 - 1
-    alpha, sigma = torch.tensor(0.8), torch.tensor(0.6)
+    alpha, sigma = torch.tensor(0.7), torch.tensor(0.3)  # not on the circle
     x = alpha * x0 + sigma * torch.randn(x0.shape, generator=g)
-    return [(x, x0, palette, scale, alpha, sigma) for scale in (0.25, 1.0, 0.0)]
+    return [(x, x0, palette, strength, alpha, sigma) for strength in (0.25, 1.0, 0.0)]
 
 
 Exercise(
     "16.palette",
-    r"""Write the hard way of pulling towards a palette. `my_pull(x, x0, palette, scale, alpha, sigma)` gets noised pictures and what the model believes of them, both (B, 3, H, W), a palette (K, 3), a share `scale` from 0 to 1, and $\alpha$ and $\sigma$.
+    r"""Write the hard way of pulling towards a palette. `my_pull(x, x0, palette, strength, alpha, sigma)` gets noised pictures and what the model believes of them, both (B, 3, H, W), a palette (K, 3), a share `strength` from 0 to 1, and $\alpha$ and $\sigma$.
     For every pixel find the palette's nearest colour (the smallest sum of squared differences over the three channels), and move the pixel that share of the way towards it. Return the new $\hat x_0$, and the $\hat\varepsilon$ that makes $x_t = \alpha\hat x_0 + \sigma\hat\varepsilon$ true again.""",
     hints=[
         "off = x0[:, None] - palette[:, :, None, None] is (B, K, 3, H, W): every pixel against every colour.",
         "nearest = off.square().sum(2).argmin(1) is (B, H, W); palette[nearest] is (B, H, W, 3); movedim(-1, 1) puts the channels first.",
-        "x0 + scale * (wanted - x0), and then solve the sentence for eps.",
+        "x0 + strength * (wanted - x0), and then solve the sentence for eps.",
     ],
     solution=my_pull,
     inputs=_pictures,
     result=("the new x0", "eps"),
     mistakes={
         "The two results are exchanged: the new x0 comes first, then eps.": lambda *args: my_pull(*args)[::-1],
-        "At scale {scale:g} every pixel takes its palette colour whole. It should go that share of the way.": (
-            lambda x, x0, palette, scale, *rest: my_pull(x, x0, palette, 1.0, *rest)
+        "At strength {strength:g} every pixel takes its palette colour whole. It should go that share of the way.": (
+            lambda x, x0, palette, strength, *rest: my_pull(x, x0, palette, 1.0, *rest)
         ),
-        "The shares are exchanged: scale 0 should leave the picture, and scale 1 should snap it.": (
-            lambda x, x0, palette, scale, *rest: my_pull(x, x0, palette, 1 - scale, *rest)
+        "The shares are exchanged: strength 0 should leave the picture, and strength 1 should snap it.": (
+            lambda x, x0, palette, strength, *rest: my_pull(x, x0, palette, 1 - strength, *rest)
         ),
         "The pixels move away from their colours. The step is the wanted colour minus the pixel.": (
-            lambda x, x0, palette, scale, *rest: my_pull(x, x0, palette, -scale, *rest)
+            lambda x, x0, palette, strength, *rest: my_pull(x, x0, palette, -strength, *rest)
         ),
         "Each channel looks for its own nearest value, and so mixes colours that the palette does not have.": (
             _pull(_by_channel)
@@ -187,19 +187,19 @@ Exercise(
             lambda off: off.square().sum((2, 3, 4))[..., None, None]
         ),
         "The colours nearest to the noised x were chosen. Ask what the model believes, x0.": (
-            lambda x, x0, palette, scale, *rest: _pull(lambda *_: my_pull(x, x, palette, 1.0, *rest)[0])(
-                x, x0, palette, scale, *rest
+            lambda x, x0, palette, strength, *rest: _pull(lambda *_: my_pull(x, x, palette, 1.0, *rest)[0])(
+                x, x0, palette, strength, *rest
             )
         ),
         "The noise is still the old one: alpha * x0 + sigma * eps is no longer x.": (
-            lambda x, x0, palette, scale, alpha, sigma: (
-                my_pull(x, x0, palette, scale, alpha, sigma)[0],
+            lambda x, x0, palette, strength, alpha, sigma: (
+                my_pull(x, x0, palette, strength, alpha, sigma)[0],
                 (x - alpha * x0) / sigma,
             )
         ),
         "The new x0 is right, but alpha * x0 + sigma * eps is not x: eps is (x - alpha * x0) / sigma.": [
             lambda *args: my_pull(*args[:-1], 1.0),
-            lambda x, x0, palette, scale, alpha, sigma: my_pull(x, x0, palette, scale, -alpha, sigma),
+            lambda x, x0, palette, strength, alpha, sigma: my_pull(x, x0, palette, strength, -alpha, sigma),
         ],
     },
     variants=[pixel_by_pixel],
