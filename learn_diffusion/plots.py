@@ -243,10 +243,11 @@ def points(
     caption: str = "",
     limit: float | None = None,
     size: float = 2.4,
+    **labels: Any,
 ) -> Shown:
     """Points in the plane, one square panel for each title: points (N, 2), or several as [(points, colour), ...].
 
-    limit: the panels show [-limit, limit] both ways, by default what all points need.
+    limit: the panels show [-limit, limit] both ways, by default what all points need. labels: see curves.
     """
     drawn = {title: [(x, DATA)] if isinstance(x, Tensor) else list(x) for title, x in panels.items()}
     limit = limit or 1.05 * max(float(x.abs().max()) for layers in drawn.values() for x, _ in layers)
@@ -256,7 +257,8 @@ def points(
         for panel, (title, layers) in zip(ax[0], drawn.items(), strict=True):
             for x, colour in layers:
                 panel.scatter(*_host(x).T, s=2, color=colour, linewidths=0, rasterized=len(x) > 2000)
-            panel.set(title=title, xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[], yticks=[])
+            panel.set(title=title, xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+            panel.set(**{"xticks": [], "yticks": []} | labels)
         shown = figure(fig, alt=alt, caption=caption)
         plt.close(fig)
     return shown
