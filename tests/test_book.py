@@ -300,6 +300,8 @@ def test_the_page_on_peers_says_what_is_ours_in_it():
 
 
 def test_the_other_pages_say_what_their_measured_tables_say():
+    peaks = re.findall(r"([\d.]+) GB of memory", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert f"at most {max(map(float, peaks))} GB" in (ROOT / "book/instructors.md").read_text(encoding="utf-8")
     lessons = {(row["kernels"], row["threads a kernel"]): row for row in kept("concurrent_kernels", 0)}
     alone, four, crowd = (lessons[n, "1"] for n in (1, 4, 20))
     assert (crowd["finished"], crowd["failed"]) == (20, 0)  # "everybody finishes"
