@@ -257,8 +257,8 @@ def points(
         for panel, (title, layers) in zip(ax[0], drawn.items(), strict=True):
             for x, colour in layers:
                 panel.scatter(*_host(x).T, s=2, color=colour, linewidths=0, rasterized=len(x) > 2000)
-            panel.set(title=title, xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
-            panel.set(**{"xticks": [], "yticks": []} | labels)
+            axes = {"xlim": (-limit, limit), "ylim": (-limit, limit), "xticks": [], "yticks": []} | labels
+            panel.set(title=title, aspect="equal", **axes)
         shown = figure(fig, alt=alt, caption=caption)
         plt.close(fig)
     return shown
