@@ -49,6 +49,13 @@ for command in peers.COMMANDS:
     assert not list(tmp_path.iterdir())
 
 
+def test_the_page_says_between_what_the_distances_of_scenes_lie():
+    code = "from comparison import quality\nprint(*map(round, quality.ends(quality.TASKS['scenes'])))"
+    real, noise = run(code).split()
+    page = (BENCHMARKS.parent / "book" / "measured.md").read_text()
+    assert f"500 training pictures have a distance of {real}, and noise has {noise}." in page
+
+
 def test_our_side_of_the_comparison_trains_samples_and_is_profiled():
     code = """
 import torch

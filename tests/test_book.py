@@ -290,6 +290,19 @@ def test_the_page_on_peers_says_what_its_tables_say():
     assert few["diffusers: Heun, Karras sigmas, leading"] == 49  # "needs 49"
 
 
+def test_the_page_on_peers_says_how_far_its_scenes_come():
+    ours, *stock = kept("quality_scenes", 1)
+    assert ours["distance"] == "521 ± 31"  # "after a minute, to 521"
+    assert 55 < ours["s"] < 65
+    assert all(550 < row["s"] < 650 for row in stock)  # "in their ten minutes"
+    sizes = [row["parameters"] / 1e6 for row in stock]
+    assert (round(min(sizes)), round(max(sizes))) == (4, 18)  # "of 4 to 18 million weights"
+    noise = 2249  # computed again in test_benchmarks.py
+    far = {row["recipe"]: mean_and_bar(row["distance"])[0] for row in stock}
+    assert far.pop("diffusers, stock") / noise > 0.9  # "still nearly noise"
+    assert all(0.4 < value / noise < 0.6 for value in far.values())  # "half-way"
+
+
 def test_the_page_on_peers_says_what_is_ours_in_it():
     found = {row["recipe"]: mean_and_bar(row["distance"]) for row in kept("ablation", 1)}
     ours, bar = found["ours"]

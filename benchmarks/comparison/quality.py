@@ -156,6 +156,16 @@ def distance(recipe: Recipe, average: nn.Module, task: Task, n: int) -> float:
     return frechet(all_features(reader, samples.float()), all_features(reader, task.held_out()))
 
 
+@torch.no_grad()
+def ends(task: Task) -> tuple[float, float]:
+    """Between what a recipe's distance can lie: that of training pictures, and that of noise."""
+    reader, _ = checkpoints.load(pretrained_path(task.reader), "cpu")
+    real = task.train()[:N]
+    noise = torch.randn(real.shape, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    target = all_features(reader, task.held_out())
+    return frechet(all_features(reader, real), target), frechet(all_features(reader, noise), target)
+
+
 def one(name: str, what: str, lr: float, seed: int, seconds: float, n: int = N) -> tuple[float, float]:
     """A training in a process of its own: (seconds of the core, distance of n samples)."""
     torch.set_num_threads(1)
@@ -198,7 +208,8 @@ def results(title: str, names: list[str], what: str, best: dict, found: dict, se
         title,
         ("recipe", "parameters", "learning rate", "s", "distance"),
         notes=[f"mean ± standard deviation over {seeds} training seeds; {N} samples, {CALLS} network calls; "
-               "s: seconds of one core spent training"],
+               "s: seconds of one core spent training",
+               "{:.3g} for as many training pictures, {:.4g} for noise".format(*ends(TASKS[what]))],
     )  # fmt: skip
     for name in names:
         spent, far = zip(*(found[name, seed] for seed in range(seeds)), strict=True)
