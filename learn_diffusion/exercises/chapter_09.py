@@ -302,7 +302,7 @@ def as_array(denoise, schedule, x, ts):
 
 
 midpoint = Exercise(
-    "09.heun",
+    "09.midpoint",
     r"""Heun looks at the end of each step. Its relative, the **midpoint method**, looks half-way. Write it: `your_midpoint(denoise, schedule, x, ts)` is called
     like `my_heun`, and `schedule.velocity(denoise(x, t), t)` is the velocity of `x` at level `t`. In each step: the velocity where you are, a trial step with it to the level half-way between $t$ and $s$, the velocity *there*, and then the whole
     step with that velocity alone. (It never looks at level $s$ itself, so $\sigma = 0$ at the end does it no harm. Its order is that of Heun.)""",
