@@ -158,7 +158,7 @@ def distance(recipe: Recipe, average: nn.Module, task: Task, n: int) -> float:
 
 @torch.no_grad()
 def ends(task: Task) -> tuple[float, float]:
-    """Between what a recipe's distance can lie: that of training pictures, and that of noise."""
+    """What to read a distance against: (that of N training pictures, that of as many pictures of noise)."""
     reader, _ = checkpoints.load(pretrained_path(task.reader), "cpu")
     real = task.train()[:N]
     noise = torch.randn(real.shape, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
