@@ -146,24 +146,27 @@ def as_ours(shape: Shape) -> torch.autocast:
 
 
 @torch.no_grad()
-def distance(recipe: Recipe, average: nn.Module, task: Task, n: int) -> float:
-    """Fréchet distance of n samples to what is held out."""
+def to_held_out(task: Task, pictures: Tensor) -> float:
+    """Fréchet distance of pictures (N, C, H, W) to what is held out."""
     reader, _ = checkpoints.load(pretrained_path(task.reader), "cpu")
+    return frechet(all_features(reader, pictures), all_features(reader, task.held_out()))
+
+
+@torch.no_grad()
+def distance(recipe: Recipe, average: nn.Module, task: Task, n: int) -> float:
+    """The distance of n samples."""
     average = copy.deepcopy(average).eval()
     baseline = MAKERS[recipe.who](average, task.shape)
     with as_ours(task.shape):
         samples = torch.cat([baseline.sample(100, CALLS) for _ in range(n // 100)])
-    return frechet(all_features(reader, samples.float()), all_features(reader, task.held_out()))
+    return to_held_out(task, samples.float())
 
 
-@torch.no_grad()
 def ends(task: Task) -> tuple[float, float]:
     """What to read a distance against: (that of N training pictures, that of as many pictures of noise)."""
-    reader, _ = checkpoints.load(pretrained_path(task.reader), "cpu")
     real = task.train()[:N]
     noise = torch.randn(real.shape, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
-    target = all_features(reader, task.held_out())
-    return frechet(all_features(reader, real), target), frechet(all_features(reader, noise), target)
+    return to_held_out(task, real), to_held_out(task, noise)
 
 
 def one(name: str, what: str, lr: float, seed: int, seconds: float, n: int = N) -> tuple[float, float]:
