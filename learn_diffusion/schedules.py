@@ -51,8 +51,9 @@ class Schedule(ABC):
 
     @final
     def at(self, t: Tensor | float, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(alpha, sigma) at t, shaped to broadcast against x (B, ...)."""
+        """(alpha, sigma) at t, shaped to broadcast against x (B, ...). Raises as add_noise does."""
         t = validation.as_level("t", t)
+        validation.level("t", t, len(x) if x.ndim else None, 0.0, self.t_max)
         return expand_like(self.alpha(t), x), expand_like(self.sigma(t), x)
 
     @final
@@ -66,7 +67,6 @@ class Schedule(ABC):
         validation.floats("eps", eps)
         validation.same_shape("eps", eps, "x0", x0)
         validation.same_device("eps", eps, "x0", x0.device)
-        validation.level("t", t, len(x0), 0.0, self.t_max)
         alpha, sigma = self.at(t, x0)
         return alpha * x0 + sigma * eps
 
@@ -158,6 +158,7 @@ class DDPM(Schedule):
     def log_alpha_bar(self, t: Tensor) -> Tensor:
         """log(alpha_bar) at t, read from the table; linear between its rows."""
         t = _floating(t)
+        validation.level("t", t, None, self.t_min, self.t_max)  # 700 would be a row of the table, not a level
         table = _log_alpha_bar_table(self, t.dtype, t.device)
         i = t * self.T
         row = i.detach().floor().long().clamp(0, self.T - 1)

@@ -496,6 +496,21 @@ def test_another_default_device_moves_nothing(tmp_path, schedule):
         torch.set_default_device(None)
 
 
+@pytest.mark.parametrize("schedule", [DDPM(), VP(), Cosine(), EDM(), Flow()], ids=lambda s: type(s).__name__)
+def test_the_number_of_a_step_is_no_level(schedule):
+    for t in (700, 700.0, torch.full((64,), 700.0), -0.5, float("nan")):
+        with pytest.raises(ValueError, match=r"^t: expected noise levels in \[0, (1|80)\], got"):
+            schedule.at(t, POINTS)
+    with pytest.raises(ValueError, match=r"^t: expected shape \(\) or \(64,\), got \(3,\)"):
+        schedule.at(torch.full((3,), 0.5), POINTS)
+
+
+def test_a_row_of_the_table_is_no_level():
+    for f in (DDPM().alpha, DDPM().sigma, DDPM().logsnr):
+        with pytest.raises(ValueError, match=r"^t: expected noise levels in \[0, 1\], got 700"):
+            f(torch.tensor(700.0))
+
+
 # more acts of training
 
 
