@@ -82,6 +82,19 @@ def test_each_way_keeps_the_spread_of_points_whose_denoiser_is_known(page, way):
     assert widths == pytest.approx([1] * 101, abs=0.08)
 
 
+def test_the_same_points_and_seed_give_the_same_losses(page):
+    losses = page.evaluate(f"""async () => {{
+      {MODULES}
+      const points = randn(400, 5);
+      return [1, 1, 2].map((seed) => {{
+        const model = training.trainer(seed);
+        return Array.from({{ length: 5 }}, () => model.step(points));
+      }});
+    }}""")
+    assert losses[0] == losses[1] != losses[2]
+    assert len(set(losses[0])) == 5
+
+
 def test_two_moons_are_learned_and_the_ways_can_be_scrubbed(page, tmp_path):
     root = page.locator("[data-points]")
     untrained = samples(page, root)

@@ -65,14 +65,19 @@ export async function* dpmpp2m(denoise, x, ts) {
   }
 }
 
-// n numbers from the normal distribution, the same for the same seed (mulberry32, then Box and Muller).
-export function randn(n, seed) {
+// A function that gives numbers in [0, 1), the same for the same seed (mulberry32).
+export function uniform(seed) {
   let state = seed >>> 0;
-  const uniform = () => {
+  return () => {
     state = (state + 0x6d2b79f5) | 0;
     let z = Math.imul(state ^ (state >>> 15), 1 | state);
     z = (z + Math.imul(z ^ (z >>> 7), 61 | z)) ^ z;
     return ((z ^ (z >>> 14)) >>> 0) / 2 ** 32;
   };
-  return Float32Array.from({ length: n }, () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform()));
+}
+
+// n numbers from the normal distribution, the same for the same seed (Box and Muller).
+export function randn(n, seed) {
+  const random = uniform(seed);
+  return Float32Array.from({ length: n }, () => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random()));
 }

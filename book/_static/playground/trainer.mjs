@@ -5,7 +5,7 @@
 // Training is answered by {step, loss, ms, near, preview, done}, now and then, the others by {t, at, field}, where field is
 // x0_hat at each of those points, and {ways, near}: of each way all points after 0, 1, ... steps, and how near they end.
 
-import { addNoise, alpha, fromX0, lam, randn, sigma } from './diffusion.mjs';
+import { addNoise, alpha, fromX0, lam, randn, sigma, uniform } from './diffusion.mjs';
 import { pause } from './pause.mjs';
 import { features, loss, parameters, perceptron, ROWS, weights } from './perceptron.mjs';
 
@@ -13,9 +13,10 @@ const BATCH = 128;
 const LEVELS = [-3, 4]; // half the log-SNR, from nearly pure noise to nearly clean; the last step goes from there to x0_hat
 const REPORT = 200; // ms
 
-// Adam with a moving average `ema` of the weights, from which is drawn; step(points) gives the loss of one batch.
+// Adam with a moving average `ema` of the weights, from which is drawn; step(points) gives the loss of one batch. The same
+// points and seed give the same losses.
 export function trainer(seed) {
-  const theta = weights(seed);
+  const [theta, random] = [weights(seed), uniform(seed)];
   const [grad, mean, square, ema] = [0, 0, 0, 1].map((one) => (one ? theta.slice() : new Float32Array(parameters)));
   const net = perceptron(theta, grad);
   const [x0, ts] = [new Float32Array(2 * BATCH), new Float32Array(BATCH)];
@@ -23,12 +24,12 @@ export function trainer(seed) {
   const step = (points, rate = 6e-3) => {
     count++;
     for (let row = 0; row < BATCH; row++) {
-      const i = 2 * Math.floor(Math.random() * points.length / 2);
+      const i = 2 * Math.floor(random() * points.length / 2);
       x0.set(points.subarray(i, i + 2), 2 * row);
-      ts[row] = ((row + Math.random()) / BATCH) ** 2; // every level is met in every batch, the low ones more often
+      ts[row] = ((row + random()) / BATCH) ** 2; // every level is met in every batch, the low ones more often
     }
     grad.fill(0);
-    const value = loss(net, x0, randn(2 * BATCH, 2 ** 32 * Math.random()), ts);
+    const value = loss(net, x0, randn(2 * BATCH, 2 ** 32 * random()), ts);
     const [one, two, keep] = [1 - 0.9 ** count, 1 - 0.99 ** count, Math.min(0.995, count / (count + 10))];
     for (let i = 0; i < parameters; i++) {
       mean[i] += 0.1 * (grad[i] - mean[i]);
