@@ -37,7 +37,9 @@ DEVICE = click.option("--device", help="cpu, cuda or mps; by default cuda where 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The entry point. An error is one line on stderr: exit code 2 for a wrong command line, 1 for all else."""
+    """The entry point. An expected error is one line on stderr: exit code 2 for a wrong command line, 130 for Ctrl-C, 1
+    for the others. Anything else is a fault of the program, and shows its traceback.
+    """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a path in letters that this console lacks is no reason to stop
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -99,7 +101,8 @@ def train(recipe: str, out: Path | None, checkpoint_dir: Path | None, restart: b
     """Run a RECIPE and write its file.
 
     `learn-diffusion list` names the recipes. Trains, measures, and writes metrics, seed, hardware and seconds into the
-    header of the file. The same command resumes a run that was killed.
+    header of the file. The same command resumes a killed training of a diffusion model; classifiers, the autoencoder
+    and the models of chapter 15 start again.
     """
     from learn_diffusion import checkpoints
     from learn_diffusion.distributed import is_main_process
