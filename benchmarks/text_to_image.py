@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import argparse
 import random
-
-import torch
+from collections.abc import Sequence
 
 from learn_diffusion import checkpoints
 from learn_diffusion.recipes import evaluation
@@ -19,12 +18,12 @@ from tools.tables import Table, machine, markdown
 MODELS = ("scenes_by_caption", "latent_scenes_by_caption")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=1000, help="pictures of each kind of caption")
     parser.add_argument("--seed", type=int, help="of scenes and noise; without it, a fresh one")
     parser.add_argument("--model", default="latent_scenes_by_caption", choices=MODELS)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     seed = random.SystemRandom().randrange(10_000, 2**31) if args.seed is None else args.seed
     classifier, _ = checkpoints.load(pretrained_path("scene_classifier"), "cpu")
     model, metadata = checkpoints.load(pretrained_path(args.model), "cpu")
@@ -38,9 +37,8 @@ def main() -> None:
         wanted = evaluation.some_scenes(kind, args.n, seed)
         images = evaluation.sample_scenes(model, wanted, seed, vae=vae)
         images = images if vae is None else downsample(images)
-        each, together = evaluation.attribute_accuracy(
-            classifier, images, torch.tensor([scene.indices() for scene in wanted])
-        )
+        each = evaluation.scene_accuracy(classifier, images, wanted)
+        together = each.pop("all four")
         error = (together * (1 - together) / args.n) ** 0.5
         table.rows.append((kind, *(f"{share:.1%}" for share in each.values()), f"{together:.1%} ± {error:.1%}"))
     print(markdown(table))

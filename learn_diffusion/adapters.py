@@ -68,8 +68,11 @@ def add_lora(net: nn.Module, rank: int, alpha: float | None = None, targets: Seq
 
     targets  names of layers, or how they end (["qkv", "conv1"]); None: every Linear and Conv2d
 
-    Raises ValueError where no layer fits, or net has adapters already.
+    Raises TypeError for one name that is not in a list, ValueError where no layer fits, or net has adapters already.
     """
+    validation.positive_int("rank", rank)
+    if isinstance(targets, str):
+        raise TypeError(f"targets: expected a list of names of layers, got {targets!r}")
     if any(isinstance(m, LoRA) for m in net.modules()):
         raise ValueError("net: expected a network without adapters; merge_lora makes it one")
     ends = None if targets is None else tuple(f".{name}" for name in targets)
@@ -125,10 +128,14 @@ def load_lora(folder: str | Path, net: nn.Module) -> None:
     """Add the adapters that save_lora wrote to net, in place. Raises ValueError for those of another network."""
     weights, text = (Path(folder) / name for name in FILES)
     config, state = json.loads(text.read_text(encoding="utf-8")), load(weights.read_bytes())
+    trained = [w for w in net.parameters() if w.requires_grad]
     add_lora(net, config["r"], config["lora_alpha"], config["target_modules"])
     mine = lora_state(net)
     if {name: w.shape for name, w in mine.items()} != {name: w.shape for name, w in state.items()}:
-        merge_lora(net)  # B is still zero: net is what it was
+        for name, lora in loras(net).items():
+            net.set_submodule(name, lora.layer)
+        for w in trained:
+            w.requires_grad_(True)
         raise ValueError(f"folder: expected adapters of this network, got others in {folder}")
     for name, w in state.items():
         mine[name].copy_(w)

@@ -30,6 +30,7 @@ from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.metrics import frechet, mean_and_spread
 from learn_diffusion.metrics.copies import nearest_original
 from learn_diffusion.recipes.evaluation import all_features, real_against_real
+from learn_diffusion.recipes.gan_comparison import one_thread
 from learn_diffusion.recipes.pretrained import pretrained_path
 
 CALLS = (1, 2, 4)
@@ -152,9 +153,7 @@ def score(path: str | Path, seeds: int = 3, device: str | torch.device | None = 
     target = all_features(classifier, unseen)
     real = real_against_real(all_features(classifier, images), target, seeds)
     found = Score(0, [], {calls: [] for calls in CALLS}, {calls: [] for calls in CALLS}, real)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # threads that wait for each other use the processor, too
-    try:
+    with one_thread():  # threads that wait for each other use the processor, too
         run(path, 0, device, SECONDS / 60)
         for seed in tqdm(range(seeds), desc=path.name):
             weights, seconds, drawn = run(path, seed, device, SECONDS)
@@ -164,6 +163,4 @@ def score(path: str | Path, seeds: int = 3, device: str | torch.device | None = 
             for calls, pictures in drawn.items():
                 found.frechet[calls].append(frechet(all_features(classifier, pictures), target))
                 found.copied[calls].append(nearest_original(pictures, images).copied)
-    finally:
-        torch.set_num_threads(threads)
     return found._replace(weights=weights)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from learn_diffusion import validation
 from learn_diffusion.process import Estimate
-from learn_diffusion.schedules import Schedule
+from learn_diffusion.schedules import Schedule, knows
 from learn_diffusion.targets import row_of, solve
 
 NULL_LABEL = -1  # a dropped label; a network with labels must know this value
@@ -106,7 +106,6 @@ class Denoiser(nn.Module):
         """
         t = validation.as_level("t", t)
         validation.floats("x", x)
-        validation.level("t", t, len(x), 0.0, self.schedule.t_max)
         alpha, sigma = self.schedule.at(t, x)
         a, b = self.target_coefficients(alpha, sigma)
         if validation.readable(t) and not bool((abs(alpha * b - sigma * a) > 0).all()):
@@ -165,4 +164,4 @@ def with_image_cond(model: Denoiser, image_cond: Tensor) -> Callable[..., Estima
             raise ValueError(f"image_cond: expected one for each of the {len(x)} rows of x, got {len(image_cond)}")
         return model(x, t, y, cond_mask, image_cond.repeat(len(x) // len(image_cond), 1, 1, 1))
 
-    return bound
+    return knows(bound, getattr(model, "schedule", None))

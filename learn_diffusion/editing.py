@@ -19,7 +19,7 @@ from torch import Tensor
 from learn_diffusion import validation
 from learn_diffusion.process import Denoise, Estimate, expand_like, from_x0, randn_like, renoise, where_rows
 from learn_diffusion.samplers import State, ddim, step_pairs
-from learn_diffusion.schedules import BLIND, Schedule
+from learn_diffusion.schedules import BLIND, Schedule, known_schedule, knows
 
 # ---- inpainting: some values are known ----
 
@@ -31,13 +31,13 @@ def ddnm(denoise: Denoise, schedule: Schedule, known: Tensor, mask: Tensor) -> D
     noise to what is known, and the denoiser sees them on the way; it is not told that they are certain, see `repaint`
     and `pigdm`. One call a step. Raises TypeError or ValueError that names a bad argument.
     """
-    _check(known, mask)
+    _check(denoise, schedule, known, mask)
 
     def held(x: Tensor, t: Tensor) -> Estimate:
-        validation.same_device("known", known, "x", x.device)
+        _check_fit(x, known, mask)
         return _kept(x, denoise(x, t), schedule.at(t, x), known, mask)
 
-    return held
+    return knows(held, schedule)
 
 
 def replacement(
@@ -49,15 +49,15 @@ def replacement(
     from beginning to end. With either, a known value says little while the noise is high, and the rest of the picture
     has made up its mind before it speaks clearly: the results are biased.
     """
-    _check(known, mask)
+    _check(denoise, schedule, known, mask)
 
     def replaced(x: Tensor, t: Tensor) -> Estimate:
-        validation.same_device("known", known, "x", x.device)
+        _check_fit(x, known, mask)
         alpha, sigma = schedule.at(t, x)
         shown = torch.where(mask, alpha * known + sigma * randn_like(x, generator), x)
         return _kept(x, denoise(shown, t), (alpha, sigma), known, mask)
 
-    return replaced
+    return knows(replaced, schedule)
 
 
 def pigdm(
@@ -81,7 +81,7 @@ def pigdm(
     sigma_data. The score gains the gradient of log N(known; x0, r^2 + noise^2) by x_t, so x0 gains
     sigma^2 / alpha times that. One call a step, and one way back through it.
     """
-    _check(known, mask)
+    _check(denoise, schedule, known, mask)
     validation.number("scale", scale)
     d = schedule.sigma_data if sigma_data is None else sigma_data
     for name, value in (("noise", noise), ("sigma_data", d)):
@@ -92,7 +92,7 @@ def pigdm(
         raise ValueError(f"sigma_data: expected a standard deviation above 0, got {sigma_data}")
 
     def pulled(x: Tensor, t: Tensor) -> Estimate:
-        validation.same_device("known", known, "x", x.device)
+        _check_fit(x, known, mask)
         alpha, sigma = schedule.at(t, x)
         logsnr = schedule.logsnr(validation.as_level("t", t))
         steerable = (logsnr >= BLIND) & (logsnr < inf)
@@ -105,7 +105,7 @@ def pigdm(
             est = where_rows(steerable, Estimate(est.x0 + sigma / alpha * step, est.eps - step), est)
         return est if noise else _kept(x, est, (alpha, sigma), known, mask)
 
-    return pulled
+    return knows(pulled, schedule)
 
 
 def _towards(denoise: Denoise, x: Tensor, t: Tensor, known: Tensor, mask: Tensor) -> tuple[Estimate, Tensor]:
@@ -138,7 +138,8 @@ def repaint(
 
     Raises TypeError or ValueError that names a bad argument, when called.
     """
-    _check(known, mask)
+    _check(denoise, schedule, known, mask)
+    _check_fit(known, known, mask)
     validation.positive_int("resample", resample)
     return _repaint(denoise, schedule, known, mask, list(step_pairs(denoise, schedule, known, ts)), resample, generator)
 
@@ -165,7 +166,8 @@ def _kept(x: Tensor, est: Estimate, level: tuple[Tensor, Tensor], known: Tensor,
     return Estimate(x0, torch.where(mask & (sigma > 0), eps, est.eps))
 
 
-def _check(known: Any, mask: Any) -> None:
+def _check(denoise: Denoise, schedule: Schedule, known: Any, mask: Any) -> None:
+    known_schedule(denoise, schedule)
     validation.floats("known", known)
     validation.finite("known", known)
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
@@ -180,6 +182,15 @@ def _check(known: Any, mask: Any) -> None:
             f"mask: expected a shape that broadcasts against known, {tuple(known.shape)}, "
             f"such as (1, 1, H, W), got {tuple(mask.shape)}"
         )
+
+
+def _check_fit(x: Tensor, known: Tensor, mask: Tensor) -> None:
+    """Raises ValueError where broadcasting would make other pictures, or more, than x (B, ...) has."""
+    validation.same_device("known", known, "x", x.device)
+    if known.shape[1:] != x.shape[1:] or len(known) not in (1, len(x)):
+        raise ValueError(f"known: expected a shape like x, {tuple(x.shape)}, or one row, got {tuple(known.shape)}")
+    if len(mask) not in (1, len(x)):
+        raise ValueError(f"mask: expected one row, or one for each of the {len(x)} rows of x, got {len(mask)}")
 
 
 # ---- changing: start from a picture instead of noise ----
@@ -286,6 +297,8 @@ def diffedit_mask(
     picture (B, C, H, W) is noised to level t n times; the map is the mean of |x0 - x0'| over these and the channels,
     divided by its largest value.
     """
+    known_schedule(one, schedule)
+    known_schedule(other, schedule)
     validation.floats("picture", picture, ndim=4)
     validation.positive_int("n", n)
     t, total = validation.as_level("t", t), torch.zeros_like(picture)

@@ -18,7 +18,7 @@ from learn_diffusion import validation
 from learn_diffusion.metrics.error_bars import MeanWithError, mean_and_error
 from learn_diffusion.mixture import GaussianMixture
 from learn_diffusion.process import Denoise, randn_like
-from learn_diffusion.schedules import Schedule
+from learn_diffusion.schedules import Schedule, known_schedule
 
 
 def log_likelihood(
@@ -38,7 +38,7 @@ def log_likelihood(
 
     Raises TypeError or ValueError that names the argument.
     """
-    _check(schedule, x, ts)
+    _check(denoise, schedule, x, ts)
     if probes is not None:
         validation.positive_int("probes", probes)
 
@@ -94,7 +94,7 @@ def elbo(denoise: Denoise, schedule: Schedule, x: Tensor, ts: Tensor, generator:
     sec. 4). x0 is drawn from x_1 with the variance sigma_1^2 around x0_hat, which is beta_1 of Ho et al. x (B, ...)
     float, ts of variance-preserving schedules. Raises TypeError or ValueError that names the argument.
     """
-    _check(schedule, x, ts)
+    _check(denoise, schedule, x, ts)
     errors = []
     for t in ts.cpu():
         est = denoise(schedule.add_noise(x, randn_like(x, generator), t), t)
@@ -169,7 +169,8 @@ def strong_order(
     return Convergence(steps, gaps.mean(1), gaps.std(1) / len(x) ** 0.5, order)
 
 
-def _check(schedule: Schedule, x: Tensor, ts: Tensor) -> None:
+def _check(denoise: Denoise, schedule: Schedule, x: Tensor, ts: Tensor) -> None:
+    known_schedule(denoise, schedule)
     validation.floats("x", x)
     validation.finite("x", x)
     validation.floats("ts", ts, ndim=1)

@@ -80,6 +80,6 @@ def renoise(schedule: Schedule, x: Tensor, s: Tensor, t: Tensor, generator: torc
     if validation.readable(s) and validation.readable(t) and bool((logsnr_t > logsnr_s).any()):
         raise ValueError(f"t: expected a level noisier than s = {s.tolist()}, got {t.tolist()}; this only adds noise")
     a = schedule.alpha(t) / schedule.alpha(s)
-    # sigma_t^2 - a^2 sigma_s^2, without subtracting two nearly equal numbers
-    added = schedule.sigma(t) * (-torch.expm1(logsnr_t - logsnr_s)).sqrt()
+    # sigma_t^2 - a^2 sigma_s^2, without subtracting two nearly equal numbers; from 0 to 0, inf - inf, nothing is added
+    added = schedule.sigma(t) * (-torch.expm1((logsnr_t - logsnr_s).nan_to_num(0.0))).sqrt()
     return expand_like(a, x) * x + expand_like(added, x) * randn_like(x, generator)

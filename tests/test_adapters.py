@@ -108,16 +108,23 @@ def test_adapters_of_another_network_are_refused_and_leave_it_as_it_was(tmp_path
     adapters.add_lora(net, rank=2)
     adapters.save_lora(tmp_path, net)
     other = UNet(channels=1, widths=(16, 16), patch_size=2).eval()
-    before = asked(other)
+    other.down[0].conv1.weight.requires_grad_(False)
+    before, layers = asked(other), [(name, w.requires_grad) for name, w in other.named_parameters()]
     with pytest.raises(ValueError, match="folder: expected adapters of this network"):
         adapters.load_lora(tmp_path, other)
     assert torch.equal(asked(other), before)
+    assert [(name, w.requires_grad) for name, w in other.named_parameters()] == layers
 
 
 def test_bad_arguments_are_named():
     net = unet()
     with pytest.raises(ValueError, match="targets: expected names of layers of UNet"):
         adapters.add_lora(net, 2, targets=["nowhere"])
+    with pytest.raises(TypeError, match="targets: expected a list of names of layers, got 'conv1'"):
+        adapters.add_lora(net, 2, targets="conv1")
+    with pytest.raises(ValueError, match="rank: expected a whole number of at least 1, got 0"):
+        adapters.add_lora(net, 0)
+    assert all(w.requires_grad for w in net.parameters())
     with pytest.raises(ValueError, match="rank: expected a whole number of at least 1, got 0"):
         adapters.LoRA(nn.Linear(2, 2), 0)
     with pytest.raises(TypeError, match="layer: expected Linear, or Conv2d"):

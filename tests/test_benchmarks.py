@@ -30,6 +30,14 @@ def test_every_benchmark_can_be_imported():
     run("import importlib\n" + "\n".join(f"importlib.import_module({name!r})" for name in names))
 
 
+def test_the_judge_of_captions_counts_every_kind():
+    printed = run(
+        "import text_to_image; text_to_image.main(['--n', '2', '--seed', '0', '--model', 'scenes_by_caption'])"
+    )
+    rows = [line.split("|")[1].strip() for line in printed.splitlines() if "%" in line]
+    assert rows == ["seen", "unseen triple", "unseen pair"]
+
+
 def test_every_command_has_help_and_says_what_installs_a_missing_peer(tmp_path):
     """model_scaling needs no peer, and would begin."""
     code = f"""

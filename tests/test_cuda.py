@@ -19,6 +19,7 @@ import torch
 from learn_diffusion import editing, guidance, training, validation
 from learn_diffusion.denoiser import Denoiser, with_image_cond
 from learn_diffusion.nets import VAE, DiT, UNet
+from learn_diffusion.recipes.gan_comparison import point_denoiser
 from learn_diffusion.samplers import SAMPLERS, ddim, dpmpp_2m, final_sample
 from learn_diffusion.schedules import DDPM, EDM, VP, Cosine, Flow, convert_schedule
 from learn_diffusion.training import train
@@ -178,6 +179,13 @@ def test_a_training_is_saved_and_resumed_there(waits, tmp_path):
     next(steps), next(steps)
     steps.close()
     assert [step.step for step in run()] == [3, 4]
+
+
+def test_networks_of_points_follow_their_points(waits):
+    model = point_denoiser().to(PRETENDED)
+    waits.clear()
+    assert model(there(4, 2), 0.5).x0.device == PRETENDED
+    assert waits == []
 
 
 def test_a_gan_waits_for_nothing(waits):

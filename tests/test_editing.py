@@ -416,6 +416,22 @@ def test_strength_must_be_a_share(bad):
         sdedit(blurry(schedule), schedule, picture(), bad, schedule.timesteps(3))
 
 
+@pytest.mark.parametrize("wrap", [ddnm, replacement, pigdm])
+def test_what_is_known_is_not_broadcast_into_other_pictures_or_more(wrap):
+    schedule, t = Cosine(), torch.tensor(0.5)
+    one = wrap(blurry(schedule), schedule, picture(1), left_half())
+    assert one(noise(3, 3, 8, 8), t).x0.shape == (3, 3, 8, 8)
+    for known, mask, x, words in (
+        (picture()[:, :1], left_half(), noise(3, 3, 8, 8), r"known: expected a shape like x, \(3, 3, 8, 8\)"),
+        (picture(4), left_half(), noise(1, 3, 8, 8), "known: expected a shape like x"),
+        (picture(1), left_half().repeat(4, 1, 1, 1), noise(1, 3, 8, 8), "mask: expected one row, or one for each"),
+    ):
+        with pytest.raises(ValueError, match=f"^{words}"):
+            wrap(blurry(schedule), schedule, known, mask)(x, t)
+    with pytest.raises(ValueError, match="^mask: expected one row"):
+        repaint(blurry(schedule), schedule, picture(1), left_half().repeat(4, 1, 1, 1), schedule.timesteps(3), 1)
+
+
 def test_other_bad_arguments_are_named():
     schedule = Cosine()
     for bad in (inf, nan, "1"):

@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.denoiser import Denoiser, with_image_cond
+from learn_diffusion.editing import ddnm, diffedit_mask, pigdm, repaint, replacement
 from learn_diffusion.guidance import BLIND, autoguidance, cfg, classifier_guidance, clip_x0, guidance_interval
+from learn_diffusion.likelihood import elbo, log_likelihood
 from learn_diffusion.nets import UNet
 from learn_diffusion.process import Estimate, expand_like, from_x0
 from learn_diffusion.samplers import SAMPLERS, ddim, final_sample
@@ -348,6 +350,7 @@ def test_they_compose(schedule):
 def test_what_wraps_a_model_knows_its_path_and_is_refused_on_another():
     """Asked on another path than its own, a model answers all the same, and wrongly."""
     model, y = Denoiser(UNet(widths=(8, 16), classes=3), Cosine(), "v"), torch.tensor([0, 1])
+    known = torch.zeros(2, 1, 8, 8), torch.ones(2, 1, 8, 8, dtype=torch.bool)
     x, levels, logs = torch.randn(2, 1, 8, 8), Cosine().timesteps(2), lambda x, t: -x.square().flatten(1).sum(1)
     wrapped = [
         cfg(model, y, 2.0),
@@ -355,6 +358,10 @@ def test_what_wraps_a_model_knows_its_path_and_is_refused_on_another():
         guidance_interval(cfg(model, y, 2.0), model, Cosine(), -1, 1),
         classifier_guidance(model, logs, Cosine(), 1.0),
         clip_x0(cfg(model, y, 2.0), Cosine()),
+        ddnm(model, Cosine(), *known),
+        replacement(model, Cosine(), *known),
+        pigdm(model, Cosine(), *known),
+        with_image_cond(Denoiser(UNet(widths=(8, 16), cond_channels=1), Cosine(), "v"), x),
         convert_schedule(model, Cosine(), EDM()),
     ]
     for denoise in wrapped[:-1]:
@@ -369,6 +376,13 @@ def test_what_wraps_a_model_knows_its_path_and_is_refused_on_another():
         lambda: autoguidance(model, wrapped[-1], 2.0),
         lambda: classifier_guidance(model, logs, Flow(), 1.0),
         lambda: convert_schedule(wrapped[0], Flow(), EDM()),
+        lambda: ddnm(model, Flow(), *known),
+        lambda: replacement(model, Flow(), *known),
+        lambda: pigdm(model, Flow(), *known),
+        lambda: repaint(model, Flow(), *known, levels, 1),
+        lambda: diffedit_mask(model, wrapped[0], Flow(), x, 0.5),
+        lambda: log_likelihood(model, Flow(), x, levels[:-1].flip(0)),
+        lambda: elbo(model, Flow(), x, levels[:-1].flip(0)),
     ):
         with pytest.raises(ValueError, match="schedule: expected"):
             wrong()

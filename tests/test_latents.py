@@ -9,9 +9,9 @@ import torch
 from torch.testing import assert_close
 
 from learn_diffusion import checkpoints, sampling
-from learn_diffusion.datasets.scenes import draw_scenes
+from learn_diffusion.datasets.scenes import draw_scenes, vocabulary
 from learn_diffusion.denoiser import Denoiser
-from learn_diffusion.nets import VAE
+from learn_diffusion.nets import VAE, UNet
 from learn_diffusion.recipes import evaluation, latents, transforms
 from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.recipes.run import run_recipe
@@ -131,10 +131,31 @@ def test_the_autoencoder_is_made_as_its_header_says(small, tmp_path, shipped):
     assert again.config == shipped[0].config
 
 
-def test_a_model_of_codes_trains_is_resumed_and_draws_pictures(small, tmp_path, shipped):
+def test_a_second_round_is_kept_until_the_model_is_and_knows_what_another_training_left(monkeypatch, small, tmp_path):
+    def trained():
+        steps = []
+
+        def counted(*arguments, **options):
+            for end in train(*arguments, **options):
+                steps.append(end.step)
+                yield end
+
+        monkeypatch.setattr(latents, "train", counted)
+        torch.manual_seed(0)
+        vae, net = VAE(widths=(8, 16)), UNet(channels=4, widths=(8, 16), attentions=1, words=vocabulary())
+        model = latents.train_on_codes(Denoiser(net, Cosine(), "x0"), vae, (2, 2), 0, "cpu", tmp_path / "work")
+        return steps, model.state_dict().values()
+
+    train = latents.train
     (tmp_path / "work1").write_text("what a second round of another training left")
+    (steps, model), (again, same) = trained(), trained()
+    assert steps == [1, 2, 1, 2]
+    assert again == [2, 2]  # as if it had been killed while it was measured
+    assert all(map(torch.equal, model, same))
+
+
+def test_a_model_of_codes_trains_is_resumed_and_draws_pictures(small, tmp_path, shipped):
     model, about = latents.latent_scenes_by_caption(2, 1, device="cpu", work=tmp_path / "work")
-    assert not (tmp_path / "work1").exists()
     same, _ = latents.latent_scenes_by_caption(2, 1, device="cpu", work=tmp_path / "work")  # finished: codes agree
     assert all(map(torch.equal, model.state_dict().values(), same.state_dict().values()))
     assert about["data_shape"] == [4, 16, 16]

@@ -207,6 +207,13 @@ def test_renoise_twice_is_renoise_once_in_mean_and_variance(schedule):
         assert abs(out.std() - std) < 4 * std / 200_000**0.5
 
 
+@by_name
+def test_renoise_to_the_same_level_adds_nothing(schedule):
+    x, t = f64(3, 2), torch.tensor([0.0, 0.0, 0.5], dtype=torch.float64)
+    assert torch.equal(renoise(schedule, x, t, t), x)
+    assert torch.equal(renoise(schedule, x, 0.0, 0.0), x)
+
+
 def test_renoise_by_one_step_of_betas_is_the_chain():
     schedule, x = DDPM(), f64(50_000, 1)
     s, t = torch.tensor([0.4, 0.401], dtype=torch.float64)

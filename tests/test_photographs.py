@@ -46,6 +46,12 @@ def test_bad_arguments_are_named(tmp_path):
     (tmp_path / "a.png").write_text("no picture")
     with pytest.raises(ValueError, match=r"^which: .*a\.png cannot be used: no PNG"):
         photograph(tmp_path / "a.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "b.png")
+    whole = bytearray((tmp_path / "b.png").read_bytes())
+    whole[len(whole) // 2] ^= 1
+    (tmp_path / "b.png").write_bytes(whole)
+    with pytest.raises(ValueError, match=r"^which: .*b\.png cannot be used: "):
+        photograph(tmp_path / "b.png")
     with pytest.raises(FileNotFoundError, match=r"^which: expected 'flower' or 'china', or a file; got 'rose'"):
         photograph("rose")
     for height in (0, 100, 104.0):

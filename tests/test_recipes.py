@@ -93,8 +93,10 @@ def test_killed_twice_and_run_again_gives_the_same_weights(tmp_path, tiny, capsy
 
 def test_killed_while_it_was_measured_trains_no_more(tmp_path, tiny):
     tiny.kill(STEPS, tmp_path / "a")
+    (tmp_path / "a.work1").write_text("a second round, which some recipes have")
     out = run_recipe("tiny", tmp_path / "a")
     assert tiny.trained == [STEPS]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert same_weights(out, run_recipe("tiny", tmp_path / "whole"))
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from learn_diffusion import validation
-from learn_diffusion.datasets.image_files import UnusableError, read_picture
+from learn_diffusion.datasets.image_files import read_picture
 
 SIDE = 8  # height and width are multiples of it: a UNet halves them a few times
 # in scikit-learn's sklearn/datasets/images, whose README names author and source
@@ -57,8 +57,8 @@ def photograph(which: str | os.PathLike = "flower", height: int = 104) -> Photog
 
     try:
         pixels = read_picture(file, scaled)
-    except UnusableError as error:
-        raise ValueError(f"which: {file} cannot be used: {error}") from None
+    except Exception as error:  # a damaged file makes Pillow raise many kinds
+        raise ValueError(f"which: {file} cannot be used: {error or type(error).__name__}") from None
     return Photograph(torch.from_numpy(pixels).permute(2, 0, 1).float().div_(127.5).sub_(1).contiguous(), *about)
 
 

@@ -96,11 +96,7 @@ def eval_data(name: str) -> EvalData:
     train, real = (downsample(draw_scenes(n, seed=REAL_SEEDS + seed, hold_out=False).images)
                    for n, seed in ((8_000, 100), (1_000, 101)))  # fmt: skip
 
-    @torch.no_grad()
-    def features(images: Tensor) -> Tensor:  # in parts: all at once would take gigabytes
-        return torch.cat([classifier.features(upsample_nearest(part)) for part in images.split(500)])
-
-    return EvalData(train, real, features)
+    return EvalData(train, real, lambda images: all_features(classifier, upsample_nearest(images)))
 
 
 def build_model(method: str, shape: tuple[int, int, int]) -> nn.Module:
@@ -285,7 +281,7 @@ class OnWaves(nn.Module):
         self.net = net
 
     def forward(self, x: Tensor, *logsnr: Any) -> Tensor:
-        angles = (x[:, :, None] * torch.pi * torch.tensor([1.0, 2.0, 4.0])).flatten(1)
+        angles = (x[:, :, None] * torch.pi * 2.0 ** torch.arange(3, device=x.device)).flatten(1)
         out = self.net(torch.cat([x, angles.sin(), angles.cos()], dim=1), *logsnr)
         return out[:, :2] if logsnr else out[:, 0]
 

@@ -119,9 +119,6 @@ def train_on_codes(
             device=device, checkpoint=file, progress=True,
         )  # fmt: skip
         model.load_state_dict(checkpoints.to_fp16(end.ema.cpu()).state_dict())
-    if work:
-        for file in files[1:]:
-            file.unlink(missing_ok=True)
     return model.cpu().eval()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import time
 from contextlib import nullcontext
@@ -49,7 +50,8 @@ def run_recipe(
         if main:
             seconds = round(time.perf_counter() - start, 1)
             checkpoints.save(out, model, **metadata, seconds=seconds, hardware=devices.hardware(device), **measured)
-            work.unlink(missing_ok=True)
+            for file in (work, *work.parent.glob(f"{glob.escape(work.name)}[0-9]")):  # of further rounds
+                file.unlink(missing_ok=True)
         barrier(processes)
     return out
 
