@@ -310,15 +310,15 @@ def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
 
 
 def check_writable(argument: str, path: str | Path) -> None:
-    """Try what atomic_write will do. Raises ValueError or OSError that names the argument."""
+    """Try what atomic_write will do. Raises OSError that names the argument."""
     path = Path(path)
     if path.is_dir():
-        raise ValueError(f"{argument}: expected the name of a file, got the folder {path}")
+        raise IsADirectoryError(f"{argument}: expected the name of a file, got the folder {path}")
     part = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART}")
     try:
         part.write_bytes(b"")
     except OSError as error:
-        raise OSError(error.errno, f"{argument}: {path} cannot be written ({error.strerror or error})") from error
+        raise type(error)(f"{argument}: {path} cannot be written ({error.strerror or error})") from error
     finally:
         with suppress(OSError):
             part.unlink()
@@ -363,7 +363,7 @@ def file_lock(argument: str, path: str | Path) -> Iterator[None]:
         raise ValueError(f"{argument}: another process is writing {path}; wait for it, or name another file") from None
     except OSError as error:
         if error.errno not in NO_LOCKS:
-            raise OSError(error.errno, f"{argument}: {path} cannot be written ({error.strerror or error})") from error
+            raise type(error)(f"{argument}: {path} cannot be written ({error.strerror or error})") from error
     try:
         for part in path.parent.glob(f"{glob.escape(path.name)}.*{PART}"):
             part.unlink(missing_ok=True)

@@ -155,10 +155,9 @@ def sample(
     from learn_diffusion import checkpoints, devices, sampling
     from learn_diffusion.denoiser import Denoiser
     from learn_diffusion.recipes.pretrained import load_autoencoder
-    from learn_diffusion.recipes.run import require_writable
     from learn_diffusion.widgets.images import png, tile, to_uint8
 
-    require_writable("out", out)
+    checkpoints.check_writable("out", out)
     model, header = checkpoints.load(checkpoint, device)
     if not isinstance(model, Denoiser):
         raise ValueError(f"{checkpoint}: expected a Denoiser to sample from, got a {type(model).__name__}")
@@ -216,10 +215,9 @@ def challenge(file: Path, seeds: int, out: Path | None, device: str | None) -> N
     """
     from learn_diffusion import challenge, checkpoints, devices
     from learn_diffusion.metrics import mean_and_spread
-    from learn_diffusion.recipes.run import require_writable
 
     if out is not None:
-        require_writable("json", out)
+        checkpoints.check_writable("json", out)
     score = challenge.score(file, seeds, device)
     hardware = devices.hardware(devices.resolve_device(device))
     click.echo(f"{file}: {score.weights:,} weights, at most {max(score.seconds):.1f} s, {seeds} seeds, on {hardware}")

@@ -210,7 +210,7 @@ def test_the_command_says_what_is_wrong_with_its_arguments(entry, tmp_path):
     assert "No such file" in fails("challenge", tmp_path / "nowhere.py")
     assert "'--seeds': 1 is not in the range" in fails("challenge", entry(), "--seeds", 1, code=2)
     assert "device: expected" in fails("challenge", entry(), "--device", "tpu3")
-    assert "json: parent directory" in fails("challenge", entry(), "--json", tmp_path / "no" / "a.json")
+    assert "a.json cannot be written (No such file" in fails("challenge", entry(), "--json", tmp_path / "no" / "a.json")
 
 
 def test_real_against_real_is_what_the_classifier_sees_of_new_digits():

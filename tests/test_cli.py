@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -185,15 +186,18 @@ def test_bad_input_is_one_line_and_leaves_no_file(shelf, tmp_path, case):
 
 
 def test_bad_places_for_the_picture(shelf, tmp_path, monkeypatch):
+    def denied(path, content):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
     model = shelf / "neither"
     assert "Missing option '--out'" in fails("sample", model, code=2)
     assert "--out: expected a name that ends in .png" in fails("sample", model, "--out", tmp_path / "x.jpg", code=2)
-    assert "does not exist" in fails("sample", model, "--out", tmp_path / "no" / "x.png")
+    assert "cannot be written (No such file" in fails("sample", model, "--out", tmp_path / "no" / "x.png")
     (tmp_path / "folder.png").mkdir()
-    assert "expected the name of a file, got the directory" in fails("sample", model, "--out", tmp_path / "folder.png")
+    assert "expected the name of a file, got the folder" in fails("sample", model, "--out", tmp_path / "folder.png")
     with monkeypatch.context() as patch:  # tests may run as root, who may write anywhere
-        patch.setattr("os.access", lambda path, mode, **options: mode != os.W_OK)
-        assert "is not writable" in fails("sample", model, "--out", tmp_path / "x.png")
+        patch.setattr("pathlib.Path.write_bytes", denied)
+        assert "x.png cannot be written (Permission denied)" in fails("sample", model, "--out", tmp_path / "x.png")
 
 
 def test_a_full_disk_keeps_the_old_picture(shelf, tmp_path, monkeypatch):
@@ -292,7 +296,7 @@ def test_train_says_what_is_wrong(tmp_path):
     assert "recipe: expected one of 'digit_classifier', 'digits_by_label'" in fails("train", "cats")
     assert "name its file with --out" in fails("train", "digit_classifier", "--steps", 5, code=2)  # not over what ships
     assert "name its file with --out" in fails("train", "digit_classifier", "--seed", 5, code=2)
-    assert "does not exist" in fails("train", "digit_classifier", "--out", tmp_path / "no" / "a")
+    assert "cannot be written (No such file" in fails("train", "digit_classifier", "--out", tmp_path / "no" / "a")
     assert "device: expected" in fails("train", "digit_classifier", "--out", tmp_path / "a", "--device", "tpu3")
     assert "Missing argument 'RECIPE'" in fails("train", code=2)
     assert not list(tmp_path.iterdir())

@@ -12,7 +12,7 @@ from learn_diffusion.checkpoints import load
 from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import UNet
-from learn_diffusion.recipes import evaluation, run
+from learn_diffusion.recipes import evaluation
 from learn_diffusion.recipes.classifiers import train_noisy_classifier
 from learn_diffusion.recipes.evaluation import noisy_accuracy
 from learn_diffusion.recipes.pretrained import pretrained_path
@@ -123,15 +123,12 @@ def test_the_checkpoint_can_be_elsewhere_and_a_broken_one_is_named(tmp_path, tin
 
 def test_nothing_is_trained_for_a_file_that_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setitem(recipes.RECIPES, "tiny", lambda **options: pytest.fail("trained"))
-    with pytest.raises(FileNotFoundError, match="out: parent directory of .*nowhere.a does not exist"):
+    with pytest.raises(FileNotFoundError, match="out: .*nowhere.a cannot be written"):
         run_recipe("tiny", tmp_path / "nowhere" / "a")
     with pytest.raises(IsADirectoryError, match="out: expected the name of a file"):
         run_recipe("tiny", tmp_path)
-    with pytest.raises(FileNotFoundError, match="checkpoint_dir: parent directory of .*a.work does not exist"):
+    with pytest.raises(FileNotFoundError, match="checkpoint_dir: .*a.work cannot be written"):
         run_recipe("tiny", tmp_path / "a", tmp_path / "nowhere")
-    monkeypatch.setattr(run.os, "access", lambda path, mode: False)
-    with pytest.raises(PermissionError, match="out: parent directory of .* is not writable"):
-        run_recipe("tiny", tmp_path / "a")
     with pytest.raises(ValueError, match="recipe: expected one of 'digit_classifier', 'digits_by_label', .*got 'cats'"):
         run_recipe("cats", tmp_path / "a")
 

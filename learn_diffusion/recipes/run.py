@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import os
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -29,9 +28,9 @@ def run_recipe(
     """
     validation.one_of("recipe", name, RECIPES)
     out = pretrained.DATA / f"{name}.safetensors" if out is None else Path(out)
-    require_writable("out", out)
+    checkpoints.check_writable("out", out)
     work = (out.parent if checkpoint_dir is None else Path(checkpoint_dir)) / f"{out.name}.work"
-    require_writable("checkpoint_dir", work)
+    checkpoints.check_writable("checkpoint_dir", work)
     processes, device = world(), devices.resolve_device(options.get("device"))
     main = processes.rank == 0
     with (
@@ -54,16 +53,6 @@ def run_recipe(
                 file.unlink(missing_ok=True)
         barrier(processes)
     return out
-
-
-def require_writable(argument: str, path: Path) -> None:
-    """path must be a file, existing or not, in a writable directory: raises OSError that names the argument."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{argument}: parent directory of {path} does not exist")
-    if path.is_dir():
-        raise IsADirectoryError(f"{argument}: expected the name of a file, got the directory {path}")
-    if not os.access(path.parent, os.W_OK):
-        raise PermissionError(f"{argument}: parent directory of {path} is not writable")
 
 
 def _step(work: Path) -> int:
