@@ -336,7 +336,9 @@ def test_a_result_without_numbers_is_told_with_its_arguments_and_its_mistake():
 
 def test_torch_on_a_plain_number_is_told_so():
     said = core.REGISTRY["01.one_step"].check(lambda x, b, z: (x - b.sqrt() * z) / (1 - b).sqrt()).message
-    assert said.endswith("Some of what you are given are plain numbers: their root is x ** 0.5.")
+    assert said.endswith(
+        "Some of what you are given are plain numbers: x ** 0.5, abs(x), math.log(x), or torch.tensor(x)."
+    )
 
 
 def test_an_error_of_torch_is_no_empty_answer():

@@ -172,6 +172,12 @@ def _check(my_schedule):
     t = torch.linspace(0, 1, 201, dtype=torch.float64)
     alpha, sigma = several(call(my_schedule, t.clone()), ("alpha", "sigma"))
     alpha, sigma = numbers(alpha, t.shape, "alpha"), numbers(sigma, t.shape, "sigma")
+    some = [150, 20, 77]
+    again, _ = several(call(my_schedule, t[some]), ("alpha", "sigma"))
+    if not agrees(numbers(again, (3,), "alpha"), alpha[some]):
+        raise IncorrectAnswer(
+            "At the same level it answers otherwise when other levels are asked for. alpha and sigma at a level depend on this t alone."
+        )
     if (alpha < -1e-9).any() or (sigma < -1e-9).any():
         raise IncorrectAnswer("alpha and sigma are amounts: neither should be negative.")
     if agrees(alpha[0], 0.0, 1e-3) and agrees(sigma[-1], 0.0, 1e-3):
@@ -222,6 +228,7 @@ Exercise(
             lambda t: _from((1 - (t / 0.9) ** 2).clamp(min=0)),
         ],
         "before anything has happened": lambda t: _from(0.8 * (1 - t)),
+        "depend on this t alone": lambda t: _from(torch.linspace(1, 0, len(t), dtype=t.dtype) ** 3),
         "neither should be negative": lambda t: (-(1 - t**2).sqrt(), t),
     },
     variants=[

@@ -110,6 +110,11 @@ def point_by_point(net, x0, t, schedule):
     return ((net(alpha * x0 + sigma * eps, t) - eps) ** 2).mean(dim=1).mean()
 
 
+def in_two_halves(net, x0, t, schedule):
+    halves = zip(x0.chunk(2), t.chunk(2), strict=True)
+    return sum(my_loss(net, x, s, schedule) for x, s in halves) / 2
+
+
 POINT = torch.tensor([[1.5, -0.5, 2.0]])
 
 
@@ -135,12 +140,12 @@ def _can_train(loss):
     seen, weight = [], torch.ones((), requires_grad=True)
     t = torch.linspace(0.1, 0.9, 2000)
 
-    def net(xt, t):
-        seen.append(xt.detach())
+    def net(xt, t):  # asked for all points in one call, or in several
+        seen.append(knows(xt.detach(), torch.as_tensor(t)))
         return weight * xt
 
     differentiable(call(loss, net, POINT.expand(2000, 3), t, Cosine()))
-    noise_of_its_own(knows(seen[-1], t), ("points of the batch", "coordinates of a point"))
+    noise_of_its_own(torch.cat(seen), ("points of the batch", "coordinates of a point"))
 
 
 def _questions():
@@ -193,7 +198,7 @@ Exercise(
             lambda net, x0, t, schedule: _squares(net, x0, 1 - t, schedule, told=t).mean(),  # alpha for sigma
         ],
     },
-    variants=[by_mse_loss, point_by_point],
+    variants=[by_mse_loss, in_two_halves, point_by_point],
     right="Exact answers cost nothing, and silence costs 1, the variance of the noise.",
     otherwise=lambda got, expected, net, *args: f"{NETS[net]} costs {got:.2f} and should cost {expected:.0f}.",
 )

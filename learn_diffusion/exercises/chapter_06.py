@@ -173,7 +173,10 @@ Exercise(
         "torch.cat([...], dim=1): dimension 1 is the channels.",
     ],
     solution=my_join,
-    inputs=lambda: [(torch.randn(2, 3, *c), torch.randn(2, 3, *f)) for c, f in (((4, 4), (8, 8)), ((4, 5), (7, 9)))],
+    inputs=lambda: [
+        (torch.randn(2, 3, *c), torch.randn(2, 3, *f))
+        for c, f in (((4, 4), (8, 8)), ((4, 5), (7, 9)), ((4, 5), (7, 10)), ((4, 5), (8, 9)))
+    ],
     mistakes={
         "The levels are added. Join them as channels: then the next block can tell them apart.": lambda coarse, fine: (
             _large(coarse, fine) + fine

@@ -5,21 +5,27 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, call, noise_of_its_own, numbers
+from learn_diffusion.exercises.core import Exercise, IncorrectAnswer, call, differentiable, noise_of_its_own, numbers
 
 T = torch.linspace(0.1, 0.9, 2000)
 POINT = torch.tensor([[1.5, -0.5, 2.0]])
 
 
 class _Knows:
-    """The exact velocity where all data is one point; remembers what it was shown."""
+    """The exact velocity where all data is one point, times a weight; remembers what it was shown, in one call or many."""
 
     def __init__(self):
+        self.weight = torch.ones((), requires_grad=True)
         self.shown: list[tuple[Tensor, Tensor]] = []
 
     def __call__(self, xt: Tensor, t: Tensor) -> Tensor:
-        self.shown.append((xt, t))
-        return (xt - POINT) / torch.as_tensor(t).reshape(-1, 1)
+        t = torch.as_tensor(t).reshape(-1, 1)
+        self.shown.append((xt.detach(), t.expand(len(xt), 1)))
+        return self.weight * (xt - POINT) / t
+
+    def everything(self) -> tuple[Tensor, Tensor]:
+        """All points (N, 3) and their levels (N, 1)."""
+        return tuple(torch.cat(parts) for parts in zip(*self.shown, strict=True))
 
 
 def _silent(xt: Tensor, t: Tensor) -> Tensor:
@@ -33,17 +39,17 @@ def _check_flow_loss(loss):
     x0 = POINT.expand(2000, 3)
     square = x0.square().mean().item()
 
-    def of(net):
+    def theirs(net):
         """In the exercise time runs the other way, and the velocity with it; here, as in the chapter."""
-        theirs = call(loss, lambda xt, t: -net(xt, 1 - torch.as_tensor(t)), x0, 1 - T)
-        return numbers(theirs, (), "the loss").item()
+        return call(loss, lambda xt, t: -net(xt, 1 - torch.as_tensor(t)), x0, 1 - T)
 
     knows = _Knows()
-    exact, silence = of(knows), of(_silent)
+    trains = theirs(knows)
+    exact, silence = (numbers(value, (), "the loss").item() for value in (trains, theirs(_silent)))
     if not knows.shown:
         raise IncorrectAnswer("The network is never asked.")
-    told = torch.as_tensor(knows.shown[0][1]).flatten()
-    if len(told) == len(T) and not torch.allclose(told.to(T.dtype), T, atol=1e-5):
+    xt, told = knows.everything()
+    if len(told) == len(T) and not torch.allclose(told[:, 0].to(T.dtype), T, atol=1e-5):
         raise IncorrectAnswer("The network is told other levels than those that came with the call.")
     if abs(exact) < 1e-4:
         if silence < 1e-4:
@@ -54,15 +60,16 @@ def _check_flow_loss(loss):
             )
         if abs(silence - 1 - square) > 0.15:
             raise IncorrectAnswer(
-                f"Exact answers cost nothing, but silence costs {silence:.2f}; expected {1 + square:.2f}. Is the noise Gaussian?"
+                f"Exact answers cost nothing, but silence costs {silence:.2f}; expected {1 + square:.2f}. Is it the mean of the "
+                "squares, and is the noise Gaussian?"
             )
-        noise_of_its_own((knows.shown[0][0] - (1 - T[:, None]) * POINT) / T[:, None], ("points", "coordinates"))
+        noise_of_its_own((xt - (1 - told) * POINT) / told, ("points", "coordinates"))
+        differentiable(trains)
         return "Exact answers cost nothing, and silence costs the mean square of u."
     if abs(silence - 1) < 0.1 * square:
         raise IncorrectAnswer("The guess is compared with the noise. Their velocity is x0 - eps.")
     if abs(silence - square) < 0.1 * square:
         raise IncorrectAnswer("The guess is compared with the data. Their velocity is x0 - eps.")
-    xt, _ = knows.shown[0]
     spread = (xt - xt.mean(0)).std(0).mean()
     early, late = xt[:200], xt[-200:]
     if late.mean(0).sub(POINT).norm() < early.mean(0).sub(POINT).norm() and early.std() > late.std() * 0.9:
@@ -150,9 +157,15 @@ def by_mse_loss(net, x0, t):
 
 
 def point_by_point(net, x0, t):
-    eps = torch.randn(x0.shape)
-    xt = torch.stack([u * a + (1 - u) * b for u, a, b in zip(t, x0, eps, strict=True)])
-    return float(((net(xt, t) + eps - x0) ** 2).sum() / x0.numel())
+    losses = []
+    for u, a in zip(t, x0, strict=True):
+        eps = torch.randn(a.shape)
+        losses.append(((net((u * a + (1 - u) * eps)[None], u[None])[0] + eps - a) ** 2).mean())
+    return sum(losses) / len(losses)
+
+
+def trains_nothing(net, x0, t):
+    return my_flow_loss(net, x0, t).item()
 
 
 flow_loss = Exercise(
@@ -178,6 +191,8 @@ flow_loss = Exercise(
         "a level of its own": one_level_for_all,
         "other levels than those": levels_of_its_own,
         "All coordinates get the same noise": one_noise_for_all_coordinates,
+        "it trains nothing": trains_nothing,
+        "Is it the mean of the squares": lambda net, x0, t: 0.5 * my_flow_loss(net, x0, t),
     },
     variants=[by_mse_loss, point_by_point],
 )
@@ -253,11 +268,14 @@ def along_the_line(net, x0, eps, t):
     return torch.nn.functional.mse_loss(net(x0 + t.unsqueeze(1) * line, t), line)
 
 
-def in_numpy(net, x0, eps, t):
-    import numpy as np
+def no_gradient(net, x0, eps, t):
+    with torch.no_grad():
+        return my_reflow_loss(net, x0, eps, t)
 
-    a, b, u = x0.numpy(), eps.numpy(), t.numpy()[:, None]
-    return np.mean((net(torch.from_numpy((1 - u) * a + u * b), t).numpy() - b + a) ** 2)
+
+def _trains(loss):
+    weight, (_, *pairs) = torch.ones((), requires_grad=True), _pairs()[0]
+    differentiable(call(loss, lambda xt, t: weight * xt, *pairs))
 
 
 reflow_loss = Exercise(
@@ -286,6 +304,8 @@ reflow_loss = Exercise(
         "The guess is compared with the point, not with the velocity.": guess_of_the_point,
         "The velocity is not that of the line between *this* noise and *this* point.": fresh_noise_in_the_velocity,
         "The squares are added up over the coordinates: take the mean over them, too.": sum_over_coordinates,
+        "it trains nothing": no_gradient,
     },
-    variants=[along_the_line, in_numpy],
+    variants=[along_the_line],
+    check=_trains,
 )

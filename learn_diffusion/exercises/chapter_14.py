@@ -122,7 +122,7 @@ def _by_loop(tokens, p, height):
 
 def _tokens():
     g = torch.Generator().manual_seed(0)
-    return [(torch.randn(2, 6, 12, generator=g), 2, 4), (torch.randn(1, 4, 27, generator=g), 3, 6)]
+    return [(torch.randn(2, 6, 12, generator=g), 2, 4), (torch.randn(1, 4, 36, generator=g), 3, 6)]
 
 
 Exercise(

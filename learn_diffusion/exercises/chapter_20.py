@@ -133,7 +133,7 @@ def your_scale(cond, uncond, guided):
 def _guided():
     g = torch.Generator().manual_seed(0)
     cases = []
-    for scale in (3.0, 1.5, 7.5):
+    for scale in (3.0, 1.5, -0.5, 7.5):
         cond, uncond = torch.randn(2, 2, 3, 4, generator=g, dtype=torch.float64)
         cases.append((cond, uncond, uncond + scale * (cond - uncond)))
     return cases
@@ -160,15 +160,17 @@ Exercise(
             (guided * (cond - uncond)).sum() / (cond - uncond).square().sum()
         ),
         "The two ends are exchanged: w = 1 is `cond`.": lambda cond, uncond, guided: your_scale(uncond, cond, guided),
+        "The sign is lost: where w is negative, `guided` lies on the other side of `uncond`.": lambda cond, uncond, guided: (
+            (guided - uncond).norm() / (cond - uncond).norm()
+        ),
         "The sign is wrong: w = 1 should give 1.": lambda cond, uncond, guided: -your_scale(cond, uncond, guided),
         "This divides by the wrong end: how far is guided from uncond, against cond *from uncond*?": (
             lambda cond, uncond, guided: ((guided - uncond) * cond).sum() / cond.square().sum()
         ),
     },
     variants=[
-        lambda cond, uncond, guided: (guided - uncond).norm() / (cond - uncond).norm(),
         lambda cond, uncond, guided: ((guided - uncond) / (cond - uncond)).median(),
     ],
     result="the scale",
-    right="w = {expected:g} in the first case. Whatever a text calls it, what counts is where `guided` lies on the line.",
+    right="w = {expected:g} in the last case. Whatever a text calls it, what counts is where `guided` lies on the line.",
 )

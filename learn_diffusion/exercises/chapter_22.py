@@ -134,6 +134,10 @@ def _branch(first=torch.randn, second=torch.zeros, swapped=False):
     return lambda c_in, c_out: (first(*((c_in, c_out) if swapped else (c_out, c_in))), second(c_out, c_out))
 
 
+def _repeated(c_out, c_in):
+    return torch.randn(2, c_in).repeat(c_out, 1)[:c_out]
+
+
 def _check_branch(answer):
     for c_in, c_out in ((2, 4), (3, 5)):
         names = ("the first matrix", "the second matrix")
@@ -149,7 +153,11 @@ def _check_branch(answer):
             raise IncorrectAnswer(
                 "The second is not zero: the branch adds something at the start, and disturbs the base."
             )
-        if torch.linalg.matrix_rank(first) < min(first.shape):
+        if not first.any(1).all():
+            raise IncorrectAnswer(
+                "A row of the first matrix is zero. Its channel adds nothing, so the second learns nothing from it, and so on for ever. Start it at random."
+            )
+        if len(first.unique(dim=0)) < c_out or torch.linalg.matrix_rank(first) < min(first.shape):
             raise IncorrectAnswer(
                 "The channels of the first matrix are copies of each other: they get the same gradients, and stay copies. Start it at random."
             )
@@ -170,10 +178,11 @@ Exercise(
         "Both are zero": _branch(first=torch.zeros),
         "The first is zero": _branch(first=torch.zeros, second=torch.randn),
         "The second is not zero": [_branch(second=torch.randn), _branch(second=lambda n, _: torch.eye(n))],
-        "are copies of each other": _branch(first=torch.ones),
+        "are copies of each other": [_branch(first=torch.ones), _branch(first=_repeated)],
+        "A row of the first matrix is zero": _branch(first=torch.eye),
         "The first matrix has the shape (2, 4)": _branch(swapped=True),
     },
-    variants=[_branch(), lambda c_in, c_out: (torch.eye(c_out, c_in), torch.zeros(c_out, c_out))],
+    variants=[_branch()],
     result=("the first matrix", "the second matrix"),
     check=_check_branch,
 )

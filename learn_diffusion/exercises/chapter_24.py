@@ -182,7 +182,7 @@ Exercise(
         "Nats become bits by dividing by log(2).",
     ],
     solution=your_bits,
-    inputs=lambda: [(torch.tensor([1490.0, 2200.0]), 784, 255), (torch.tensor([-3.0, 60.0, 110.0]), 64, 16)],
+    inputs=lambda: [(torch.tensor([-3.0, 60.0, 110.0]), 64, 16), (torch.tensor([1490.0, 2200.0]), 784, 255)],
     mistakes={
         "This is in nats: divide by log(2).": _bits(base=math.e),
         "The width of a level is missing: a density is no probability. Pictures run from -1 to 1, so multiply by 2 / top.": _bits(
@@ -207,5 +207,5 @@ Exercise(
     },
     variants=[_by_probability, _bits()],
     result="bits",
-    right="{got[0]:.2f} bits a dimension for the first. Guessing all levels alike takes log2(top + 1): 8 for 8-bit pictures.",
+    right="{got[0]:.2f} bits a dimension for the first 8-bit picture. Guessing all levels alike takes log2(top + 1): 8 for 8-bit pictures.",
 )

@@ -387,7 +387,11 @@ def _of_plain_numbers(given: Sequence[Any], error: BaseException) -> str:
     """A hint, where torch's functions or methods were used on a plain number."""
     here = any(isinstance(x, (int, float)) for x in given)
     said = any(words in str(error) for words in ("'float' object has", "'int' object has", "must be Tensor, not"))
-    return " Some of what you are given are plain numbers: their root is x ** 0.5." if here and said else ""
+    return (
+        " Some of what you are given are plain numbers: x ** 0.5, abs(x), math.log(x), or torch.tensor(x)."
+        if here and said
+        else ""
+    )
 
 
 def _one_line(error: BaseException) -> str:
