@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import final
+from collections.abc import Callable, Mapping
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -143,6 +143,17 @@ def _checked_condition(
             f"image_cond: expected (B, K, H, W) that fits x {tuple(x.shape)}, got {tuple(image_cond.shape)}"
         )
     return y if y is None or y.is_floating_point() else y.long()
+
+
+def check_known(name: str, y: Tensor, takes: Mapping[str, Any]) -> None:
+    """Labels (B,) or tokens (B, L) must be among those that a network knows, where its config says which: on a GPU any
+    other would stop the process. Looks at all values.
+    """
+    for ndim, least, most in ((1, 0, takes.get("classes", 0) - 1), (2, -1, len(takes.get("words") or ()))):
+        if y.ndim == ndim and y.numel() and most > 0 and not y.is_floating_point():
+            low, high = int(y.min()), int(y.max())  # bytes know no -1, what was dropped
+            if low < -1 or high > most:
+                raise ValueError(f"{name}: expected numbers from {least} to {most}, got {low} to {high}")
 
 
 def _check_channels(net: nn.Module, image_cond: Tensor | None) -> None:

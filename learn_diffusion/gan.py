@@ -79,6 +79,9 @@ def train_gan(
     Raises TypeError or ValueError that names a bad argument; FloatingPointError when a loss is not finite.
     """
     _check_choices(data, steps, batch, latent, lr, gamma)
+    seed = validation.whole_number("seed", seed)
+    for weight in (next(net.parameters(), data) for net in (generator, critic)):
+        validation.dtype_of("data", data, weight)
     halflife = max(1.0, steps / 20) if halflife is None else halflife
     if not halflife > 0:
         raise ValueError(f"halflife: expected a number of steps above 0, got {halflife}")

@@ -78,18 +78,25 @@ def _img(uri: str, alt: str, kind: str, width: int) -> str:
 
 
 @contextmanager
+def _subplots(**options: Any) -> Iterator[tuple[mpl.figure.Figure, Any]]:
+    """Matplotlib's subplots in the course's style, closed at the end: an open one would be shown without alt text."""
+    with mpl.rc_context(STYLE):
+        fig, ax = plt.subplots(**options)
+        try:
+            yield fig, ax
+        finally:
+            plt.close(fig)
+
+
+@contextmanager
 def axes(*, alt: str, caption: str = "", show: bool = True, **subplots: Any) -> Iterator[Any]:
     """Draw in the course's style: `with plots.axes(alt="...") as ax: ax.plot(...)` shows the figure at the end.
 
     subplots: arguments of matplotlib's subplots (nrows, ncols, figsize ...). A small drawing becomes SVG, else PNG.
     """
-    with mpl.rc_context(STYLE):
-        fig, ax = plt.subplots(**subplots)
-        try:
-            yield ax
-            shown = figure(fig, alt=alt, caption=caption)
-        finally:
-            plt.close(fig)
+    with _subplots(**subplots) as (fig, ax):
+        yield ax
+        shown = figure(fig, alt=alt, caption=caption)
     if show:
         from IPython.display import display  # only notebooks show
 
@@ -252,16 +259,14 @@ def points(
     drawn = {title: [(x, DATA)] if isinstance(x, Tensor) else list(x) for title, x in panels.items()}
     limit = limit or 1.05 * max(float(x.abs().max()) for layers in drawn.values() for x, _ in layers)
     width = size * len(drawn)
-    with mpl.rc_context(STYLE):
-        fig, ax = plt.subplots(ncols=len(drawn), figsize=(width, size + 0.4), squeeze=False, layout="constrained")
+    options = {"ncols": len(drawn), "figsize": (width, size + 0.4), "squeeze": False, "layout": "constrained"}
+    with _subplots(**options) as (fig, ax):
         for panel, (title, layers) in zip(ax[0], drawn.items(), strict=True):
             for x, colour in layers:
                 panel.scatter(*_host(x).T, s=2, color=colour, linewidths=0, rasterized=len(x) > 2000)
             axes = {"xlim": (-limit, limit), "ylim": (-limit, limit), "xticks": [], "yticks": []} | labels
             panel.set(title=title, aspect="equal", **axes)
-        shown = figure(fig, alt=alt, caption=caption)
-        plt.close(fig)
-    return shown
+        return figure(fig, alt=alt, caption=caption)
 
 
 def curves(
@@ -277,17 +282,14 @@ def curves(
 
     floor: a dotted level, such as real against real. labels: what matplotlib's Axes.set takes (xlabel, ylabel, yscale).
     """
-    with mpl.rc_context(STYLE):
-        fig, ax = plt.subplots(figsize=figsize, layout="constrained")
+    with _subplots(figsize=figsize, layout="constrained") as (fig, ax):
         _draw_curves(ax, lines, floor)
         ax.set(**labels)
         if {"xticks", "yticks"} & labels.keys():
             ax.minorticks_off()  # on a logarithmic axis their labels would stand between those that were asked for
         if len(lines) > 1:
             ax.legend()
-        shown = figure(fig, alt=alt, caption=caption)
-        plt.close(fig)
-    return shown
+        return figure(fig, alt=alt, caption=caption)
 
 
 def curve_panels(
@@ -303,25 +305,20 @@ def curve_panels(
 
     floors: a dotted level for some of the titles. size: of a panel, in inches. labels: Axes.set's, for every panel.
     """
-    with mpl.rc_context(STYLE):
-        width, height = size
-        fig, axes = plt.subplots(
-            ncols=len(panels), figsize=(width * len(panels), height), squeeze=False, layout="constrained"
-        )
+    width, height = size
+    options = {"ncols": len(panels), "figsize": (width * len(panels), height), "squeeze": False}
+    with _subplots(**options, layout="constrained") as (fig, axes):
         for ax, (title, lines) in zip(axes[0], panels.items(), strict=True):
             _draw_curves(ax, lines, (floors or {}).get(title))
             ax.set(title=title, **labels)
         if any(len(lines) > 1 for lines in panels.values()):
             axes[0][0].legend()
-        shown = figure(fig, alt=alt, caption=caption)
-        plt.close(fig)
-    return shown
+        return figure(fig, alt=alt, caption=caption)
 
 
 def _draw_curves(ax: Any, lines: Mapping[str, Sequence[Any]], floor: float | None) -> None:
     looks = [(ESTIMATE, "o-"), (DATA, "s--"), (NOISE, "^-."), ("#555555", "d:"), ("#1b8a5a", "v-"), ("#7a4fb5", "x--")]
     if len(lines) > len(looks):
-        plt.close(ax.figure)
         raise ValueError(f"lines: expected at most {len(looks)} curves, got {len(lines)}")
     for (name, line), (colour, style) in zip(lines.items(), looks, strict=False):
         x, y, *error = map(_host, line)
@@ -344,10 +341,8 @@ def heatmaps(
     (field, most) instead of a field: in grey, from white at 0 to black at most, for errors and standard deviations.
     """
     rows = -(-len(panels) // columns)
-    with mpl.rc_context(STYLE):
-        fig, grid = plt.subplots(
-            rows, columns, figsize=(size * columns, (size + 0.25) * rows), squeeze=False, layout="constrained"
-        )
+    options = {"nrows": rows, "ncols": columns, "figsize": (size * columns, (size + 0.25) * rows), "squeeze": False}
+    with _subplots(**options, layout="constrained") as (fig, grid):
         for ax in grid.flat:
             ax.set_axis_off()
         for ax, (title, panel) in zip(grid.flat, panels.items(), strict=False):
@@ -356,9 +351,7 @@ def heatmaps(
                 field, look = panel[0], {"cmap": "Greys", "vmin": 0, "vmax": panel[1]}
             ax.imshow(_host(field), interpolation="nearest", **look)
             ax.set_title(title, fontsize=10)
-        shown = figure(fig, alt=alt, caption=caption)
-        plt.close(fig)
-    return shown
+        return figure(fig, alt=alt, caption=caption)
 
 
 def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> Shown:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from learn_diffusion import devices, validation
-from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.denoiser import Denoiser, check_known
 from learn_diffusion.guidance import cfg, clip_x0
 from learn_diffusion.process import Denoise
 from learn_diffusion.samplers import SAMPLERS, final_sample
@@ -60,6 +60,8 @@ def sample(
     if y is not None and (not isinstance(y, Tensor) or y.shape[:1] != (shape[0],)):
         got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
         raise ValueError(f"y: expected a tensor of conditions, one for each of {shape[0]} pictures, got {got}")
+    if y is not None and validation.readable(y):
+        check_known("y", y, getattr(model.net, "config", {}))
     device = model.device
     noises = initial_noise(model.schedule, shape, seed).to(device).split(BATCH)
     guided = [model] * len(noises) if y is None else [cfg(model, part, scale) for part in y.to(device).split(BATCH)]

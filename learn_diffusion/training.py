@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
 from learn_diffusion import checkpoints, devices, optim, validation
-from learn_diffusion.denoiser import Denoiser
+from learn_diffusion.denoiser import Denoiser, check_known
 from learn_diffusion.distributed import (
     World,
     all_equal,
@@ -323,10 +323,8 @@ def _check_fit(takes: Mapping[str, Any], data: Tensor, labels: Tensor | None) ->
     """Whether data and labels are what the network takes, where its config says so."""
     if data.ndim == 4 and takes.get("channels", data.shape[1]) != data.shape[1]:
         raise ValueError(f"data: expected {takes['channels']} channels, as the network has, got {tuple(data.shape)}")
-    if labels is not None and labels.ndim == 1 and (classes := takes.get("classes", 0)):
-        low, high = int(labels.min()), int(labels.max())  # bytes know no -1, a dropped label
-        if low < -1 or high >= classes:
-            raise ValueError(f"labels: expected numbers from 0 to {classes - 1}, got {low} to {high}")
+    if labels is not None:
+        check_known("labels", labels, takes)
 
 
 class _Batches:
@@ -497,6 +495,12 @@ class _Run:
             raise ValueError(
                 f"checkpoint: {path} is another training (it differs in {', '.join(differs)}); "
                 f"name another file, or pass resume=False (learn-diffusion train: --restart) to start again over it"
+            )
+        generator, random = self.batches.generator, state.get("random")
+        if random is not None and random.shape != generator.get_state().shape:
+            raise ValueError(
+                f"checkpoint: {path} was saved on another kind of device than {generator.device}; "
+                f"go on there, or pass resume=False (learn-diffusion train: --restart) to start again over it"
             )
         try:
             self._restore(saved, state, training["step"], training["loss"])

@@ -56,6 +56,12 @@ def dtype_of(name: str, x: Tensor, weight: Tensor) -> None:
         raise TypeError(f"{name}: expected {weight.dtype}, as the network's weights are, got {x.dtype}")
 
 
+def to_double(x: Tensor) -> Tensor:
+    """x in double precision and without its history; on the CPU if it was on mps, which has none."""
+    x = x.detach()
+    return (x.cpu() if x.device.type == "mps" else x).double()
+
+
 def same_shape(name: str, x: Tensor, other_name: str, other: Tensor) -> None:
     """x and other must have one shape: broadcasting here would be a silent mistake."""
     if x.shape != other.shape:

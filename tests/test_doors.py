@@ -22,8 +22,9 @@ from learn_diffusion.datasets.image_files import image_folder
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.editing import truncate
 from learn_diffusion.metrics.diversity import within_class_distance
-from learn_diffusion.metrics.error_bars import mean_and_error
+from learn_diffusion.metrics.error_bars import mean_and_error, welch
 from learn_diffusion.metrics.image_quality import psnr
+from learn_diffusion.metrics.textures import texture_distance
 from learn_diffusion.nets import MLP, UNet
 from learn_diffusion.nets.text import Tokeniser
 from learn_diffusion.samplers import SAMPLERS, ddim, final_sample, heun
@@ -578,6 +579,11 @@ def tried(**arguments):
     return train(mlp(), POINTS, 2, batch=8, **arguments)
 
 
+def captioned(labels):
+    model = Denoiser(UNet(widths=(8, 8), attentions=1, words=["a", "cat"]), Cosine(), "v")
+    return train(model, PICTURES, 2, labels=labels, batch=8)
+
+
 @pytest.mark.parametrize(
     ("act", "words"),
     [
@@ -605,6 +611,13 @@ def tried(**arguments):
         (lambda: sampling.sample(BY_LABEL, 8), r"^shape: expected \(n, C, H, W\), got int"),
         (lambda: sampling.sample(BY_LABEL, NOISE), r"^shape: expected \(n, C, H, W\), got Tensor"),
         (lambda: sampling.sample(BY_LABEL, (2, 1, 8, 8), seed=None), "^seed: expected a whole number"),
+        (
+            lambda: sampling.sample(BY_LABEL, (1, 1, 8, 8), torch.tensor([99])),
+            "^y: expected numbers from 0 to 9, got 99",
+        ),
+        (lambda: captioned(torch.full((32, 16), 7)), "^labels: expected numbers from -1 to 2, got 7 to 7"),
+        (lambda: welch([1.0, 2.0], [3.0, 4.0], alpha=5), "^alpha: expected a probability between 0 and 1, got 5"),
+        (lambda: texture_distance(PICTURES, PICTURES, redraws=1), "^redraws: expected a whole number of at least 2"),
         (lambda: devices.resolve_device(0), "^device: expected"),
         (lambda: UNet(channels=0), "^channels: expected a whole number of at least 1"),
         (lambda: UNet(classes=1.5), "^classes: expected a whole number of at least 0"),

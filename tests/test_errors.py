@@ -198,6 +198,8 @@ CASES = {
     "flat picture": (lambda: plots.image_grid(torch.zeros(8, 8), alt="noise"), ValueError, "images"),
     "unknown recipe": (lambda: pretrained_path("cats"), FileNotFoundError, ".*cats.safetensors"),
     "scenes, n": (lambda: draw_scenes(0), ValueError, "n"),
+    "scenes, none": (lambda: draw_scenes(1, only=[]), ValueError, "only"),
+    "products, none": (lambda: draw_products(1, only=[]), ValueError, "only"),
     "scenes, seed": (lambda: draw_scenes(2, seed=-1), ValueError, "seed"),
     "scenes, side": (lambda: draw_scenes(1, side=60), ValueError, "side"),
     "scenes, unknown subject": (lambda: draw_scenes(1, only=[DRAGON]), ValueError, "subject"),

@@ -139,6 +139,8 @@ BAD = {
     "batch": ({"batch": -1}, ValueError, "batch: expected"),
     "lr": ({"lr": float("nan")}, ValueError, "lr: expected"),
     "gamma": ({"gamma": -1.0}, ValueError, "gamma: expected"),
+    "float64 data": ({"data": torch.zeros(8, 1, 8, 8, dtype=torch.float64)}, TypeError, "data: expected torch.float32"),
+    "a seed of 1.5": ({"seed": 1.5}, ValueError, "seed: "),
     "uint8 data": ({"data": torch.zeros(8, 1, 8, 8, dtype=torch.uint8)}, TypeError, "data: "),
     "another latent": ({"latent": 6}, ValueError, r"z: this network takes \(B, 5\)"),
     "another side": ({"data": torch.zeros(8, 1, 16, 16)}, ValueError, r"x: this network takes \(B, 1, 8, 8\)|fake: "),

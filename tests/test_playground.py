@@ -172,7 +172,18 @@ def test_a_sentence_becomes_the_same_tokens_as_in_python(page):
         "cat " * 16,
         "cat " * 17,
     ]
-    captions += ["<b>cat</b>", "a çat", "ein Kätzchen", "cat²", "cat\u00a0moon", "İcat", "__proto__", "constructor"]
+    captions += [
+        "a cat \N{CAT FACE}",
+        "\uff43\uff41\uff54",
+        "<b>cat</b>",
+        "a çat",
+        "ein Kätzchen",
+        "cat²",
+        "cat\u00a0moon",
+        "İcat",
+        "__proto__",
+        "constructor",
+    ]
     model, _ = checkpoints.load(pretrained_path("scenes_by_caption"), "cpu")
 
     def tokens(tokenise: Tokeniser, caption: str) -> list[int] | None:
@@ -460,6 +471,19 @@ def test_a_model_that_does_not_load_says_why_and_leaves_the_still_picture(page, 
     page.unroute(missing)
     root.get_by_role("button", name="Load the model").click()  # and it may be tried again
     assert state(page, "scenes", "done") == "done"
+
+
+def test_a_lost_connection_stops_no_other_model(page):
+    for name, expected in (("digits", "done"), ("scenes", "failed")):
+        root = page.locator(f"[data-playground={name}]")
+        root.get_by_role("button", name="Load the model").click()
+        assert state(page, name, "done", "failed") == expected
+        page.route("**/*.onnx", lambda route: route.abort())
+    assert "could not be fetched" in root.locator(".ld-status").text_content()
+    digits = page.locator("[data-playground=digits]")
+    digits.evaluate("part => { part.dataset.state = 'not drawn again yet'; }")
+    digits.get_by_role("button", name="Draw", exact=True).click()
+    assert state(page, "digits", "done", "failed") == "done"
 
 
 def test_without_models_the_page_says_so(browser, site, pages):

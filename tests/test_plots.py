@@ -184,6 +184,14 @@ def test_points_and_curves_show_what_they_are_given():
     assert "two" in page(plots.curves(lines, alt="two lines", floor=2.0, xlabel="NFE", yscale="log"))
     with pytest.raises(ValueError, match="lines: expected at most"):
         plots.curves({str(i): ([0], [0]) for i in range(9)}, alt="many")
+    for wrong in (
+        lambda: plots.curves({"a": ([1, 2], [1, 2, 3])}, alt="one too many"),
+        lambda: plots.curve_panels({"a": {"a": ([1, 2], [1, 2, 3])}}, alt="one too many"),
+        lambda: plots.points({"data": torch.zeros(3)}, alt="no points"),
+        lambda: plots.heatmaps({"a": torch.zeros(3)}, alt="no field"),
+    ):
+        with pytest.raises((ValueError, TypeError)):
+            wrong()
     assert not plt.get_fignums()  # nothing stays open
 
 

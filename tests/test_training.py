@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from learn_diffusion import devices, training
+from learn_diffusion import checkpoints, devices, training
 from learn_diffusion.checkpoints import load
 from learn_diffusion.datasets.digits import small_digits
 from learn_diffusion.datasets.toy2d import gaussians
@@ -344,6 +344,15 @@ def test_a_resume_with_other_labels_is_refused(tmp_path):
     finish(train(model(classes=10), IMAGES, 2, labels=labels, checkpoint=tmp_path / "a"))
     with pytest.raises(ValueError, match="differs in labels"):
         next(train(model(classes=10), IMAGES, 2, labels=(labels + 1) % 10, checkpoint=tmp_path / "a"))
+
+
+def test_a_training_of_another_kind_of_device_is_said_to_be_one(tmp_path):
+    finish(train(model(), IMAGES, 2, checkpoint=tmp_path / "a"))
+    ema, state, metadata = checkpoints.read(tmp_path / "a")
+    state["random"] = torch.zeros(16, dtype=torch.uint8)  # as on cuda
+    checkpoints.save(tmp_path / "a", ema, state, training=metadata["training"])
+    with pytest.raises(ValueError, match="^checkpoint: .*was saved on another kind of device than cpu"):
+        next(train(model(), IMAGES, 2, checkpoint=tmp_path / "a"))
 
 
 def test_a_network_that_cannot_be_saved_is_refused_before_it_trains(tmp_path):

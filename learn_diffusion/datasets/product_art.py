@@ -115,7 +115,7 @@ def _clock(b: Brush, c: Colour, edge: Colour) -> None:
 
 
 PRODUCTS = {"mug": _mug, "shoe": _shoe, "bag": _bag, "lamp": _lamp, "teapot": _teapot, "clock": _clock}
-HALF = {"mug": 6.0, "shoe": 9.0, "bag": 8.0, "lamp": 4.5, "teapot": 6.5, "clock": 5.5}  # width of the base, to_fp16
+HALF = {"mug": 6.0, "shoe": 9.0, "bag": 8.0, "lamp": 4.5, "teapot": 6.5, "clock": 5.5}  # half the width of the base
 COLOURS: dict[str, Colour] = {
     "red": (214, 48, 44), "blue": (52, 98, 204), "green": (58, 148, 78), "yellow": (242, 196, 48),
     "white": (238, 236, 230), "black": (52, 52, 58),

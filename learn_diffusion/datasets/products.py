@@ -73,6 +73,8 @@ def draw_products(n: int, seed: int = 0, only: Sequence[Shot] | None = None, pro
     """
     validation.positive_int("n", n)
     seed = validation.whole_number("seed", seed, 0, 2**32 - 1)
+    if only is not None and not only:
+        raise ValueError("only: expected at least one shot, got none")
     for shot in only or []:
         _check(shot)
     from tqdm.auto import trange

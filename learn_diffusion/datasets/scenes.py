@@ -143,6 +143,8 @@ def draw_scenes(
     seed = validation.whole_number("seed", seed, 0, 2**32 - 1)
     if isinstance(side, bool) or not isinstance(side, int) or side < 1 or SIDE * FINE % side:
         raise ValueError(f"side: expected a divisor of {SIDE * FINE}, such as 32 or 64, got {side!r}")
+    if only is not None and not only:
+        raise ValueError("only: expected at least one scene, got none")
     for scene in only or []:
         _check(scene)
     from tqdm.auto import trange

@@ -21,7 +21,7 @@ class Nearest(NamedTuple):
     @property
     def copied(self) -> float:
         """The share of copies, from 0 to 1."""
-        return (self.ratio < COPIED).double().mean().item()
+        return (self.ratio < COPIED).float().mean().item()
 
 
 def nearest_original(pictures: Tensor, originals: Tensor, places: Tensor | None = None) -> Nearest:

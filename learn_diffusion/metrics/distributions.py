@@ -140,8 +140,7 @@ def feature_pair(name_a: str, a: Tensor, name_b: str, b: Tensor, at_least: int =
             raise ValueError(f"{name}: expected at least {at_least} rows of features, got {len(x)}")
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"{name_b}: expected {a.shape[1]} features a row, as {name_a} has, got {b.shape[1]}")
-    a, b = (x.detach().cpu() if x.device.type == "mps" else x.detach() for x in (a, b))  # which has no double precision
-    return a.double(), b.double()
+    return validation.to_double(a), validation.to_double(b)
 
 
 def nn_distance_ratio(samples: Tensor, train: Tensor, held_out: Tensor) -> float:

@@ -20,7 +20,7 @@ def within_class_distance(features: Tensor, labels: Tensor) -> float:
         raise TypeError(f"labels: expected a tensor, got {type(labels).__name__}")
     if labels.shape != (len(features),):
         raise ValueError(f"labels: expected one for each of {len(features)} rows, got shape {tuple(labels.shape)}")
-    kinds = [features[labels == label].double() for label in labels.unique()]
+    kinds = [validation.to_double(features[labels == label]) for label in labels.unique()]
     if min(map(len, kinds), default=0) < 2:
         raise ValueError("labels: expected at least two rows of every label")
     return torch.stack([torch.pdist(kind).mean() for kind in kinds]).mean().item()

@@ -74,6 +74,9 @@ def welch(a: Tensor | Sequence[float], b: Tensor | Sequence[float], alpha: float
     """Welch's t-test (1947): do two samples of unequal variance have different means? Two-sided, at level alpha."""
     from scipy import stats  # slow to import, and comes with scikit-learn
 
+    validation.number("alpha", alpha)
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha: expected a probability between 0 and 1, got {alpha}")
     x, y = _values("a", a), _values("b", b)
     u, v = x.var().item() / len(x), y.var().item() / len(y)
     difference, error = (x.mean() - y.mean()).item(), math.sqrt(u + v)
@@ -86,7 +89,7 @@ def welch(a: Tensor | Sequence[float], b: Tensor | Sequence[float], alpha: float
 
 def _values(name: str, values: Tensor | Sequence[float]) -> Tensor:
     try:
-        x = torch.as_tensor(values).detach().double().flatten()
+        x = validation.to_double(torch.as_tensor(values)).flatten()
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"{name}: expected numbers, got {values!r:.80}") from None
     if len(x) < 2:

@@ -28,7 +28,8 @@ def deviation(paths: Tensor) -> Deviation:
     validation.finite("paths", paths)
     if len(paths) < 3:
         raise ValueError(f"paths: expected at least three points in time, got {len(paths)}")
-    away = paths.detach().double() - paths[0].double()
+    paths = validation.to_double(paths)
+    away = paths - paths[0]
     chord, length = away[-1], away[-1].norm(dim=1)  # (B, D), (B,)
     if length.mean() == 0:
         raise ValueError("paths: expected ends that differ from the beginnings")

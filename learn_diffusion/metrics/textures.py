@@ -33,6 +33,7 @@ def texture_distance(pictures: Tensor, real: Tensor, redraws: int = 40, seed: in
     """
     validation.floats("pictures", pictures, ndim=4)
     validation.floats("real", real, ndim=4)
+    validation.whole_number("redraws", redraws, 2)
     b = autocorrelation(real)
     centre, unit = b.mean(0), b.std(0)
     a, b = ((x - centre) / unit for x in (autocorrelation(pictures), b))

@@ -93,7 +93,7 @@ class Scrubber:
         room = (BUDGET - others) * 3 // 4  # base64 makes four bytes of three
         file, mime = encode(sheet, min(room, SMOOTH_FILE) if self.kind == SMOOTH else room)
         if len(file) > room:
-            raise ValueError(_oom_message(len(cells), f"take {len(file) / 1024:.0f} KiB", room / len(file)))
+            raise ValueError(_too_large(len(cells), f"take {len(file) / 1024:.0f} KiB", room / len(file)))
         return before + data_uri(file, mime) + after
 
     def _figure(self, sheet: np.ndarray, settings: str) -> tuple[str, str]:
@@ -238,10 +238,10 @@ def _check_pixels(sheet: np.ndarray, n: int) -> None:
     """Refuse at once what would take long to encode and cannot fit."""
     pixels = sheet.shape[0] * sheet.shape[1]
     if pixels > MAX_PIXELS or max(sheet.shape) > MAX_SIDE:
-        raise ValueError(_oom_message(n, f"have {pixels:,} pixels", MAX_PIXELS / pixels))
+        raise ValueError(_too_large(n, f"have {pixels:,} pixels", MAX_PIXELS / pixels))
 
 
-def _oom_message(n: int, much: str, share: float) -> str:
+def _too_large(n: int, much: str, share: float) -> str:
     """What to say of n frames of which about this share would fit."""
     fitting = int(n * share)
     some = f"about {fitting} of them would, or" if fitting >= 2 else "two of them would not either; show"

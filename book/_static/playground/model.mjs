@@ -23,13 +23,18 @@ const ort = (came) =>
 
 // A file beside this one; `came` is told of every piece, in bytes.
 async function bytes(name, came = () => {}) {
-  const response = await fetch(new URL(name, here));
-  if (!response.ok) throw new FetchError(`${name} could not be fetched (${response.status} ${response.statusText})`);
-  const reader = response.body.getReader();
+  const failed = (why) => new FetchError(`${name} could not be fetched (${why})`);
   const pieces = [];
-  for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
-    pieces.push(piece.value);
-    came(piece.value.length);
+  try {
+    const response = await fetch(new URL(name, here));
+    if (!response.ok) throw failed(`${response.status} ${response.statusText}`);
+    const reader = response.body.getReader();
+    for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
+      pieces.push(piece.value);
+      came(piece.value.length);
+    }
+  } catch (error) {
+    throw error instanceof FetchError ? error : failed(error.message); // the connection was lost
   }
   return new Blob(pieces).arrayBuffer();
 }

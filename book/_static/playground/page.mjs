@@ -261,7 +261,8 @@ function live(root, name, info, { controls, request, alt }) {
   share.onclick = async () => {
     const address = link(name, named);
     const copied = await navigator.clipboard?.writeText(address).then(() => true, () => false);
-    status.textContent = `The address of this page leads to this picture now${copied ? ', and is copied' : ': copy it'}.`;
+    const painted = name === 'repair' ? ' What you painted is not part of it.' : '';
+    status.textContent = `The address of this page leads to these settings now${copied ? ', and is copied' : ': copy it'}.${painted}`;
   };
   const came = follow(name, root, named);
   panel.addEventListener('change', draw);
@@ -346,14 +347,15 @@ async function noise(root) {
     const mine = ++newest; // small files are read sooner than large ones
     try {
       const bitmap = await createImageBitmap(chosen);
-      if (mine !== newest) return;
-      picture = pixels(bitmap, side);
+      const read = pixels(bitmap, side);
       bitmap.close();
+      if (mine !== newest) return;
+      picture = read;
       what = 'Your picture';
       draw();
       tell('own', `${chosen.name}: it stays on this machine.`);
     } catch {
-      tell('refused', `${chosen.name} could not be read as a picture. Try a PNG, JPEG or WebP file.`);
+      if (mine === newest) tell('refused', `${chosen.name} could not be read as a picture. Try a PNG, JPEG or WebP file.`);
     }
   };
   level.range.addEventListener('input', draw);

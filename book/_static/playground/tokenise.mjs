@@ -2,7 +2,8 @@
 
 export class PromptError extends Error {}
 
-export const split = (caption) => caption.toLowerCase().replace(/[^\p{L}\p{N}]/gu, ' ').split(' ').filter(Boolean);
+export const split = (caption) =>
+  caption.normalize('NFKC').toLowerCase().replace(/[^\p{L}\p{N}\p{So}]/gu, ' ').split(' ').filter(Boolean);
 
 // `length` tokens: word i of the vocabulary is i + 1, 0 fills up. Throws PromptError for what the model cannot read.
 export function tokenise(caption, words, length) {
