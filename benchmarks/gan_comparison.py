@@ -82,18 +82,17 @@ def main() -> None:
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
         running = {json.dumps(job): pool.submit(trial, options.name, *job, seconds)
                    for job in jobs if json.dumps(job) not in before}  # fmt: skip
-        rows = []
+        rows, hardware = [], devices.hardware(torch.device("cpu"))
         for who, settings in jobs:
             job = json.dumps([who, settings])
             rows.append(before.get(job) or {"method": who, "settings": settings, **running[job].result()})
             print(rows[-1], flush=True)
+            whole = {"name": options.name, "seconds": seconds, "seed": SEED, "hardware": hardware, "trials": rows}
+            path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")  # a run broken off goes on from here
     for who in TRIALS:
         best = min((row for row in rows if row["method"] == who), key=lambda row: row["frechet"])
         steps = round(best["steps"] * SECONDS / best["seconds"])
         print(f"best {who}: {best['settings']}, {steps} steps in {SECONDS:.0f} s")
-    hardware = devices.hardware(torch.device("cpu"))
-    whole = {"name": options.name, "seconds": seconds, "seed": SEED, "hardware": hardware, "trials": rows}
-    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     print(f"kept in {path}")
 
 

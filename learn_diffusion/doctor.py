@@ -41,13 +41,16 @@ class Line(NamedTuple):
 
 def report() -> Iterator[str]:
     """The report, line by line. The last line is READY if the course can run."""
-    stops = 0
+    stops, fixes = 0, False
     for line in (line for check in CHECKS for line in _safe(check)):
         stops += line.needed
         yield f"{'!' if line.needed else '-' if line.fix else ' '} {line.what:16} {line.found}"
         if line.fix:
             yield f"{'':18} {line.fix}"
+            fixes = True
     yield ""
+    if fixes and Path.cwd() != ROOT:
+        yield f"Commands are meant for the folder of the course: {ROOT}"
     yield f"The course cannot run yet: see the {stops} marked with !" if stops else READY
 
 
@@ -140,14 +143,20 @@ def models() -> Iterator[Line]:
 
 
 def jupyter() -> Iterator[Line]:
-    """Whether the kernel that notebooks ask for is this Python."""
+    """Whether the kernel that notebooks ask for is this Python, and Jupyter may write where it keeps its files."""
     from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_core.paths import jupyter_data_dir, jupyter_runtime_dir
 
     program = KernelSpecManager().get_kernel_spec("python3").argv[0]
     folder = Path(program).parent  # of "python" alone: Jupyter then uses its own Python
     own = program.startswith("python") or (folder.exists() and folder.samefile(Path(sys.executable).parent))
     fix = "" if own else f"{PYTHON} -m ipykernel install --sys-prefix"
     yield Line("kernel", f"python3 is {program}{'' if own else ', of another environment'}", fix, not own)
+    folders = Path(jupyter_data_dir()), Path(jupyter_runtime_dir())
+    there = [next(each for each in (folder, *folder.parents) if each.exists()) for folder in folders]
+    good = all(os.access(folder, os.W_OK) for folder in there)
+    fix = "" if good else "set JUPYTER_DATA_DIR and JUPYTER_RUNTIME_DIR to folders where you may write"
+    yield Line("jupyter", f"keeps its files in {folders[0]}", fix, not good)
 
 
 def notebooks() -> Iterator[Line]:

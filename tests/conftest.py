@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 from filelock import FileLock
 
+from learn_diffusion import devices
 from tools.browser import launched, served
 
 WEB = (  # pytest -m web
@@ -23,6 +24,13 @@ def pytest_collection_modifyitems(items):
         if item.path.stem in WEB:
             item.add_marker("web")
     items.sort(key=lambda item: item.path.stem not in SLOW)
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(request, monkeypatch):
+    """What asks for no device computes on the CPU, on a machine with a GPU too: numbers are those of the CPU."""
+    if request.node.path.stem != "test_cuda":
+        monkeypatch.setenv(devices.DEVICE, "cpu")
 
 
 @pytest.fixture(autouse=True)

@@ -391,6 +391,7 @@ def test_the_header_of_a_file_is_json_and_says_what_was_saved(tmp_path):
 
 
 def test_the_device_of_all_that_asks_for_none(monkeypatch):
+    monkeypatch.delenv(devices.DEVICE)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert devices.resolve_device() == torch.device("cuda")
     monkeypatch.setenv(devices.DEVICE, "cpu")

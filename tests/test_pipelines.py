@@ -299,8 +299,11 @@ def test_every_model_has_a_card_that_a_hub_can_read(name):
     data = card.data.to_dict()
     assert data["license"] in ("mit", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-2.0")
     assert data["library_name"] == ("diffusers" if name == "stable_scenes" else "learn_diffusion")
-    assert data.get("pipeline_tag") == ("text-to-image" if "caption" in name or "mask" in name or "stable" in name else
-                                        data.get("pipeline_tag"))  # fmt: skip
+    draws = isinstance(checkpoints.load(pretrained_path(name), "cpu")[0], Denoiser)
+    reads = any(word in name for word in ("caption", "mask", "stable"))
+    assert data.get("pipeline_tag") == (
+        "text-to-image" if reads else "unconditional-image-generation" if draws else None
+    )
     for part in ("Use", "Data", "Training", "Metrics", "Limits"):
         text = card.text.split(f"\n## {part}\n")[1].split("\n## ")[0]
         assert len(text.strip()) > 40, part
@@ -326,8 +329,14 @@ def test_a_model_of_ones_own_is_exported_with_a_card_that_says_what_is_still_to_
     assert card.data.license == "unknown"
     assert "# mine\n" in card.text
     assert '"my pictures"' in card.text
-    assert "| none | not measured |" in card.text
+    assert "| all | not measured |" in card.text
     assert checkpoints.load(tmp_path / "new" / "model.safetensors", "cpu")[1]["data"] == "my pictures"
+
+    metrics = {"curve": [[1, 0.5], [2, 0.25]], "fid": None, "words": ["a", "b"], "epochs": 3}
+    for number, (value, row) in enumerate([(metrics, "| fid | null |"), (metrics, "| curve | [1, 0.5], [2, 0.25] |"),
+                                           (metrics, "| words | a, b |"), (0.83, "| all | 0.83 |")]):  # fmt: skip
+        checkpoints.save(tmp_path / "odd.safetensors", model, metrics=value)
+        assert row in (cards.export(tmp_path / "odd.safetensors", tmp_path / str(number)) / "README.md").read_text()
 
     checkpoints.save(tmp_path / "again.safetensors", model, recipe="digit_classifier", metrics={})
     card = ModelCard.load(cards.export(tmp_path / "again.safetensors", tmp_path / "recipe") / "README.md")

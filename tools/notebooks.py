@@ -157,6 +157,8 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="how the names begin, such as 07; all notebooks without one")
     args = parser.parse_args()
     chosen = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if path.stem.startswith(tuple(args.names or [""]))]
+    if not chosen:
+        parser.error(f"names: expected the beginning of a notebook's name, such as 07, got {' '.join(args.names)}")
     if args.normalise:
         for path in chosen:
             store(path, nbformat.read(path, as_version=4))

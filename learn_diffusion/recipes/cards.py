@@ -70,7 +70,7 @@ def _model_card(name: str, model: nn.Module, about: Mapping[str, Any]) -> str:
         f"Licence: {card.get('Licence', 'MIT, as the code that draws them.')}", "", "## Training", "",
         *(f"- {key}: {about[key]}" for key in trained if key in about), "", "## Metrics", "",
         "| metric | value |", "|---|---|",
-        *(f"| {key} | {value} |" for key, value in _rows(about.get("metrics", {"none": "not measured"}))), "",
+        *(f"| {key} | {value} |" for key, value in _rows(_named(about.get("metrics", "not measured")))), "",
         "## Limits", "", card["Limits"], "",
     ])  # fmt: skip
 
@@ -128,6 +128,10 @@ def _own_data(about: Mapping[str, Any]) -> dict[str, str]:
     }  # fmt: skip
 
 
+def _named(metrics: Any) -> Mapping[str, Any]:
+    return metrics if isinstance(metrics, Mapping) else {"all": metrics}
+
+
 def _rows(metrics: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
     """Names and values, one a row; a mean with its spread is one value."""
     for key, value in metrics.items():
@@ -136,9 +140,11 @@ def _rows(metrics: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, s
             yield name, f"{value['mean']:.4g} ± {value['std']:.2g}"
         elif isinstance(value, Mapping):
             yield from _rows(value, f"{name}, ")
-        elif isinstance(value, str):
-            yield name, value
-        elif isinstance(value, list):
-            yield name, ", ".join(f"{one:.4g}" for one in value)
         else:
-            yield name, f"{value:.4g}"
+            yield name, ", ".join(map(_said, value if isinstance(value, list) else [value]))
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value)

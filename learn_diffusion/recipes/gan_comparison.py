@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor, nn
 
-from learn_diffusion import checkpoints, gan, sampling, validation
+from learn_diffusion import checkpoints, devices, gan, sampling, validation
 from learn_diffusion.datasets.mnist import mnist_sample
 from learn_diffusion.datasets.scenes import draw_scenes
 from learn_diffusion.denoiser import Denoiser
@@ -184,7 +184,8 @@ def _one_core(name: str, method: str, steps: int, seed: int) -> tuple[nn.Module,
     metrics = {key: [getattr(one, key) for one in found] for key in AllMetrics._fields}
     return kept, {
         "data": name, "data_shape": list(shape), "steps": steps, "seed": seed, "settings": settings,
-        "training_seconds": seconds, "curve": curve, "metrics": metrics, "half": True,
+        "hardware": devices.hardware("cpu"), "training_seconds": seconds, "curve": curve, "metrics": metrics,
+        "half": True,
     }  # fmt: skip
 
 

@@ -48,7 +48,9 @@ def run_recipe(
         model, measured = RECIPES[name](work=work, **options)
         if main:
             seconds = round(time.perf_counter() - start, 1)
-            checkpoints.save(out, model, **metadata, seconds=seconds, hardware=devices.hardware(device), **measured)
+            checkpoints.save(
+                out, model, **metadata, seconds=seconds, **{"hardware": devices.hardware(device), **measured}
+            )
             for file in (work, *work.parent.glob(f"{glob.escape(work.name)}[0-9]")):  # of further rounds
                 file.unlink(missing_ok=True)
         barrier(processes)
