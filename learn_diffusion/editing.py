@@ -240,8 +240,8 @@ def invert(
 
     A step of ddim down from t to s is x_s = alpha_s x0 + sigma_s eps, with both read at the noisier x_t. To undo it,
     x_t is wanted first; it is found by trying: x_t = alpha_t (x_s - sigma_s eps) / alpha_s + sigma_t eps, where eps is
-    read at the x_t of the iteration before (Pan et al. 2023). More come closer; fixed_point_iters = 1 is the usual
-    inversion (Song et al. 2021). len(ts) - 1 steps of `fixed_point_iters` calls each.
+    read at the x_t of the iteration before (Pan et al. 2023). More come closer. The usual inversion (Song et al. 2021)
+    reads once, at x_s and its level. len(ts) - 1 steps of `fixed_point_iters` calls each.
 
     picture (B, ...) at level ts[-1], where there must be signal; ts (N + 1,) decreasing.
     """
