@@ -45,7 +45,7 @@ class LoRA(nn.Module):
             self.lora_B = nn.Linear(rank, layer.out_features, bias=False)
         elif isinstance(layer, nn.Conv2d) and layer.groups == 1:
             shape = layer.kernel_size, layer.stride, layer.padding, layer.dilation
-            self.lora_A = nn.Conv2d(layer.in_channels, rank, *shape, bias=False)
+            self.lora_A = nn.Conv2d(layer.in_channels, rank, *shape, bias=False, padding_mode=layer.padding_mode)
             self.lora_B = nn.Conv2d(rank, layer.out_channels, 1, bias=False)
         else:
             raise TypeError(f"layer: expected Linear, or Conv2d of one group, got {layer}")
@@ -164,7 +164,8 @@ class Controlled(nn.Module):
         for weight in self.zeros.parameters():
             nn.init.zeros_(weight)
         self.outer = [self.net, self.read, self.copied[0]]  # see optim.hidden_matrices
-        self.to(net.conv_in.weight.device, memory_format=torch.channels_last)
+        weight = net.conv_in.weight
+        self.to(weight.device, weight.dtype, memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, logsnr: Tensor, cond: Tensor | None = None) -> Tensor:
         net, channels = self.net, self.net.config["channels"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, final
+from collections.abc import Callable
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -145,11 +145,13 @@ def _checked_condition(
     return y if y is None or y.is_floating_point() else y.long()
 
 
-def check_known(name: str, y: Tensor, takes: Mapping[str, Any]) -> None:
-    """Labels (B,) or tokens (B, L) must be among those that a network knows, where its config says which: on a GPU any
-    other would stop the process. Looks at all values.
+def check_known(name: str, y: Tensor, net: nn.Module) -> None:
+    """Labels (B,) or tokens (B, L) must be among those that a network of learn_diffusion.nets knows: on a GPU any other
+    would stop the process. Looks at all values.
     """
-    for ndim, least, most in ((1, 0, takes.get("classes", 0) - 1), (2, -1, len(takes.get("words") or ()))):
+    classes = getattr(net, "config", {}).get("classes", 0)
+    words = getattr(getattr(net, "text", None), "token_embedding", None)  # its rows: -1, 0, and the words
+    for ndim, least, most in ((1, 0, classes - 1), (2, -1, words.num_embeddings - 2 if words else 0)):
         if y.ndim == ndim and y.numel() and most > 0 and not y.is_floating_point():
             low, high = int(y.min()), int(y.max())  # bytes know no -1, what was dropped
             if low < -1 or high > most:

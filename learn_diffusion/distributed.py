@@ -77,7 +77,8 @@ def init_process_group(world: World, device: torch.device) -> Iterator[torch.dev
     The group is destroyed at the end, however that comes; one that was there before is used, and stays.
     """
     if world.size > 1 and device.type == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        if device.index is None:
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     if world.size == 1 or dist.is_initialized():
         yield device

@@ -33,6 +33,7 @@ class TwoTimes(nn.Module):
         self.first, self.second = first, Embedding(first.layers[-1].out_features)
         nn.init.zeros_(self.second.layers[-1].weight)
         nn.init.zeros_(self.second.layers[-1].bias)
+        self.second.to(first.layers[-1].weight)
 
     def forward(self, times: Tensor, label: Tensor | None = None) -> Tensor:
         return self.first(times[:, 0], label) + self.second(times[:, 1])

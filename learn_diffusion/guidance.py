@@ -93,7 +93,7 @@ def autoguidance(better: Denoise, worse: Denoise, scale: float) -> Denoise:
     a finite number, and for two paths.
     """
     validation.number("scale", scale)
-    schedule = getattr(better, "schedule", None)
+    schedule = getattr(better, "schedule", getattr(worse, "schedule", None))
     if schedule is not None:
         known_schedule(worse, schedule)
 

@@ -95,6 +95,8 @@ def elbo(denoise: Denoise, schedule: Schedule, x: Tensor, ts: Tensor, generator:
     float, ts of variance-preserving schedules. Raises TypeError or ValueError that names the argument.
     """
     _check(denoise, schedule, x, ts)
+    if not torch.allclose(schedule.alpha(ts) ** 2 + schedule.sigma(ts) ** 2, torch.ones_like(ts)):
+        raise ValueError(f"schedule: expected alpha^2 + sigma^2 = 1, got {schedule}")
     errors = []
     for t in ts.cpu():
         est = denoise(schedule.add_noise(x, randn_like(x, generator), t), t)

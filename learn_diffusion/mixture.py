@@ -29,8 +29,9 @@ class GaussianMixture:
     def __post_init__(self):
         validation.floats("centres", self.centres, ndim=2)
         validation.floats("share", self.share, ndim=1)
+        validation.finite("centres", self.centres)
         n = len(self.centres)
-        if len(self.share) != n or self.share.min() < 0 or abs(self.share.sum().item() - 1) > 1e-3:
+        if len(self.share) != n or not (self.share >= 0).all() or abs(self.share.sum().item() - 1) > 1e-3:
             raise ValueError(f"share: expected {n} shares that add up to 1, got {self.share.tolist()}")
         if not isinstance(self.classes, Tensor) or self.classes.shape != (n,):
             raise ValueError(f"classes: expected a tensor of {n} whole numbers, got {self.classes!r:.80}")
@@ -44,6 +45,7 @@ class GaussianMixture:
         odds = self._log_blobs(x, t)
         if y is not None:
             asked = y[:, None] == self.classes
+            self._known(y, asked.any(1))
             odds = odds.where(asked if cond_mask is None else asked | ~cond_mask[:, None], -torch.inf)
         pull = alpha * self.width**2 / (alpha**2 * self.width**2 + sigma**2)
         inside = self.centres + pull * (x[:, None] - alpha * self.centres)  # (B, K, D): E[x0 | x_t, blob]
@@ -59,7 +61,12 @@ class GaussianMixture:
         odds = self._log_blobs(x, t)
         if y is None:
             return odds.logsumexp(1)
+        self._known(y, (self.classes == y).any())
         return odds[:, self.classes == y].logsumexp(1) - self.share[self.classes == y].sum().log()
+
+    def _known(self, y: Tensor | int, found: Tensor) -> None:
+        if validation.readable(found) and not bool(found.all()):
+            raise ValueError(f"y: expected classes among {self.classes.unique().tolist()}, got {y!r:.80}")
 
     def _log_blobs(self, x: Tensor, t: Tensor) -> Tensor:
         """log(share times density) of each blob, (B, K), up to a constant of this level."""

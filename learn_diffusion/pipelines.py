@@ -202,6 +202,8 @@ def to_scheduler(schedule: Schedule, target: str) -> DDIMScheduler:
         raise ValueError(f"schedule: expected one with alpha^2 + sigma^2 = 1 and t from 0 to 1, got {schedule}")
     if target not in PREDICTION_TYPES:
         raise ValueError(f"target: expected one of {', '.join(PREDICTION_TYPES)}, got {target!r}")
+    if target == "eps" and alpha[-1] == 0:  # its first step would divide by it
+        raise ValueError(f"target: 'eps' does not determine the picture at t = 1 of {schedule}, where alpha is 0")
     return DDIMScheduler(
         num_train_timesteps=STEPS, trained_betas=(1 - (alpha[1:] / alpha[:-1]) ** 2).tolist(),
         prediction_type=PREDICTION_TYPES[target], clip_sample=False, set_alpha_to_one=True, steps_offset=1,

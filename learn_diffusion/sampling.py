@@ -61,7 +61,7 @@ def sample(
         got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
         raise ValueError(f"y: expected a tensor of conditions, one for each of {shape[0]} pictures, got {got}")
     if y is not None and validation.readable(y):
-        check_known("y", y, getattr(model.net, "config", {}))
+        check_known("y", y, model.net)
     device = model.device
     noises = initial_noise(model.schedule, shape, seed).to(device).split(BATCH)
     guided = [model] * len(noises) if y is None else [cfg(model, part, scale) for part in y.to(device).split(BATCH)]

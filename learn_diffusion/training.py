@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass
 from math import cos, inf, isfinite, pi, ulp
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -221,12 +220,13 @@ def train(
     validation.one_of("optimizer", optimizer, ("muon", "adamw"))
     halflife = max(1.0, steps / 20) if halflife is None else halflife
     _check_choices(model, data, labels, image_cond, cond_drop, lr, halflife, noisiest)
-    _check_fit(getattr(model.net, "config", {}), data, labels)
+    _check_fit(model.net, data, labels)
     if checkpoint is not None:
         checkpoints.describe(model)  # raises TypeError for a network that cannot be saved
     device, processes = devices.resolve_device(device), world(distributed)
     rows = microbatches(batch, grad_accum_steps, processes)
-    bf16 = devices.use_bf16(device, data.shape[-1]) if bf16 is None else bf16
+    side = data.shape[-1] if data.ndim == 4 else 0  # points have none
+    bf16 = devices.use_bf16(device, side) if bf16 is None else bf16
     config = TrainConfig(
         steps, batch, float(lr), optimizer, float(cond_drop), float(halflife), float(noisiest), seed, bf16,
         *map(_fingerprint, (data, labels, image_cond)), _frozen(model),
@@ -319,12 +319,13 @@ def _check_choices(
             raise ValueError(f"{name}: expected {expected}, got {value}")
 
 
-def _check_fit(takes: Mapping[str, Any], data: Tensor, labels: Tensor | None) -> None:
+def _check_fit(net: nn.Module, data: Tensor, labels: Tensor | None) -> None:
     """Whether data and labels are what the network takes, where its config says so."""
+    takes = getattr(net, "config", {})
     if data.ndim == 4 and takes.get("channels", data.shape[1]) != data.shape[1]:
         raise ValueError(f"data: expected {takes['channels']} channels, as the network has, got {tuple(data.shape)}")
     if labels is not None:
-        check_known("labels", labels, takes)
+        check_known("labels", labels, net)
 
 
 class _Batches:

@@ -66,8 +66,9 @@ def test_only_the_adapter_is_trained():
 
 
 @pytest.mark.parametrize(
-    "layer", [nn.Linear(5, 7), nn.Conv2d(5, 7, 3, stride=2, padding=1), nn.Conv2d(5, 7, (1, 3), dilation=2, bias=False)]
-)
+    "layer", [nn.Linear(5, 7), nn.Conv2d(5, 7, 3, stride=2, padding=1), nn.Conv2d(5, 7, (1, 3), dilation=2, bias=False),
+              nn.Conv2d(5, 7, 3, padding=1, padding_mode="circular")],
+)  # fmt: skip
 def test_merged_is_one_layer_with_the_same_answer(layer):
     lora = adapters.LoRA(layer, rank=2, alpha=6)
     nn.init.normal_(lora.lora_B.weight)
@@ -147,6 +148,8 @@ def test_a_new_branch_changes_nothing_and_learns_while_the_base_stays(more):
     y = base.text.tokenise(["a blue cat"] * 8) if more else None
     with torch.no_grad():
         assert torch.equal(model(x, t, y, image_cond=picture).x0, alone(x, t, y).x0)
+        double = Denoiser(adapters.Controlled(copy.deepcopy(base).double()), Cosine(), "x0").eval()
+        assert double(x.double(), t, y, image_cond=picture.double()).x0.dtype == torch.float64
         if more:
             guided = cfg(with_image_cond(model, picture), y, 2.0)(x, t)
             torch.testing.assert_close(guided.x0, cfg(alone, y, 2.0)(x, t).x0)

@@ -414,6 +414,37 @@ def test_a_painted_mask_reaches_the_kernel_in_jupyterlab(lab, page, tmp_path):
     assert "Brush at column 18, row 18" in canvas.get_attribute("aria-label")
 
 
+def test_a_painter_follows_one_button_and_plain_keys_and_sends_what_it_shows(page, tmp_path):
+    mask = PaintedMask(torch.zeros(3, 16, 16), alt="A grey square.")
+    body = f'{mask._repr_mimebundle_()["text/html"]}<div class="{mask.key}"><input value=""></div>'
+    (tmp_path / "paint.html").write_text(f"<!doctype html><meta charset=utf-8>{body}", encoding="utf-8")
+    page.goto((tmp_path / "paint.html").as_uri())
+    canvas, box = page.locator("figure.ld-painter[data-state=ready] canvas"), page.locator(f".{mask.key} input")
+    canvas.click(button="right")
+    assert canvas.get_attribute("data-painted") == "0"
+    canvas.focus()
+    said = canvas.get_attribute("aria-label")
+    page.keyboard.press("Control+ArrowRight")
+    assert canvas.get_attribute("aria-label") == said
+    page.keyboard.down(" ")
+    page.keyboard.press("Tab")  # the key comes up elsewhere
+    page.keyboard.up(" ")
+    assert mask.read(box.input_value()).sum() == 25
+
+
+def test_what_is_painted_before_there_is_a_box_is_kept_for_it(page, tmp_path):
+    mask = PaintedMask(torch.zeros(3, 16, 16), alt="A grey square.")
+    (tmp_path / "paint.html").write_text(f"<!doctype html><meta charset=utf-8>{mask._repr_mimebundle_()['text/html']}")
+    page.goto((tmp_path / "paint.html").as_uri())
+    canvas, said = page.locator("figure.ld-painter[data-state=ready] canvas"), page.locator("figure.ld-painter output")
+    canvas.click(position={"x": 100, "y": 100})
+    assert said.text_content().endswith("in a notebook, run the next cell to use it")
+    page.evaluate("key => document.body.insertAdjacentHTML('beforeend', `<div class=${key}><input></div>`)", mask.key)
+    page.wait_for_function("document.querySelector('div > input:not([type])').value")
+    assert mask.read(page.locator(f".{mask.key} input").input_value()).sum() == 25
+    page.wait_for_function("document.querySelector('figure.ld-painter output').textContent.endsWith('painted')")
+
+
 def test_a_painter_whose_box_is_in_another_document_says_what_to_do(page, tmp_path):
     """As in Colab, where each output is a frame of its own."""
     canvas = PaintedMask(torch.zeros(3, 16, 16), alt="A grey square.")
@@ -426,5 +457,5 @@ def test_a_painter_whose_box_is_in_another_document_says_what_to_do(page, tmp_pa
     page.goto((tmp_path / "colab.html").as_uri())
     inside = page.frame_locator("#f0")
     inside.locator("canvas").click(position={"x": 100, "y": 100})
-    text = inside.get_by_label("copy this into the box").input_value()
+    text = inside.get_by_label("copy this into it").input_value()
     assert canvas.read(text).sum() == 25  # a brush of 5 x 5 pixels

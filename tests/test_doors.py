@@ -8,6 +8,7 @@ import json
 import struct
 import warnings
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,12 +22,18 @@ from learn_diffusion.datasets import advection, download, toy2d
 from learn_diffusion.datasets.image_files import image_folder
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.editing import truncate
+from learn_diffusion.likelihood import elbo
+from learn_diffusion.metrics.copies import nearest_original
 from learn_diffusion.metrics.diversity import within_class_distance
 from learn_diffusion.metrics.error_bars import mean_and_error, welch
 from learn_diffusion.metrics.image_quality import psnr
 from learn_diffusion.metrics.textures import texture_distance
+from learn_diffusion.mixture import GaussianMixture
 from learn_diffusion.nets import MLP, UNet
 from learn_diffusion.nets.text import Tokeniser
+from learn_diffusion.pipelines import to_scheduler
+from learn_diffusion.recipes.gan_comparison import eval_data
+from learn_diffusion.recipes.transforms import PrincipalAxes
 from learn_diffusion.samplers import SAMPLERS, ddim, final_sample, heun
 from learn_diffusion.schedules import DDPM, EDM, VP, Cosine, Flow, Schedule
 from learn_diffusion.training import loss, train
@@ -580,6 +587,13 @@ def tried(**arguments):
     return train(mlp(), POINTS, 2, batch=8, **arguments)
 
 
+BLOBS = GaussianMixture(torch.eye(2), torch.full((2,), 0.5), torch.arange(2), 0.1, Cosine())
+
+
+def mixture(**other):
+    return replace(BLOBS, **other)
+
+
 def captioned(labels):
     model = Denoiser(UNet(widths=(8, 8), attentions=1, words=["a", "cat"]), Cosine(), "v")
     return train(model, PICTURES, 2, labels=labels, batch=8)
@@ -619,6 +633,16 @@ def captioned(labels):
         (lambda: captioned(torch.full((32, 16), 7)), "^labels: expected numbers from -1 to 2, got 7 to 7"),
         (lambda: welch([1.0, 2.0], [3.0, 4.0], alpha=5), "^alpha: expected a probability between 0 and 1, got 5"),
         (lambda: texture_distance(PICTURES, PICTURES, redraws=1), "^redraws: expected a whole number of at least 2"),
+        (lambda: to_scheduler(Cosine(), "eps"), "^target: 'eps' does not determine the picture at t = 1"),
+        (lambda: BLOBS(POINTS[:3, :2], 0.5, torch.tensor([0, 1, 7])), r"^y: expected classes among \[0, 1\]"),
+        (lambda: BLOBS.log_density(POINTS[:3, :2], torch.tensor(0.5), 7), r"^y: expected classes among \[0, 1\]"),
+        (lambda: mixture(share=torch.tensor([torch.nan, 1.0])), "^share: expected 2 shares that add up to 1"),
+        (lambda: mixture(centres=torch.full((2, 2), torch.nan)), "^centres: "),
+        (lambda: elbo(mixture(schedule=EDM()), EDM(), POINTS[:, :2], torch.tensor([0.1, 80.0])), "^schedule: expected"),
+        (lambda: nearest_original(PICTURES * torch.nan, PICTURES), "^pictures: "),
+        (lambda: eval_data("digit"), "^name: expected one of 'digits', 'scenes'"),
+        (lambda: PrincipalAxes.of(PICTURES, 0), "^k: expected a whole number"),
+        (lambda: PrincipalAxes.of(PICTURES, 65), "^k: expected a whole number"),
         (lambda: devices.resolve_device(0), "^device: expected"),
         (lambda: UNet(channels=0), "^channels: expected a whole number of at least 1"),
         (lambda: UNet(classes=1.5), "^classes: expected a whole number of at least 0"),

@@ -334,6 +334,14 @@ def test_a_result_without_numbers_is_told_with_its_arguments_and_its_mistake():
     assert re.search(r"With i = 0, j = 1: The picture is not a number \(NaN\) in 2 of 2 places. At i = 0", said)
 
 
+def test_a_list_of_tensors_is_kept_from_harm_too():
+    views = list(torch.arange(6.0).unfold(0, 4, 2))  # two windows of one tensor
+    with pytest.raises(core.IncorrectAnswer, match="in place"):
+        core.call(lambda cut: sum(part.mul_(2) for part in cut), views)
+    assert torch.equal(views[0], torch.arange(4.0))
+    assert torch.equal(core.call(sum, views), torch.tensor([2.0, 4.0, 6.0, 8.0]))
+
+
 def test_torch_on_a_plain_number_is_told_so():
     said = core.REGISTRY["01.one_step"].check(lambda x, b, z: (x - b.sqrt() * z) / (1 - b).sqrt()).message
     assert said.endswith(

@@ -50,7 +50,7 @@ def test_without_averages_it_is_eulers_method():
 def random_map():
     """A network whose layers all say something, in double precision."""
     torch.manual_seed(0)
-    model = FlowMap(MLP(dim=1, width=32, blocks=2)).double()
+    model = FlowMap(MLP(dim=1, width=32, blocks=2).double())
     for p in model.parameters():
         p.data += 0.05 * torch.randn_like(p)
     return model

@@ -355,6 +355,7 @@ def test_what_wraps_a_model_knows_its_path_and_is_refused_on_another():
     wrapped = [
         cfg(model, y, 2.0),
         autoguidance(model, model, 2.0),
+        autoguidance(lambda x, t: model(x, t, y), model, 2.0),
         guidance_interval(cfg(model, y, 2.0), model, Cosine(), -1, 1),
         classifier_guidance(model, logs, Cosine(), 1.0),
         clip_x0(cfg(model, y, 2.0), Cosine()),

@@ -54,6 +54,8 @@ def test_bad_arguments_are_named(tmp_path):
         photograph(tmp_path / "b.png")
     with pytest.raises(FileNotFoundError, match=r"^which: expected 'flower' or 'china', or a file; got 'rose'"):
         photograph("rose")
+    with pytest.raises(FileNotFoundError, match=r"^which: expected"):
+        photograph("~nobody_at_all/rose.png")
     for height in (0, 100, 104.0):
         with pytest.raises(ValueError, match=r"^height: expected a multiple of 8"):
             photograph("flower", height)

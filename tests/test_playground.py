@@ -332,9 +332,9 @@ def test_a_link_brings_others_to_the_same_picture(page, browser):
     assert (
         other.locator("[data-playground=repair]").get_by_label("sentence").input_value() != "a dog in the snow & a #hat"
     )
-    other.goto("about:blank")
-    other.goto(page.url.split("#")[0] + "#part=digits&digit=11&guidance=x&steps=999&seed=")
+    other.goto(page.url.split("#")[0] + "#part=digits&digit=11&guidance=x&steps=999&seed=")  # in the same tab
     there = other.locator("[data-playground=digits]")
+    other.wait_for_function("document.querySelector('[data-playground=digits] [name=steps]')?.value === '50'")
     there.get_by_role("button", name="Load the model").wait_for()
     values = there.locator("[name]").evaluate_all("all => all.map((control) => [control.name, control.value])")
     assert dict(values) == {"digit": "3", "guidance": "3", "steps": "50", "seed": "1"}

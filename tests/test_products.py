@@ -116,7 +116,9 @@ def test_a_hue_is_shifted_where_the_mask_is_true_and_nowhere_else():
     torch.testing.assert_close(found[..., 1:], after[..., 1:])
     assert torch.equal(found[..., :1], before[..., :1])
     grey = paints([MUG._replace(colour="white")])
-    assert transforms.shift_hue(before, mask, grey, new).abs().max() <= 1
+    for old in (grey, torch.full((1, 3), -1.0)):  # and black
+        assert transforms.shift_hue(before, mask, old, new).abs().max() <= 1
+    assert transforms.shift_hue(0 * before - 1, mask, torch.full((1, 3), -1.0), new).isfinite().all()
 
 
 # ---- what ships ----

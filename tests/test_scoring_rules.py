@@ -16,6 +16,11 @@ def test_the_energy_score_by_hand():
     assert score.tolist() == [2.5 - 2.5, 5.0]  # (0 + 5) / 2 - 5 / 2; a draw repeated is 5 away, and 0 from itself
 
 
+def test_the_energy_score_of_single_numbers():
+    draws, truth = torch.tensor([[0.0, 1.0], [5.0, 3.0]]), torch.tensor([0.0, 2.0])
+    assert torch.equal(energy_score(draws, truth), energy_score(draws[..., None], truth[..., None]))
+
+
 @pytest.mark.parametrize("samples", [3, 50])
 def test_the_energy_score_of_the_right_normal(samples):
     """Draws and truth from N(0, 1): E|X - y| = 2 / sqrt(pi), of which half is taken away, at any number of draws."""

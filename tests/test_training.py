@@ -177,6 +177,14 @@ def test_points_in_the_plane_train_too():
     assert on_a_mode(samples) > 0.8 > 0.5 > on_a_mode(noise)
 
 
+def test_the_sides_of_pictures_decide_on_bf16_and_points_have_none(monkeypatch):
+    sides = []
+    monkeypatch.setattr(training.devices, "use_bf16", lambda device, side: sides.append(side) or False)
+    for data, net in ((IMAGES, UNet(widths=(8, 16))), (torch.zeros(9, 30), MLP(dim=30))):
+        next(train(Denoiser(net, Cosine(), "v"), data, 1, batch=8))
+    assert sides == [8, 0]
+
+
 def test_bf16_can_be_asked_for():
     assert torch.isfinite(torch.tensor([s.loss for s in train(model(), IMAGES, 3, bf16=True)])).all()
 

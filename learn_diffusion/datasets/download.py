@@ -20,7 +20,7 @@ def cache() -> Path:
     """The folder of downloaded files: LEARN_DIFFUSION_CACHE, or the user's cache folder."""
     import pooch  # slow to import, and needed by few
 
-    return Path(os.environ.get(CACHE) or pooch.os_cache("learn_diffusion")).expanduser().absolute()
+    return Path(os.path.expanduser(os.environ.get(CACHE) or pooch.os_cache("learn_diffusion"))).absolute()
 
 
 def fetch(path: Path, mirrors: Sequence[str], sha256: str, timeout: float = 20.0, progress: bool = True) -> Path:

@@ -47,7 +47,7 @@ def photograph(which: str | os.PathLike = "flower", height: int = 104) -> Photog
         file = Path(sklearn.__file__).parent / "datasets" / "images" / name
         about = author, "CC BY 2.0", source
     else:
-        file = Path(which).expanduser()
+        file = Path(os.path.expanduser(which))
         if not file.exists():
             raise FileNotFoundError(f"which: expected {' or '.join(map(repr, SHIPPED))}, or a file; got {str(which)!r}")
         about = "you", "yours to say", str(file)

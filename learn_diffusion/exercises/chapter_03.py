@@ -146,7 +146,8 @@ Exercise(
     hints=[
         "The chapter's box held every picture once. How likely is a point that lies in it three times, before you see anything?",
         "Three times as likely: its exponential is multiplied by its count, before all are divided by their sum.",
-        "A softmax takes exponents, and n exp(a) = exp(a + log n): add the logarithms of the counts to the exponents.",
+        "A softmax takes exponents, and n exp(a) = exp(a + log n): add the logarithms of the counts to the exponents. "
+        "(The counts are floats; counts.long() makes whole numbers of them.)",
         "`xt[:, None] - alpha * data[None]` has the shape (B, N, D); the exponents have the shape (B, N).",
     ],
     solution=my_ideal,

@@ -19,7 +19,7 @@ from learn_diffusion.exercises.core import (
 )
 from learn_diffusion.nets import UNet
 from learn_diffusion.recipes.pretrained import pretrained_path
-from learn_diffusion.schedules import Cosine
+from learn_diffusion.schedules import Cosine, Flow
 
 schedule = Cosine()
 
@@ -42,14 +42,16 @@ class _Model:
 
     def __init__(self, scale=1.0, off=0.0):
         self.scale, self.off = scale, off
+        self.shown = []  # the noise of every call
 
     def target_coefficients(self, alpha, sigma):
         return -sigma, alpha
 
     def raw_output(self, xt, t, *_):
         alpha, sigma = schedule.at(t, xt)
-        self.noise = (xt - alpha * PICTURE) / sigma
-        return self.scale * (alpha * self.noise - sigma * PICTURE) + self.off
+        noise = (xt - alpha * PICTURE) / sigma
+        self.shown.append(noise)
+        return self.scale * (alpha * noise - sigma * PICTURE) + self.off
 
 
 def _check_noise(loss):
@@ -61,7 +63,12 @@ def _check_noise(loss):
             f"The exact answer gets 0, but silence gets {got:.2f}; expected {expected:.2f}, the mean square of v."
         )
     rows, columns = "rows of pixels in a picture", "columns of pixels in a picture"
-    noise_of_its_own(silent.noise, ("pictures of the batch", "colours", rows, columns))
+    noise = torch.cat(silent.shown)
+    noise_of_its_own(noise, ("pictures of the batch", "colours", rows, columns))
+    if (noise.abs() > 2).double().mean() < 0.03:  # 0.0455 of the normal distribution
+        raise IncorrectAnswer(
+            "The noise is not normal: too little of it lies beyond 2. torch.randn_like makes normal noise."
+        )
     differentiable(call(loss, _Model(scale=torch.ones((), requires_grad=True)), x0, LEVELS))
 
 
@@ -97,6 +104,11 @@ def compares_with_itself(model, x0, t):
 
 def with_uniform_noise(model, x0, t):
     xt, _, v = _noised(x0, t, torch.rand_like(x0))
+    return (model.raw_output(xt, t) - v).square().mean()
+
+
+def with_noise_of_the_right_variance(model, x0, t):
+    xt, _, v = _noised(x0, t, (torch.rand_like(x0) - 0.5) * 12**0.5)
     return (model.raw_output(xt, t) - v).square().mean()
 
 
@@ -141,6 +153,7 @@ Exercise(
             _against(_v, error=lambda guess, v: 1.2 * F.l1_loss(guess, v)),
         ],
         "the mean square of v": [_against(_v, eps=torch.zeros(1)), with_uniform_noise],
+        "The noise is not normal": with_noise_of_the_right_variance,
         "pictures of the batch get the same noise": _against(_v, eps=torch.randn(1, 1, 8, 8, generator=seeded())),
         "rows of pixels in a picture get the same noise": [
             _against(_v, eps=torch.randn(512, 1, 1, 1, generator=seeded()).expand(512, 1, 8, 8)),
@@ -194,6 +207,10 @@ def _check_step(step):
         raise IncorrectAnswer(f"The last Step of a training was expected, and this is a {type(step).__name__}.")
     if step.step > STEPS:
         raise IncorrectAnswer(f"That took {step.step} steps. With more time everybody wins: at most {STEPS}.")
+    if step.ema.schedule != Cosine():
+        raise IncorrectAnswer(
+            f"It was trained on {step.ema.schedule}. Losses of two paths cannot be compared: take Cosine()."
+        )
     reached = unseen_loss(step.ema)
     if reached != reached:
         raise IncorrectAnswer(
@@ -213,6 +230,11 @@ def _shipped(change=lambda w: None, steps=500) -> training.Step:
         for w in model.parameters():
             change(w)
     return training.Step(steps, 0.27, model, model)
+
+
+def on_another_path():
+    model = Denoiser(UNet(widths=(8, 16)), Flow(), "v")
+    return training.Step(500, 0.2, model, model)
 
 
 def untrained():
@@ -237,6 +259,7 @@ Exercise(
         ),
         "NaN": lambda: _shipped(lambda w: w.fill_(torch.nan)),
         "That took 4000 steps": lambda: _shipped(steps=4000),
+        "Losses of two paths": on_another_path,
         "this is a Denoiser": lambda: _shipped().ema,
     },
     variants=[_shipped],

@@ -30,7 +30,7 @@ def _check_posterior(my_posterior):
                 "The standard deviation differs from pixel to pixel; it depends on the two levels only."
             )
         my_std = my_std.flatten()[0].item()
-        if agrees(my_mean, mean + (a - 2 * a * cov_ss / cov_tt) * x) or agrees(my_mean, a * x):
+        if agrees(my_mean, a * x):
             raise IncorrectAnswer(f"{at}: the mean takes too much of x and too little of x0_hat.")
         if agrees(my_mean, alpha_s * x0):
             raise IncorrectAnswer("The mean is alpha_s x0_hat: that forgets what x_t tells about x_s.")

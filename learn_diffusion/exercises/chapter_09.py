@@ -48,8 +48,8 @@ class _Noise(_Exact):
 
 
 def _walks(network: type[_Exact]) -> list[tuple]:
-    """From START along one step, and along eight: (network, schedule, x, ts)."""
-    grids = (torch.linspace(FROM, TO, n + 1, dtype=torch.float64) for n in (1, 8))
+    """From START along one step, and along eight of different sizes: (network, schedule, x, ts)."""
+    grids = (FROM + (TO - FROM) * torch.linspace(0, 1, n + 1, dtype=torch.float64) ** 2 for n in (1, 8))
     return [(network(), PATH, START, ts) for ts in grids]
 
 
@@ -297,6 +297,14 @@ def with_half_the_step(denoise, schedule, x, ts):
     return x
 
 
+def with_the_first_step(denoise, schedule, x, ts):
+    h = ts[1] - ts[0]
+    for t in ts[:-1]:
+        ahead = x + h / 2 * schedule.velocity(denoise(x, t), t)
+        x = x + h * schedule.velocity(denoise(ahead, t + h / 2), t + h / 2)
+    return x
+
+
 def as_array(denoise, schedule, x, ts):
     return your_midpoint(denoise, schedule, x, ts).numpy()
 
@@ -332,6 +340,7 @@ midpoint = Exercise(
             uphill,
             euler_uphill,
         ],
+        "Every step is as long as the first one here. Each has its own length, s - t.": with_the_first_step,
     },
     variants=[with_half_the_step, as_array],
 )

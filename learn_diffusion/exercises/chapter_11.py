@@ -221,7 +221,7 @@ Exercise(
     variants=[in_one_call, noise_from_the_invariant],
     right=lambda got, expected, model, *args: (
         "It goes from what is not wanted through what is, and past it, "
-        f"{'in one call' if model.calls == 1 else 'in two calls: one, of both batches joined, would do'}."
+        f"{'in one call' if model.calls == 1 else f'in {model.calls} calls: one, of both batches joined, would do'}."
     ),
 )
 

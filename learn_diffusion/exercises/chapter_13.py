@@ -83,7 +83,7 @@ Exercise(
         "The means move the wrong way: add what is known minus what x0 has.": (
             lambda x, x0, small, *rest: _with(x0 - _large(small - F.avg_pool2d(x0, 2)), x, *rest)
         ),
-        "The means are not what is known: a quarter of the way is missing to each pixel. All four move by the whole amount.": (
+        "The means are not what is known: each pixel goes only a quarter of the way. All four move by the whole amount.": (
             lambda x, x0, small, *rest: _with(x0 + _large(small - F.avg_pool2d(x0, 2)) / 4, x, *rest)
         ),
         "The means of x0 are not the known ones. x0 is the clean picture: no alpha belongs to it.": (

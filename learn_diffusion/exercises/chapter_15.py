@@ -64,9 +64,10 @@ Exercise(
         "The mean is inside the logarithm. First the logarithms, then the mean.": lambda critic, real, drawn: (
             -torch.sigmoid(critic(drawn) - critic(real)).mean().log()
         ),
-        ROUNDS: lambda critic, real, drawn: (
-            -torch.log(torch.sigmoid(critic(drawn) - critic(real)).clamp(min=1e-12)).mean()
-        ),
+        ROUNDS: [
+            lambda critic, real, drawn: -torch.log(torch.sigmoid(critic(drawn) - critic(real)).clamp(min=1e-12)).mean(),
+            lambda critic, real, drawn: -torch.sigmoid(critic(drawn) - critic(real)).log().mean(),
+        ],
     },
     variants=[
         lambda critic, real, drawn: F.binary_cross_entropy_with_logits(

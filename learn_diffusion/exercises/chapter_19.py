@@ -228,9 +228,10 @@ Exercise(
         "With the level {level}, this is one sample too far in: counting starts at 0.": _leaving_out(
             lambda level, gaps: round((1 - level) / 2 * gaps) + 1
         ),
-        "With the level {level}, this is one sample too far out. Is something rounded down?": _leaving_out(
-            lambda level, gaps: max(1, int((1 - level) / 2 * gaps - 1e-9))
-        ),
+        "With the level {level}, this is one sample too far out. Is something rounded down?": [
+            _leaving_out(lambda level, gaps: max(1, int((1 - level) / 2 * gaps - 1e-9))),
+            _leaving_out(lambda level, gaps: int((1 - level) / 2 * gaps)),
+        ],
         "This goes from the smallest to the largest sample, whatever the level.": _leaving_out(lambda level, gaps: 1),
         "Everything that may be left out is left out at the upper end. Central means: half of it at each end.": (
             lambda samples, level: (samples.amin(0), my_interval(samples, 2 * level - 1)[1])

@@ -243,7 +243,7 @@ def call(answer: Callable, *args: Any) -> Any:
     """answer(*args), its errors as words; its tensors are clones. Raises Unsolved where its body is still empty."""
     if not callable(answer):
         raise IncorrectAnswer(f"A function was expected, and this is {_kind(answer)}.")
-    given = [x.clone() if type(x) is Tensor and not x.requires_grad else x for x in args]
+    given = [_clone(x) for x in args]
     try:
         out = answer(*given)
     except (IncorrectAnswer, Unsolved):
@@ -258,12 +258,20 @@ def call(answer: Callable, *args: Any) -> Any:
     if out is None and not _empty(answer):
         raise IncorrectAnswer("Your code returns nothing: is a `return` missing?")
     for x, mine in zip(args, given, strict=True):
-        if mine is not x and not torch.equal(torch.nan_to_num(x), torch.nan_to_num(mine)):
+        pairs = zip(x, mine, strict=False) if isinstance(x, list | tuple) else [(x, mine)]
+        if any(b is not a and not torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)) for a, b in pairs):
             raise IncorrectAnswer(
                 "You changed what you were given, in place (as x *= 2 and x.add_(1) do): whoever called still needs it. "
                 "Make a new tensor, x = x * 2."
             )
     return _filled(out)
+
+
+def _clone(x: Any) -> Any:
+    """A tensor, or a list of them, that may be changed without harm."""
+    if type(x) in (list, tuple):
+        return type(x)(map(_clone, x))
+    return x.clone() if type(x) is Tensor and not x.requires_grad else x
 
 
 def _empty(answer: Callable) -> bool:
@@ -282,7 +290,7 @@ def numbers(out: Any, shape: Sequence[int] | None = None, name: str = "the resul
     if isinstance(out, (bool, str)) or not isinstance(out, (Tensor, np.ndarray, np.generic, float, int, list, tuple)):
         raise IncorrectAnswer(f"{_up(name)} should be a tensor, and is {_kind(out)}.")
     try:
-        x = out.detach() if isinstance(out, Tensor) else torch.as_tensor(np.asarray(_without_graph(out)))
+        x = out.detach().cpu() if isinstance(out, Tensor) else torch.as_tensor(np.asarray(_without_graph(out)))
     except (TypeError, ValueError, RuntimeError):
         raise IncorrectAnswer(f"{_up(name)} should be numbers, and is {_kind(out)} of something else.") from None
     if x.is_complex():

@@ -35,6 +35,7 @@ def nearest_original(pictures: Tensor, originals: Tensor, places: Tensor | None 
     """
     for name, x in (("pictures", pictures), ("originals", originals)):
         validation.floats(name, x)
+        validation.finite(name, x)
     if len(originals) < 2 or pictures.shape[1:] != originals.shape[1:]:
         raise ValueError(f"originals: expected 2 or more of the shape of pictures, {tuple(pictures.shape[1:])}, "
                          f"got {tuple(originals.shape)}")  # fmt: skip

@@ -20,7 +20,8 @@ def energy_score(draws: Tensor, truth: Tensor) -> Tensor:
             f"draws: expected at least 2 draws for each truth, (S, {', '.join(map(str, truth.shape))}), "
             f"got {tuple(draws.shape)}"
         )
-    x, y = draws.flatten(2).transpose(0, 1), truth.flatten(1)  # (B, S, D), (B, D)
+    x = draws.reshape(*draws.shape[:2], -1).transpose(0, 1)  # (B, S, D)
+    y = truth.reshape(len(truth), -1)  # (B, D)
     away = (x - y[:, None]).norm(dim=2).mean(1)
     apart = torch.stack([torch.pdist(each).mean() for each in x])
     return away - apart / 2

@@ -44,7 +44,7 @@ def train_noisy_classifier(
     optimiser = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0.05, fused=True)
     for step in range(steps):
         rows = torch.randint(len(images), (128,), generator=g)
-        t = torch.rand(128, generator=g).to(images.device)
+        t = schedule.time_at(torch.rand(128, generator=g)).to(images.device)
         xt = schedule.add_noise(images[rows], randn_like(images[rows], g), t)
         loss = F.nll_loss(net(xt, schedule.logsnr(t)), labels[rows].to(images.device))
         optimiser.param_groups[0]["lr"] = 2e-3 * (1 - step / steps)

@@ -87,6 +87,7 @@ class EvalData(NamedTuple):
 
 def eval_data(name: str) -> EvalData:
     """The pictures of the comparison, "digits" (1, 14, 14) or "scenes" (3, 16, 16), whose drawing takes seconds."""
+    validation.one_of("name", name, ("digits", "scenes"))
     if name == "digits":
         classifier, _ = checkpoints.load(pretrained_path("mnist_classifier_14"), "cpu")
         return EvalData(

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from learn_diffusion import validation
+
 DETAIL = 0.8  # the largest difference from interpolation that is kept; it may be up to 2, and seldom is above this
 
 
@@ -56,7 +58,7 @@ def shift_hue(pictures: Tensor, mask: Tensor, old: Tensor, new: Tensor) -> Tenso
     """Recolour pictures (N, 3, H, W) where the mask (N, 1, H, W) is True, as image editors do, from the colours old to
     new, (N, 3) each: hue becomes that of new, saturation and brightness change by the ratio of the two colours'.
 
-    A grey has no saturation to multiply: that of old counts as 0.05 at least.
+    A grey has no saturation to multiply, and black no brightness: those of old count as 0.05 at least.
     """
     from matplotlib.colors import hsv_to_rgb, rgb_to_hsv  # slow to import
 
@@ -65,7 +67,7 @@ def shift_hue(pictures: Tensor, mask: Tensor, old: Tensor, new: Tensor) -> Tenso
 
     (_, s0, v0), (hue, s1, v1) = (hsv(colour)[:, None, None].unbind(-1) for colour in (old, new))
     _, s, v = hsv(pictures.permute(0, 2, 3, 1)).unbind(-1)
-    s, v = (s * s1 / s0.clamp(min=0.05)).clamp(0, 1), (v * v1 / v0).clamp(0, 1)
+    s, v = (s * s1 / s0.clamp(min=0.05)).clamp(0, 1), (v * v1 / v0.clamp(min=0.05)).clamp(0, 1)
     turned = hsv_to_rgb(torch.stack([hue.expand_as(s), s, v], dim=-1).numpy())
     turned = torch.from_numpy(turned).to(pictures).permute(0, 3, 1, 2) * 2 - 1
     return torch.where(mask, turned, pictures)
@@ -83,8 +85,9 @@ class PrincipalAxes(NamedTuple):
 
     @classmethod
     def of(cls, fields: Tensor, k: int) -> PrincipalAxes:
-        """The first k principal components (Pearson 1901) of these fields."""
+        """The first k principal components (Pearson 1901) of these fields, at most C * H * W."""
         off = fields.flatten(1) - fields.flatten(1).mean(0)
+        k = validation.whole_number("k", k, 1, off.shape[1])
         axes = torch.linalg.eigh((off.T @ off / len(off)).double())[1][:, -k:].to(fields)
         return cls(fields.flatten(1).mean(0), axes, tuple(fields.shape[1:]))
 

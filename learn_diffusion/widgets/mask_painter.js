@@ -25,7 +25,7 @@ function mount(root, picture, { key, alt, width, height, zoom, brush, mask }) {
   const output = make('output');
   const copy = make('input', { readOnly: true, size: 12, onfocus: () => copy.select() });
   const byHand = make('label', { hidden: true },
-    ' Here each output is a page of its own: copy this into the box called mask of the next cell. ', copy);
+    ' If the next cell does not change, its box called mask is on a page of its own: copy this into it. ', copy);
   for (const control of [canvas, erase, clear, copy]) control.dataset.lmSuppressShortcuts = 'true';
   picture.replaceWith(canvas);
   root.querySelector('.ld-painter-controls').replaceChildren(clear, make('label', {}, erase, ' erase'), output, byHand);
@@ -50,7 +50,7 @@ function mount(root, picture, { key, alt, width, height, zoom, brush, mask }) {
       }
     }
     const share = Math.round((100 * painted.reduce((a, b) => a + b, 0)) / painted.length);
-    output.textContent = `${share} % painted`;
+    if (canvas.dataset.painted !== `${share}`) output.textContent = `${share} % painted`;
     canvas.dataset.painted = share;
     canvas.setAttribute('aria-label', `${alt} ${share} % painted. Brush at column ${at.x + 1}, row ${at.y + 1}.`);
   };
@@ -61,17 +61,20 @@ function mount(root, picture, { key, alt, width, height, zoom, brush, mask }) {
     }
   };
 
+  let later;
   const send = () => {
+    clearTimeout(later);
     let digits = '';
     for (let i = 0; i < painted.length; i += 4) {
       digits += (8 * painted[i] + 4 * painted[i + 1] + 2 * painted[i + 2] + painted[i + 3]).toString(16);
     }
     const boxes = document.querySelectorAll(`.${key} input`);
-    if (!boxes.length && window.parent === window) output.textContent += '; run the next cell to use it';
-    if (!boxes.length && window.parent !== window) { // as in Colab: the box is in another document
-      copy.value = digits;
-      byHand.hidden = false;
-    }
+    byHand.hidden = boxes.length || window.parent === window; // as in Colab: the box may be in another document
+    if (copy.value !== digits) copy.value = digits;
+    const next = !boxes.length && byHand.hidden ? '; in a notebook, run the next cell to use it' : '';
+    const words = `${canvas.dataset.painted} % painted${next}`;
+    if (output.textContent !== words) output.textContent = words;
+    if (!boxes.length && root.isConnected) later = setTimeout(send, 500);
     for (const box of boxes) {
       box.value = digits;
       for (const event of ['input', 'change']) box.dispatchEvent(new Event(event, { bubbles: true }));
@@ -87,13 +90,14 @@ function mount(root, picture, { key, alt, width, height, zoom, brush, mask }) {
     };
   };
   canvas.onpointerdown = (event) => {
+    if (event.button) return;
     canvas.setPointerCapture(event.pointerId);
     before = pointer(event);
     dab(before.x, before.y);
     show();
   };
   canvas.onpointermove = (event) => {
-    if (!before) return;
+    if (!before || !event.buttons) return;
     const now = pointer(event);
     const steps = Math.max(1, Math.abs(now.x - before.x), Math.abs(now.y - before.y));
     for (let i = 1; i <= steps; i++) {
@@ -109,21 +113,24 @@ function mount(root, picture, { key, alt, width, height, zoom, brush, mask }) {
 
   const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   const wipe = () => { painted.fill(0); show(); send(); };
+  let due = false; // a dab by Space that Python has not heard of
+  const heard = () => { if (due) send(); due = false; };
   canvas.onkeydown = (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey) return;
     const move = moves[event.key];
     if (move) {
       at.x = Math.min(width - 1, Math.max(0, at.x + move[0]));
       at.y = Math.min(height - 1, Math.max(0, at.y + move[1]));
-    } else if (event.key === ' ') dab(at.x, at.y);
-    else if (event.key === 'Delete' || event.key === 'Backspace') return event.preventDefault(), wipe();
+    } else if (event.key === ' ') dab(at.x, at.y), due = true;
+    else if (event.key === 'Delete' || event.key === 'Backspace') return event.preventDefault(), event.stopPropagation(), wipe();
     else return;
     event.preventDefault();
     event.stopPropagation();
     show();
   };
-  canvas.onkeyup = (event) => { if (event.key === ' ') send(); };
+  canvas.onkeyup = (event) => { if (event.key === ' ') heard(); };
   canvas.onfocus = () => { at.shown = canvas.matches(':focus-visible'); show(); };
-  canvas.onblur = () => { at.shown = false; show(); };
+  canvas.onblur = () => { at.shown = false; heard(); show(); };
   clear.onclick = wipe;
 
   root.append(make('style', {}, STYLE));

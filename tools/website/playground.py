@@ -37,7 +37,7 @@ from tools.readme_images import PROMPT
 BOOK = ROOT / "book"
 MODELS = {"digits": "mnist_by_label", "scenes": "latent_scenes_by_caption", "repair": "scenes_by_mask"}
 RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
-WAIT = "<p data-wait>To try this, the page needs a web server, and a browser of 2023 or newer that runs scripts.</p>"
+WAIT = "<p data-wait>To try this, the page needs a web server, and a browser of 2024 or newer that runs scripts.</p>"
 OPSET = 18
 LARGE = 1024  # numbers; smaller weights stay in float32
 
@@ -161,7 +161,8 @@ def export(name: str, out: Path) -> dict[str, object]:
 def painter(task: Repair) -> str:
     """The picture of the task with the hole painted on it, as HTML that paints without a kernel."""
     canvas = PaintedMask(task.known, alt=f"{task.was.capitalize()}, partly painted over.", start=~task.mask)
-    box = f'<div class="{canvas.key}" hidden><input type="text" data-mask value="{canvas.control.value}"></div>'
+    box = f'<input type="text" autocomplete="off" data-mask value="{canvas.control.value}">'  # a reload begins anew
+    box = f'<div class="{canvas.key}" hidden>{box}</div>'
     return f'<div data-playground="repair">{canvas._repr_mimebundle_()["text/html"]}{box}{WAIT}</div>\n'
 
 

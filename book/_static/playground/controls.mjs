@@ -1,7 +1,11 @@
 // What all parts of the playground are built of.
 
 export function make(tag, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name.startsWith('aria-')) element.setAttribute(name, value); // as properties only the newest browsers know them
+    else element[name] = value;
+  }
   element.append(...children);
   return element;
 }
@@ -9,7 +13,7 @@ export function make(tag, properties = {}, ...children) {
 // A range input with its name before it and its value, in words, behind it.
 export const slider = (text, properties, shown = (value) => value) => {
   const range = make('input', { type: 'range', name: text, ...properties });
-  const value = make('output', { ariaLive: 'off' });
+  const value = make('output', { 'aria-live': 'off' });
   const show = () => {
     value.textContent = shown(range.valueAsNumber);
     range.setAttribute('aria-valuetext', value.textContent);

@@ -79,16 +79,20 @@ function film() {
   let shape;
   const draw = () => {
     for (const { canvases, maps, alt, frames } of lanes) {
-      const frame = frames[Math.min(range.valueAsNumber, frames.length - 1)]; // the second walk waits for the first
+      const i = Math.min(range.valueAsNumber, frames.length - 1); // the second walk waits for the first
+      const frame = frames[i];
       canvases.forEach((canvas, k) => {
         paint(canvas, k ? frame.x0 : frame.x, shape);
-        canvas.dataset.frame = range.value;
-        canvas.setAttribute('aria-label', `${alt}: ${canvas.title}, step ${shown(range.valueAsNumber)}`);
+        canvas.dataset.frame = i;
+        canvas.setAttribute('aria-label', `${alt}: ${canvas.title}, step ${shown(i)}`);
       });
       if (frame.attention) maps.show(frame.attention);
     }
     const [one, two] = lanes.map(({ frames }) => frames[range.valueAsNumber]);
-    if (!two) return;
+    if (!two) {
+      change.width = change.width; // empty: the difference of the pair before is none of these
+      return change.removeAttribute('aria-label');
+    }
     paint(change, one.x0.map((value, i) => Math.abs(value - two.x0[i]) - 1), shape);
     change.setAttribute('aria-label', `The difference of the two x0_hat, step ${shown(range.valueAsNumber)}`);
   };
@@ -125,6 +129,7 @@ function film() {
 // ---- the address: what a part shows, for others to open. Nothing is sent, it stands behind the #.
 
 const linked = new URLSearchParams(location.hash.slice(1));
+addEventListener('hashchange', () => location.hash.startsWith('#part=') && location.reload()); // pasted where it is open
 
 function link(part, controls) {
   const state = new URLSearchParams([['part', part], ...controls.map(({ name, value }) => [name, value])]);
@@ -207,14 +212,14 @@ function live(root, name, info, { controls, request, alt }) {
 
   const tell = (state, words) => { [root.dataset.state, status.textContent] = [state, words]; };
   const draw = () => {
-    waiting.delete(latest);
     let asked;
     try {
       asked = request();
     } catch (error) {
       if (!(error instanceof PromptError)) throw error;
-      return tell('refused', error.message);
+      return tell('refused', error.message); // what is being drawn is drawn to its end
     }
+    waiting.delete(latest);
     seed.value = Math.abs(Math.trunc(seed.valueAsNumber || 0)) % 10000;
     const id = latest = ++requests;
     const words = alt();
@@ -223,7 +228,7 @@ function live(root, name, info, { controls, request, alt }) {
       if (data.error) tell('failed', `The model stopped: ${data.error}.`);
       else if (data.done) {
         root.dataset.ms = data.ms;
-        tell('done', `Drawn in ${(data.ms / 1000).toFixed(1)} s: ${asked.steps} steps. The slider goes back through them.`);
+        if (root.dataset.state !== 'refused') tell('done', `Drawn in ${(data.ms / 1000).toFixed(1)} s: ${asked.steps} steps. The slider goes back through them.`);
       } else if (data.noise) {
         if (!walk.element.isConnected) (still ?? status).before(walk.element);
         still?.remove();
@@ -239,7 +244,8 @@ function live(root, name, info, { controls, request, alt }) {
     if (waiting.has(name)) return; // it is on its way
     button.setAttribute('aria-disabled', 'true');
     status.textContent = 'loading ...';
-    const bar = make('progress', { max: button.dataset.bytes, value: 0, ariaLabel: 'downloaded' });
+    const shared = [...buttons.keys()].some((other) => other !== name && waiting.has(other)); // the runtime is on its way
+    const bar = make('progress', { max: shared ? info[name].bytes : button.dataset.bytes, value: 0, 'aria-label': 'downloaded' });
     button.after(bar);
     send({ load: name }, name, (data) => {
       if (data.received) return void (bar.value = data.received);

@@ -37,14 +37,14 @@ function preset(name, n = 200) {
 function begin(root) {
   const canvas = make('canvas', { width: SIDE, height: SIDE, tabIndex: 0, className: 'ld-plane' });
   canvas.setAttribute('role', 'application');
-  const spoken = make('p', { className: 'ld-cursor', ariaLive: 'polite' });
+  const spoken = make('p', { className: 'ld-cursor', 'aria-live': 'polite' });
   const status = make('p', { className: 'ld-status' });
   status.setAttribute('role', 'status');
   const button = (text, onclick) => make('button', { type: 'button', onclick }, text);
   const choice = make('select', { name: 'points' }, ...Object.keys(PRESETS).map((name) => make('option', {}, name)));
   const curve = make('canvas', { width: SIDE, height: SIDE / 5, className: 'ld-loss' });
   curve.setAttribute('role', 'img');
-  const lossText = make('output', { ariaLive: 'off' });
+  const lossText = make('output', { 'aria-live': 'off' });
   const ts = levels(STEPS);
   const level = slider('t', { min: 0, max: 1, step: 0.01, value: 0.5 }, (t) => `arrows at t = ${t.toFixed(2)}`);
   const scrub = slider('step', { min: 0, max: STEPS, value: STEPS }, (i) => `${i} of ${STEPS}, t = ${ts[i].toFixed(2)}`);
@@ -278,7 +278,7 @@ function begin(root) {
   const panel = make('div', { className: 'ld-panel' }, ...controls);
   const key = make('p', { className: 'ld-key' });
   for (const [name, text] of [['point', 'your points'], ['sample', 'samples'], ['path', `${PATHS} paths`]]) {
-    key.append(make('span', { className: `ld-${name}`, ariaHidden: 'true' }, '\u25cf'), ` ${text}  `);
+    key.append(make('span', { className: `ld-${name}`, 'aria-hidden': 'true' }, '\u25cf'), ` ${text}  `);
   }
   root.append(make('div', { className: 'ld-views' }, make('div', {}, canvas, key, spoken), panel), status);
   restart(preset(choice.value));
