@@ -39,7 +39,6 @@ from learn_diffusion.training import train
 from tools.tables import Table, markdown, write
 
 ROOT = Path(__file__).resolve().parent.parent
-RUNNER = "tools/notebooks.py"  # the program that runs the notebooks of the checkout it lies in
 RESULTS = ROOT / "benchmarks/results/robustness.json"
 CONTEXT = multiprocessing.get_context("forkserver")  # processes that start at once: PyTorch is imported already
 CONTEXT.set_forkserver_preload(
@@ -65,9 +64,12 @@ def recipe(path: Path) -> None:
 
 
 def notebooks(checkout: Path, path: Path) -> None:
+    sys.path.insert(0, str(checkout))  # the program runs the notebooks of the checkout that it is imported from
+    for name in [name for name in sys.modules if name.split(".")[0] == "tools"]:
+        del sys.modules[name]
     for argument in ("_", "--normalise"):  # run the small one, then bring all into their stored form
-        sys.argv = [RUNNER, argument]
-        runpy.run_path(str(checkout / RUNNER), run_name="__main__")
+        sys.argv = ["notebooks", argument]
+        runpy.run_module("tools.notebooks", run_name="__main__")
 
 
 def limited(said: Path, limit: int, path: Path) -> None:  # no file can grow above so many bytes
@@ -111,6 +113,8 @@ def lost_file(path: Path, done: bool) -> str:
 
 
 def lost_notebook(checkout: Path, path: Path, done: bool) -> str:
+    if done and b"stdout" not in (checkout / "notebooks" / "_.ipynb").read_bytes():
+        return "_.ipynb was not executed"
     files, end = [checkout / "README.md", *checkout.glob("notebooks/*.ipynb")], (ROOT / "README.md").read_bytes()[-30:]
     return ", ".join(file.name for file in files if not file.read_bytes().endswith((end, b"\n}\n")))
 
