@@ -117,7 +117,7 @@ def memory() -> Iterator[Line]:
 
     # GB: below `least` hardly anything runs; `enough` is for a set-up, and for every chapter
     for what, free, least, enough, fix in (
-        ("disk", shutil.disk_usage(ROOT).free / 1e9, 0.2, 2.0, "free space on this disk: a set-up takes 1.5 GB"),
+        ("disk", shutil.disk_usage(ROOT).free / 1e9, 0.2, 2.0, "free space on this disk: a set-up takes 1.8 GB"),
         ("memory", psutil.virtual_memory().available / 1e9, 1.0, 2.0, "close other programs and kernels"),
     ):
         yield Line(what, f"{free:.1f} GB free", "" if free >= enough else fix, free < least)
