@@ -82,11 +82,13 @@ def main() -> None:
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
         running = {json.dumps(job): pool.submit(trial, options.name, *job, seconds)
                    for job in jobs if json.dumps(job) not in before}  # fmt: skip
-        rows, hardware = [], devices.hardware(torch.device("cpu"))
+        hardware = devices.hardware(torch.device("cpu"))
         for who, settings in jobs:
             job = json.dumps([who, settings])
-            rows.append(before.get(job) or {"method": who, "settings": settings, **running[job].result()})
-            print(rows[-1], flush=True)
+            if job in running:
+                before[job] = {"method": who, "settings": settings, **running[job].result()}
+            print(before[job], flush=True)
+            rows = [before[each] for each in map(json.dumps, jobs) if each in before]  # those of before a break, too
             whole = {"name": options.name, "seconds": seconds, "seed": SEED, "hardware": hardware, "trials": rows}
             path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")  # a run broken off goes on from here
     for who in TRIALS:

@@ -151,8 +151,8 @@ def check_known(name: str, y: Tensor, net: nn.Module) -> None:
     """
     classes = getattr(net, "config", {}).get("classes", 0)
     words = getattr(getattr(net, "text", None), "token_embedding", None)  # its rows: -1, 0, and the words
-    for ndim, least, most in ((1, 0, classes - 1), (2, -1, words.num_embeddings - 2 if words else 0)):
-        if y.ndim == ndim and y.numel() and most > 0 and not y.is_floating_point():
+    for ndim, least, most in ((1, 0, classes - 1), (2, -1, words.num_embeddings - 2 if words else -1)):
+        if y.ndim == ndim and y.numel() and most >= 0 and not y.is_floating_point():
             low, high = int(y.min()), int(y.max())  # bytes know no -1, what was dropped
             if low < -1 or high > most:
                 raise ValueError(f"{name}: expected numbers from {least} to {most}, got {low} to {high}")

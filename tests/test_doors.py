@@ -570,6 +570,7 @@ class Answers(nn.Module):
         return self.how(self.layer(x))
 
 
+ONE_CLASS = Denoiser(UNet(widths=(8, 8), classes=1), Cosine(), "v")
 HINTED = Denoiser(UNet(widths=(8, 8), cond_channels=1), Cosine(), "v")
 DENOISE = mlp()
 LEVELS = Cosine().timesteps(2)
@@ -629,6 +630,10 @@ def captioned(labels):
         (
             lambda: sampling.sample(BY_LABEL, (1, 1, 8, 8), torch.tensor([99])),
             "^y: expected numbers from 0 to 9, got 99",
+        ),
+        (
+            lambda: sampling.sample(ONE_CLASS, (1, 1, 8, 8), torch.tensor([5])),
+            "^y: expected numbers from 0 to 0, got 5",
         ),
         (lambda: captioned(torch.full((32, 16), 7)), "^labels: expected numbers from -1 to 2, got 7 to 7"),
         (lambda: welch([1.0, 2.0], [3.0, 4.0], alpha=5), "^alpha: expected a probability between 0 and 1, got 5"),

@@ -340,6 +340,7 @@ def test_a_list_of_tensors_is_kept_from_harm_too():
         core.call(lambda cut: sum(part.mul_(2) for part in cut), views)
     assert torch.equal(views[0], torch.arange(4.0))
     assert torch.equal(core.call(sum, views), torch.tensor([2.0, 4.0, 6.0, 8.0]))
+    assert core.call(len, [views, (1, "a")]) == 2  # and lists of lists
 
 
 def test_torch_on_a_plain_number_is_told_so():

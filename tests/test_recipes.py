@@ -129,6 +129,12 @@ def test_nothing_is_trained_for_a_file_that_cannot_be_written(tmp_path, monkeypa
         run_recipe("tiny", tmp_path)
     with pytest.raises(FileNotFoundError, match="checkpoint_dir: .*a.work cannot be written"):
         run_recipe("tiny", tmp_path / "a", tmp_path / "nowhere")
+    with monkeypatch.context() as patch:  # tests may run as root, who may write anywhere
+        patch.setattr(
+            "pathlib.Path.write_bytes", lambda path, content: (_ for _ in ()).throw(PermissionError("denied"))
+        )
+        with pytest.raises(PermissionError, match="out: .* cannot be written"):
+            run_recipe("tiny", tmp_path / "a")
     with pytest.raises(ValueError, match="recipe: expected one of 'digit_classifier', 'digits_by_label', .*got 'cats'"):
         run_recipe("cats", tmp_path / "a")
 

@@ -258,8 +258,7 @@ def call(answer: Callable, *args: Any) -> Any:
     if out is None and not _empty(answer):
         raise IncorrectAnswer("Your code returns nothing: is a `return` missing?")
     for x, mine in zip(args, given, strict=True):
-        pairs = zip(x, mine, strict=False) if isinstance(x, list | tuple) else [(x, mine)]
-        if any(b is not a and not torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)) for a, b in pairs):
+        if not _unchanged(x, mine):
             raise IncorrectAnswer(
                 "You changed what you were given, in place (as x *= 2 and x.add_(1) do): whoever called still needs it. "
                 "Make a new tensor, x = x * 2."
@@ -272,6 +271,12 @@ def _clone(x: Any) -> Any:
     if type(x) in (list, tuple):
         return type(x)(map(_clone, x))
     return x.clone() if type(x) is Tensor and not x.requires_grad else x
+
+
+def _unchanged(x: Any, clone: Any) -> bool:
+    if type(x) in (list, tuple):
+        return all(map(_unchanged, x, clone))
+    return clone is x or torch.equal(torch.nan_to_num(x), torch.nan_to_num(clone))
 
 
 def _empty(answer: Callable) -> bool:
