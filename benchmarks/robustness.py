@@ -28,6 +28,7 @@ import nbformat
 import torch
 from hypothesis import strategies as st
 
+import tools
 from learn_diffusion import checkpoints, recipes
 from learn_diffusion.datasets import download
 from learn_diffusion.datasets.digits import small_digits
@@ -36,9 +37,9 @@ from learn_diffusion.nets import UNet
 from learn_diffusion.recipes.run import run_recipe
 from learn_diffusion.schedules import DDPM
 from learn_diffusion.training import train
+from tools import ROOT
 from tools.tables import Table, markdown, write
 
-ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks/results/robustness.json"
 CONTEXT = multiprocessing.get_context("forkserver")  # processes that start at once: PyTorch is imported already
 CONTEXT.set_forkserver_preload(
@@ -64,9 +65,7 @@ def recipe(path: Path) -> None:
 
 
 def notebooks(checkout: Path, path: Path) -> None:
-    sys.path.insert(0, str(checkout))  # the program runs the notebooks of the checkout that it is imported from
-    for name in [name for name in sys.modules if name.split(".")[0] == "tools"]:
-        del sys.modules[name]
+    tools.ROOT = checkout  # in this process alone
     for argument in ("_", "--normalise"):  # run the small one, then bring all into their stored form
         sys.argv = ["notebooks", argument]
         runpy.run_module("tools.notebooks", run_name="__main__")
@@ -144,7 +143,10 @@ def killed_download(times: int, folder: Path) -> Iterator[str]:
 
 def killed_notebooks(times: int, folder: Path) -> Iterator[str]:
     checkout = folder / "checkout"
-    shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(".*", "data", "node_modules", "_build"))
+    shutil.copytree(ROOT / "notebooks", checkout / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    (checkout / "book").mkdir()
+    for page in ("README.md", "book/_toc.yml"):
+        shutil.copy(ROOT / page, checkout / page)
     cells = [nbformat.v4.new_markdown_cell("# Why?\n\n*Time: ?.*"), nbformat.v4.new_code_cell("print(1)")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), checkout / "notebooks" / "_.ipynb")
     return killed(partial(notebooks, checkout), partial(lost_notebook, checkout), times, folder)
