@@ -39,6 +39,13 @@ def vae_loss(vae: VAE, x: Tensor, generator: torch.Generator, kl_weight: float =
     return F.l1_loss(y, x) + edge_loss(y, x) + kl_weight * code.kl().mean()
 
 
+def decoder_loss(vae: VAE, x: Tensor, generator: torch.Generator) -> Tensor:
+    """What a decoder is trained by once the codes are fixed: its errors on pictures x (B, C, H, W), ()."""
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=devices.use_bf16(x.device, x.shape[-1])):
+        y, _ = vae(x, generator)
+    return F.l1_loss(y.float(), x) + edge_loss(y.float(), x)
+
+
 def train_vae(
     vae: VAE, images: Tensor, steps: int, loss: Callable[[VAE, Tensor, torch.Generator], Tensor] = vae_loss,
     batch: int = 8, lr: float = 2e-3, seed: int = 0, progress: bool = False,
@@ -64,19 +71,25 @@ def train_vae(
 
 
 def scene_autoencoder(
-    steps: int = 4500, seed: int = 0, device: str | torch.device | None = None, work: Path | None = None
-) -> tuple[VAE, dict[str, Any]]:
-    """An autoencoder of scenes at 64x64, to codes of 4x16x16 and back. Not resumed: work stays unused."""
+    steps: int = 4500, more: int = 12_000, seed: int = 0, device: str | torch.device | None = None,
+    work: Path | None = None,
+) -> tuple[VAE, dict[str, Any]]:  # fmt: skip
+    """An autoencoder of scenes at 64x64, to codes of 4x16x16 and back. Not resumed: work stays unused.
+
+    For more steps the decoder is trained alone: no model that draws the codes has to be trained again for it.
+    """
     torch.manual_seed(seed)
     devices.disable_malloc_trim()
     device = devices.resolve_device(device)
     images = draw_scenes(12_000, seed=seed, hold_out=True, progress=True, side=SIDE).images.to(device)
-    vae = train_vae(VAE().to(device), images, steps, seed=seed, progress=True).cpu()
-    vae.standardise(images[:1000].cpu())
-    vae = checkpoints.to_fp16(vae)  # what comes back from the file
+    vae = train_vae(VAE().to(device), images, steps, seed=seed, progress=True)
+    vae.standardise(images[:1000])
+    vae.encoder.requires_grad_(False)
+    train_vae(vae, images, more, decoder_loss, lr=1e-3, seed=seed + 1, progress=True)
+    vae = checkpoints.to_fp16(vae.cpu()).requires_grad_(True)  # what comes back from the file
     classifier, _ = checkpoints.load(pretrained_path("scene_classifier"), "cpu")
-    metadata = {"data": "scenes, hold_out=True", "data_shape": [3, SIDE, SIDE], "steps": steps, "seed": seed}
-    return vae, {**metadata, "metrics": reconstruction_quality(vae, classifier), "half": True}
+    metadata = {"data": "scenes, hold_out=True", "data_shape": [3, SIDE, SIDE], "steps": [steps, more]}
+    return vae, {**metadata, "seed": seed, "metrics": reconstruction_quality(vae, classifier), "half": True}
 
 
 def latent_scenes_by_caption(
