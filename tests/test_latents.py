@@ -16,6 +16,7 @@ from learn_diffusion.recipes import evaluation, latents, transforms
 from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.recipes.run import run_recipe
 from learn_diffusion.schedules import Cosine
+from tools.notebooks import NOTEBOOKS
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,13 @@ def test_what_ships_keeps_unseen_scenes(shipped):
     assert_close(codes.std(), torch.tensor(1.0), atol=0.05, rtol=0)
     assert sum(w.numel() for w in vae.parameters()) < 1.5e6
     assert pretrained_path("scene_autoencoder").stat().st_size < 3e6
+
+
+def test_chapter_14_says_of_it_what_its_header_says(shipped):
+    said, about = (NOTEBOOKS / "14_latents_and_transformers.ipynb").read_text(encoding="utf-8"), shipped[1]
+    assert said.count(f"{about['seconds'] / 60:.0f} minutes") == 3
+    assert f"{about['metrics']['psnr']:.1f} dB here" in said
+    assert f"for {about['steps'][1]:,} steps with the encoder held fixed" in said
 
 
 def test_what_ships_draws_combinations_that_it_never_saw(shipped):
