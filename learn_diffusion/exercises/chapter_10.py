@@ -281,7 +281,7 @@ def _trains(loss):
 reflow_loss = Exercise(
     "10.reflow_loss",
     r"""Mend the loss of reflow. `my_reflow_loss(net, x0, eps, t)` gets pairs: `eps` is a noise and `x0` the point to which it led. Time runs as in this course again (data at $t = 0$). It should return the mean squared error of the guess of the velocity of the straight line between the two.
-    Somebody copied a loss of flow matching and changed too little: two faults are in the code below. It runs, the loss falls, and nothing straightens. (The check joins each noise with a point of its own, $x_0 = \varepsilon/3$. Then the exact velocity is a formula of $x_t$ alone.)""",
+    Somebody copied a loss of flow matching and changed too little: two faults are in the code below. It runs, the loss falls, and nothing straightens. (The check joins each noise with a point of its own, $x_0 = \varepsilon/3$. Then the exact velocity is a formula of $x_t$ and $t$.)""",
     hints=[
         "Which noise is mixed in? Follow the argument eps through the code.",
         "The mixture is (1 - t) x0 + t eps. What is its derivative with respect to t?",
