@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from functools import partial
 
 import pytest
@@ -16,7 +18,7 @@ from learn_diffusion.recipes import evaluation, latents, transforms
 from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.recipes.run import run_recipe
 from learn_diffusion.schedules import Cosine
-from tools.notebooks import NOTEBOOKS
+from tools.notebooks import NOTEBOOKS, ROOT
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +108,15 @@ def test_chapter_14_says_of_it_what_its_header_says(shipped):
     assert said.count(f"{about['seconds'] / 60:.0f} minutes") == 3
     assert f"{about['metrics']['psnr']:.1f} dB here" in said
     assert f"for {about['steps'][1]:,} steps with the encoder held fixed" in said
+
+
+def test_the_table_of_chapter_14_is_the_measured_one():
+    said = (NOTEBOOKS / "14_latents_and_transformers.ipynb").read_text(encoding="utf-8")
+    kept = json.loads((ROOT / "benchmarks" / "results" / "latents.json").read_text(encoding="utf-8"))
+    for name, steps, _, _, _, right, distance in kept["tables"][0]["rows"]:
+        (model, grid), (value, error) = name.rsplit(", ", 1), map(float, distance.split(" ± "))
+        cells = model, grid.replace("x", " x "), r"[\d.]+", f"{steps:.0f}", right, f"{value:.0f} ± {error:.0f}"
+        assert re.search(r" \| ".join(cells), said), name
 
 
 def test_what_ships_draws_combinations_that_it_never_saw(shipped):
