@@ -20,6 +20,8 @@ from learn_diffusion.recipes.run import run_recipe
 from learn_diffusion.schedules import Cosine
 from tools.notebooks import NOTEBOOKS, ROOT
 
+CHAPTER = (NOTEBOOKS / "14_latents_and_transformers.ipynb").read_text(encoding="utf-8")
+
 
 @pytest.fixture(scope="module")
 def shipped():
@@ -104,19 +106,18 @@ def test_what_ships_keeps_unseen_scenes(shipped):
 
 
 def test_chapter_14_says_of_it_what_its_header_says(shipped):
-    said, about = (NOTEBOOKS / "14_latents_and_transformers.ipynb").read_text(encoding="utf-8"), shipped[1]
-    assert said.count(f"{about['seconds'] / 60:.0f} minutes") == 3
-    assert f"{about['metrics']['psnr']:.1f} dB here" in said
-    assert f"for {about['steps'][1]:,} steps with the encoder held fixed" in said
+    about = shipped[1]
+    assert CHAPTER.count(f"{about['seconds'] / 60:.0f} minutes") == 3
+    assert f"{about['metrics']['psnr']:.1f} dB here" in CHAPTER
+    assert f"for {about['steps'][1]:,} steps with the encoder held fixed" in CHAPTER
 
 
 def test_the_table_of_chapter_14_is_the_measured_one():
-    said = (NOTEBOOKS / "14_latents_and_transformers.ipynb").read_text(encoding="utf-8")
     kept = json.loads((ROOT / "benchmarks" / "results" / "latents.json").read_text(encoding="utf-8"))
     for name, steps, _, _, _, right, distance in kept["tables"][0]["rows"]:
         (model, grid), (value, error) = name.rsplit(", ", 1), map(float, distance.split(" ± "))
         cells = model, grid.replace("x", " x "), r"[\d.]+", f"{steps:.0f}", right, f"{value:.0f} ± {error:.0f}"
-        assert re.search(r" \| ".join(cells), said), name
+        assert re.search(r" \| ".join(cells), CHAPTER), name
 
 
 def test_what_ships_draws_combinations_that_it_never_saw(shipped):

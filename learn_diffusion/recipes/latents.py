@@ -33,17 +33,22 @@ def edge_loss(x: Tensor, y: Tensor) -> Tensor:
     return F.l1_loss(x.diff(dim=3), y.diff(dim=3)) + F.l1_loss(x.diff(dim=2), y.diff(dim=2))
 
 
+def reconstruction_loss(y: Tensor, x: Tensor) -> Tensor:
+    """The errors of pictures y (B, C, H, W) that should be x, of single pixels and of edges, ()."""
+    return F.l1_loss(y, x) + edge_loss(y, x)
+
+
 def vae_loss(vae: VAE, x: Tensor, generator: torch.Generator, kl_weight: float = KL_WEIGHT) -> Tensor:
     """What an autoencoder is trained by, on pictures x (B, C, H, W): its errors, and what its codes say, ()."""
     y, code = vae(x, generator)
-    return F.l1_loss(y, x) + edge_loss(y, x) + kl_weight * code.kl().mean()
+    return reconstruction_loss(y, x) + kl_weight * code.kl().mean()
 
 
 def decoder_loss(vae: VAE, x: Tensor, generator: torch.Generator) -> Tensor:
     """What a decoder is trained by once the codes are fixed: its errors on pictures x (B, C, H, W), ()."""
     with torch.autocast(x.device.type, torch.bfloat16, enabled=devices.use_bf16(x.device, x.shape[-1])):
         y, _ = vae(x, generator)
-    return F.l1_loss(y.float(), x) + edge_loss(y.float(), x)
+    return reconstruction_loss(y.float(), x)
 
 
 def train_vae(
@@ -76,7 +81,8 @@ def scene_autoencoder(
 ) -> tuple[VAE, dict[str, Any]]:  # fmt: skip
     """An autoencoder of scenes at 64x64, to codes of 4x16x16 and back. Not resumed: work stays unused.
 
-    For more steps the decoder is trained alone: no model that draws the codes has to be trained again for it.
+    The decoder is then trained alone for `more` steps. The codes stay as they are, so no model
+    that draws them has to be trained again.
     """
     torch.manual_seed(seed)
     devices.disable_malloc_trim()
@@ -86,7 +92,7 @@ def scene_autoencoder(
     vae.standardise(images[:1000])
     vae.encoder.requires_grad_(False)
     train_vae(vae, images, more, decoder_loss, lr=1e-3, seed=seed + 1, progress=True)
-    vae = checkpoints.to_fp16(vae.cpu()).requires_grad_(True)  # what comes back from the file
+    vae = checkpoints.to_fp16(vae.cpu())  # what comes back from the file
     classifier, _ = checkpoints.load(pretrained_path("scene_classifier"), "cpu")
     metadata = {"data": "scenes, hold_out=True", "data_shape": [3, SIDE, SIDE], "steps": [steps, more]}
     return vae, {**metadata, "seed": seed, "metrics": reconstruction_quality(vae, classifier), "half": True}

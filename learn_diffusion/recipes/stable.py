@@ -16,7 +16,7 @@ from learn_diffusion.datasets.scenes import draw_scenes, vocabulary
 from learn_diffusion.denoiser import Denoiser
 from learn_diffusion.nets import VAE
 from learn_diffusion.recipes.evaluation import all_features, reconstruction_quality, scene_quality
-from learn_diffusion.recipes.latents import SIDE, edge_loss, train_on_codes, train_vae
+from learn_diffusion.recipes.latents import SIDE, reconstruction_loss, train_on_codes, train_vae
 from learn_diffusion.recipes.pretrained import pretrained_path
 from learn_diffusion.recipes.transforms import downsample
 from learn_diffusion.schedules import Cosine
@@ -44,7 +44,7 @@ class _SameCodes(nn.Module):
             code = self.ours.encode(x).sample(generator).float()
             mean = theirs.encode(x.contiguous(memory_format=torch.channels_last)).latent_dist.mean.float()
             y = theirs.decode(code / scale).sample.float()
-        return F.l1_loss(y, x) + edge_loss(y, x) + F.mse_loss(scale * mean, code)
+        return reconstruction_loss(y, x) + F.mse_loss(scale * mean, code)
 
 
 def no_spread(vae: AutoencoderKL) -> None:
