@@ -235,7 +235,7 @@ Exercise(
     "12.error_bar",
     r"""Is one model better than another, or was it luck? Write `your_error_bar(right, other)`: two rows of True and False, one for each
     picture of two models, which need not have drawn equally many. Return the share right of the first minus that of the second, and the standard error of this *difference*: the standard deviation
-    that it would have, if both drew as many pictures again and again, independently. (The check compares with thousands of such repetitions.)""",
+    that it would have, if both drew as many pictures again and again, independently. (Thousands of such repetitions would give it, and so does a short formula.)""",
     hints=[
         "One picture is right with probability p. The variance of one such coin is p (1 - p), that of the mean of n coins p (1 - p) / n.",
         "Two independent shares are subtracted: their errors do not cancel. Their variances add up.",
